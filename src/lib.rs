@@ -1,1 +1,6 @@
-//! x
+//! remoteboot boots bare machines over the network, and lets InfraKit scale them.
+#![warn(missing_docs)]
+
+pub mod model;
+pub mod state;
+pub mod store;

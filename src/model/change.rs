@@ -1,0 +1,56 @@
+//! How anything becomes different.
+
+use super::{Instance, InstanceId, Lease, Machine, Timestamp};
+
+/// One thing that becomes different. Only `State::apply` carries it out, and
+/// only the store writes it down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The address has this lease from now on.
+    Lease(Lease),
+    /// The machine was seen like this.
+    Seen(Machine),
+    /// The instance is new, or has new tags.
+    Instance(Instance),
+    /// The instance is gone, and its machine waits since then.
+    Destroyed {
+        /// Which one.
+        id: InstanceId,
+        /// Since when.
+        at: Timestamp,
+    },
+}
+
+impl Change {
+    /// Whether somebody was promised it, so that no answer may leave before it
+    /// is on disk. An offer is no promise, and neither is what we saw.
+    #[must_use]
+    pub fn is_promise(&self) -> bool {
+        match self {
+            Self::Lease(lease) => lease.state != super::LeaseState::Offered,
+            Self::Seen(_) => false,
+            Self::Instance(_) | Self::Destroyed { .. } => true,
+        }
+    }
+}
+
+/// What a pure decision returns: what to say, and what becomes different.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision<Answer> {
+    /// What to say.
+    pub answer: Answer,
+    /// What becomes different, in this order.
+    pub changes: Vec<Change>,
+}
+
+impl<Answer> Decision<Answer> {
+    /// An answer that changes nothing.
+    pub const fn only(answer: Answer) -> Self {
+        Self { answer, changes: Vec::new() }
+    }
+
+    /// An answer with one change.
+    pub fn with(answer: Answer, change: Change) -> Self {
+        Self { answer, changes: vec![change] }
+    }
+}

@@ -1,0 +1,213 @@
+//! What InfraKit calls an instance: a machine that was given something to be.
+
+use std::{collections::BTreeMap, fmt, net::Ipv4Addr, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Hostname, Image, Mac, Timestamp};
+
+/// The tags of an instance, stored and returned to the letter.
+pub type Tags = BTreeMap<String, String>;
+
+/// One Provision's result: this machine boots this, under this ID.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// Its name towards InfraKit.
+    pub id: InstanceId,
+    /// The name that its controller gave it, if any.
+    pub logical_id: Option<LogicalId>,
+    /// As handed to Provision, with what Label has added since.
+    pub tags: Tags,
+    /// What the machine shall run at its first start; empty if nothing.
+    pub init: String,
+    /// The machine that it claimed.
+    pub mac: Mac,
+    /// The address that is kept for the machine as long as this lives.
+    pub address: Option<Ipv4Addr>,
+    /// The name that the machine is given.
+    pub hostname: Hostname,
+    /// What it boots.
+    pub image: Image,
+    /// The secret part of the URLs of its files.
+    pub token: Token,
+    /// When it was provisioned.
+    pub provisioned_at: Timestamp,
+}
+
+impl Instance {
+    /// The tag by which InfraKit's group controller knows its own.
+    pub const GROUP_TAG: &str = "infrakit.group";
+
+    /// The group that it belongs to, if any.
+    #[must_use]
+    pub fn group(&self) -> Option<&str> {
+        self.tags.get(Self::GROUP_TAG).map(String::as_str)
+    }
+}
+
+/// The name of an instance: `rb-` and 16 hexadecimal digits.
+///
+/// The digits are a number that only grows: the milliseconds since 1970 at
+/// Provision times 65,536, and the next one if that is taken. So IDs sort by
+/// time as text, and a group that shrinks, which destroys the smallest ID
+/// first, retires its oldest instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct InstanceId(u64);
+
+impl InstanceId {
+    /// The first ID for an instance that is provisioned `now`, larger than
+    /// `last`, the largest that was ever issued.
+    #[must_use]
+    pub fn next(last: Option<Self>, now: Timestamp) -> Self {
+        let by_clock = now.0.saturating_mul(1 << 16);
+        Self(last.map_or(by_clock, |last| by_clock.max(last.0.saturating_add(1))))
+    }
+}
+
+impl fmt::Display for InstanceId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "rb-{:016x}", self.0)
+    }
+}
+
+/// The text has not the form of an ID of ours.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{0}` is not an instance ID of ours")]
+pub struct InvalidInstanceId(String);
+
+impl FromStr for InstanceId {
+    type Err = InvalidInstanceId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidInstanceId> {
+        let number = text
+            .strip_prefix("rb-")
+            .filter(|digits| digits.len() == 16)
+            .and_then(|digits| u64::from_str_radix(digits, 16).ok())
+            .map(Self);
+        match number {
+            Some(id) if id.to_string() == text => Ok(id),
+            Some(_) | None => Err(InvalidInstanceId(text.to_owned())),
+        }
+    }
+}
+
+impl TryFrom<String> for InstanceId {
+    type Error = InvalidInstanceId;
+
+    fn try_from(text: String) -> Result<Self, InvalidInstanceId> {
+        text.parse()
+    }
+}
+
+impl From<InstanceId> for String {
+    fn from(id: InstanceId) -> Self {
+        id.to_string()
+    }
+}
+
+/// The name that a controller gives an instance, any text; a MAC address or an
+/// address of ours in it chooses the machine.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LogicalId(pub String);
+
+impl fmt::Display for LogicalId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// 128 random bits that only the machine of an instance learns, new with each
+/// Provision: who knows them in a URL was given that URL.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Token(pub u128);
+
+impl Token {
+    /// The 32 digits of the URL.
+    #[must_use]
+    pub fn digits(self) -> String {
+        format!("{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for Token {
+    /// Nothing of it, since debug output ends in logs.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Token(..)")
+    }
+}
+
+/// The text is no token.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("not a token of 32 hexadecimal digits")]
+pub struct InvalidToken;
+
+impl FromStr for Token {
+    type Err = InvalidToken;
+
+    fn from_str(text: &str) -> Result<Self, InvalidToken> {
+        let token = u128::from_str_radix(text, 16).map(Self).map_err(|_| InvalidToken)?;
+        if token.digits() == text { Ok(token) } else { Err(InvalidToken) }
+    }
+}
+
+impl TryFrom<String> for Token {
+    type Error = InvalidToken;
+
+    fn try_from(text: String) -> Result<Self, InvalidToken> {
+        text.parse()
+    }
+}
+
+impl From<Token> for String {
+    fn from(token: Token) -> Self {
+        token.digits()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn ids_sort_by_time_as_text(clock in 0u64..1 << 47, times in proptest::collection::vec(0u64..3, 1..50)) {
+            let mut last = None;
+            let mut texts = Vec::new();
+            let mut now = clock;
+            for step in times {
+                now += step;
+                let id = InstanceId::next(last, Timestamp(now));
+                texts.push(id.to_string());
+                last = Some(id);
+            }
+            prop_assert!(texts.windows(2).all(|pair| pair[0] < pair[1]), "{texts:?}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_issues_no_id_twice() {
+        let first = InstanceId::next(None, Timestamp(5000));
+        assert!(InstanceId::next(Some(first), Timestamp(10)) > first);
+    }
+
+    #[test]
+    fn only_the_one_spelling_is_an_id() {
+        let id = InstanceId::next(None, Timestamp(1_795_380_487_000));
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for text in ["", "rb-", "rb-1", "instance-1", "rb-+123456789abcdef", "rb-0123456789ABCDEF"] {
+            assert!(text.parse::<InstanceId>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_not_shown_by_debug() {
+        assert_eq!(format!("{:?}", Token(7)), "Token(..)");
+        assert_eq!(Token(7).digits().parse(), Ok(Token(7)));
+        assert!("+0000000000000000000000000000007".parse::<Token>().is_err());
+    }
+}

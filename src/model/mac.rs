@@ -1,0 +1,187 @@
+//! A hardware address: strict in, one spelling out.
+
+use std::{fmt, str::FromStr};
+
+use mac_address::MacAddress;
+use serde::{Deserialize, Serialize};
+
+/// The hardware address of a network card: 48 bits, as Ethernet has them.
+///
+/// Read from `52:54:00:aa:01:01`, `52-54-00-aa-01-01`, `525400aa0101`,
+/// `5254.00aa.0101` and pxelinux's `01-52-54-00-aa-01-01`, in either case;
+/// always written `52:54:00:aa:01:01`, as iPXE's `${net0/mac}` is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Mac([u8; 6]);
+
+/// Why a text is no hardware address of a machine.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum InvalidMac {
+    /// Not six bytes in hexadecimal in one of the usual spellings.
+    #[error("`{0}` is not a MAC address like 52:54:00:aa:01:01")]
+    Spelling(String),
+    /// All zero, or a group address (the lowest bit of the first byte is set,
+    /// IEEE 802-2014 §8.2), which no network card may have.
+    #[error("`{0}` is not the MAC address of one machine")]
+    NotOneMachine(String),
+}
+
+impl Mac {
+    /// The address made of these six bytes, whatever they are.
+    #[must_use]
+    pub const fn new(bytes: [u8; 6]) -> Self {
+        Self(bytes)
+    }
+
+    /// The six bytes, first transmitted first.
+    #[must_use]
+    pub const fn bytes(self) -> [u8; 6] {
+        self.0
+    }
+
+    /// Whether one machine can have this address: not zero, not a group's.
+    #[must_use]
+    pub fn is_unicast(self) -> bool {
+        let bytes = self.bytes();
+        bytes != [0; 6] && bytes[0] & 1 == 0
+    }
+
+    /// Six pairs with hyphens, as iPXE writes `${net0/mac:hexhyp}`; fit for a
+    /// path or a file name.
+    #[must_use]
+    pub fn hyphenated(self) -> String {
+        self.to_string().replace(':', "-")
+    }
+}
+
+impl FromStr for Mac {
+    type Err = InvalidMac;
+
+    fn from_str(text: &str) -> Result<Self, InvalidMac> {
+        let invalid = || InvalidMac::Spelling(text.to_owned());
+        // mac_address takes `+1:+2:+3:+4:+5:+6`, seventeen digits and more for
+        // an address: the spelling is checked before it is asked.
+        let pairs = plain_pairs(text).ok_or_else(invalid)?;
+        let parsed: MacAddress = pairs.parse().map_err(|_| invalid())?;
+        let mac = Self(parsed.bytes());
+        if !mac.is_unicast() {
+            return Err(InvalidMac::NotOneMachine(text.to_owned()));
+        }
+        Ok(mac)
+    }
+}
+
+/// The twelve digits as pairs with colons, or nothing if the text has another
+/// form than those that [`Mac`] names.
+fn plain_pairs(text: &str) -> Option<String> {
+    let groups: Vec<&str> = match text {
+        _ if text.contains(':') => text.split(':').collect(),
+        _ if text.contains('-') => text.split('-').collect(),
+        _ if text.contains('.') => text.split('.').collect(),
+        _ => vec![text],
+    };
+    let widths: Vec<usize> = groups.iter().map(|group| group.len()).collect();
+    let separated_by_dots = text.contains('.') && !text.contains([':', '-']);
+    let digits: String = match (widths.as_slice(), separated_by_dots) {
+        ([2, 2, 2, 2, 2, 2], false) | ([12], false) | ([4, 4, 4], true) => groups.concat(),
+        ([2, 2, 2, 2, 2, 2, 2], false) if groups[0] == "01" && text.contains('-') => {
+            groups[1..].concat()
+        }
+        _ => return None,
+    };
+    if !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let pairs: Vec<&str> = (0..6).map(|pair| &digits[pair * 2..pair * 2 + 2]).collect();
+    Some(pairs.join(":"))
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, f] = self.bytes();
+        write!(formatter, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+    }
+}
+
+impl fmt::Debug for Mac {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+impl TryFrom<String> for Mac {
+    type Error = InvalidMac;
+
+    fn try_from(text: String) -> Result<Self, InvalidMac> {
+        text.parse()
+    }
+}
+
+impl From<Mac> for String {
+    fn from(mac: Mac) -> Self {
+        mac.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn every_usual_spelling_is_one_address() {
+        for text in [
+            "52:54:00:aa:01:0f",
+            "52:54:00:AA:01:0F",
+            "52-54-00-aa-01-0f",
+            "525400aa010f",
+            "5254.00aa.010f",
+            "01-52-54-00-aa-01-0f",
+        ] {
+            let mac: Mac = text.parse().expect(text);
+            assert_eq!(mac.to_string(), "52:54:00:aa:01:0f");
+        }
+    }
+
+    #[test]
+    fn what_mac_address_alone_would_take_is_refused() {
+        for text in [
+            "+1:+2:+3:+4:+5:+6",
+            "1:2:3:4:5:6:7:8:9",
+            "00000000000000:11",
+            "000:11:22:33:44:5",
+            "52:54:00:aa:01",
+            "52:54:00:aa:01:0g",
+            "52:54-00:aa-01:0f",
+            " 52:54:00:aa:01:0f",
+            "5254:00aa:010f",
+            "é2:54:00:aa:01:0f",
+            "",
+        ] {
+            assert_eq!(text.parse::<Mac>(), Err(InvalidMac::Spelling(text.to_owned())));
+        }
+    }
+
+    #[test]
+    fn group_addresses_and_zero_are_no_machines() {
+        for text in ["ff:ff:ff:ff:ff:ff", "00:00:00:00:00:00", "01:00:5e:00:00:01"] {
+            assert_eq!(text.parse::<Mac>(), Err(InvalidMac::NotOneMachine(text.to_owned())));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(bytes: [u8; 6]) {
+            let mac = Mac::new(bytes);
+            prop_assume!(mac.is_unicast());
+            prop_assert_eq!(mac.to_string().parse::<Mac>(), Ok(mac));
+            prop_assert_eq!(mac.hyphenated().parse::<Mac>(), Ok(mac));
+        }
+
+        #[test]
+        fn no_text_panics(text: String) {
+            let _ = text.parse::<Mac>();
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! The nouns of remoteboot: values that cannot be wrong once they exist.
+//!
+//! Nothing here knows a protocol, a file, a socket or the clock, and nothing
+//! here imports another part of this crate.
+
+mod architecture;
+mod change;
+mod image;
+mod instance;
+mod lease;
+mod mac;
+mod machine;
+mod names;
+mod timestamp;
+
+pub use architecture::{Architecture, BootWay, Firmware};
+pub use change::{Change, Decision};
+pub use image::{Asset, Checksum, ImageFile, Image, InvalidChecksum, InvalidImageFile, Source};
+pub use instance::{Instance, InstanceId, LogicalId, Tags, Token};
+pub use lease::{Lease, LeaseState, Pool};
+pub use mac::{InvalidMac, Mac};
+pub use machine::{Machine, Stage};
+pub use names::{Hostname, InvalidHostname};
+pub use timestamp::{Seconds, Timestamp};

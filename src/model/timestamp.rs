@@ -1,0 +1,44 @@
+//! Moments and spans as the state keeps them.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+/// A moment: milliseconds since 1970-01-01T00:00:00 UTC, by the wall clock,
+/// since leases must mean the same after a restart.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// The moment `span` after this one; the end of time at most.
+    #[must_use]
+    pub fn after(self, span: Duration) -> Self {
+        let milliseconds = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(milliseconds))
+    }
+
+    /// How long ago `earlier` was; zero if it is still to come.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl From<SystemTime> for Timestamp {
+    /// A clock before 1970 counts as 1970.
+    fn from(time: SystemTime) -> Self {
+        Self::default().after(time.duration_since(UNIX_EPOCH).unwrap_or_default())
+    }
+}
+
+/// A span of whole seconds, as DHCP counts lease times (RFC 2132 §9.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Seconds(pub u32);
+
+impl From<Seconds> for Duration {
+    fn from(seconds: Seconds) -> Self {
+        Self::from_secs(u64::from(seconds.0))
+    }
+}

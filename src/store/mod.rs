@@ -1,0 +1,316 @@
+//! The one handle to the state: a lock, and a disk behind it.
+//!
+//! `decide` runs a pure decision on the state, applies its changes, hands them
+//! to the writer thread and waits until they are on disk; the writer commits
+//! all that has gathered meanwhile at once. Knows no protocol and no policy.
+
+mod disk;
+mod rows;
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+};
+
+use tokio::sync::watch;
+
+pub use disk::{FILE_NAME, OpenError};
+
+use crate::{
+    model::{Change, Decision, Pool},
+    state::State,
+};
+use disk::Disk;
+
+/// The state could not be written down; nothing more will be decided.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the state cannot be written to disk: {0}")]
+pub struct Unwritable(Arc<str>);
+
+/// A handle to the state, cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    inner: Mutex<Inner>,
+    progress: watch::Receiver<Progress>,
+    writer: Mutex<Option<thread::JoinHandle<()>>>,
+}
+
+struct Inner {
+    state: State,
+    /// How many changes were handed to the writer; the number of the last.
+    handed: u64,
+    to_writer: Option<std::sync::mpsc::Sender<Change>>,
+}
+
+/// How far the writer has come.
+#[derive(Clone)]
+enum Progress {
+    /// All changes up to this number are on disk.
+    Written(u64),
+    /// The disk refused; the daemon must stop.
+    Failed(Unwritable),
+}
+
+impl Store {
+    /// Opens the store in `directory` (made if it is not there), and reads all
+    /// of it.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] if another daemon has it open, if it is damaged or of
+    /// another version, or if the directory cannot be used. Nothing is changed
+    /// on disk then.
+    pub fn open(directory: &Path, pool: Option<Pool>) -> Result<Self, OpenError> {
+        let (disk, state) = Disk::open(directory, State::new(pool))?;
+        let (to_writer, changes) = std::sync::mpsc::channel();
+        let (report, progress) = watch::channel(Progress::Written(0));
+        let writer = thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || write_all(&disk, &changes, &report))
+            .map_err(OpenError::Thread)?;
+        let inner = Inner { state, handed: 0, to_writer: Some(to_writer) };
+        Ok(Self {
+            shared: Arc::new(Shared {
+                inner: Mutex::new(inner),
+                progress,
+                writer: Mutex::new(Some(writer)),
+            }),
+        })
+    }
+
+    /// Decides on the state as it is now, carries out what was decided, and
+    /// returns the answer when every promise in it is on disk.
+    ///
+    /// Two decisions never see the same state, so two of them cannot give away
+    /// the same thing. A caller that is dropped while it waits loses the answer,
+    /// not the change.
+    ///
+    /// # Errors
+    ///
+    /// [`Unwritable`] if the disk refuses; the answer must not be given then.
+    pub async fn decide<Answer>(
+        &self,
+        decision: impl FnOnce(&State) -> Decision<Answer>,
+    ) -> Result<Answer, Unwritable> {
+        let (answer, wait_for) = self.decide_now(decision);
+        if let Some(number) = wait_for {
+            self.written(number).await?;
+        }
+        Ok(answer)
+    }
+
+    /// What the state says now. It may show a change that is not yet on disk:
+    /// for answers that nobody acts on outside.
+    pub fn look<Answer>(&self, question: impl FnOnce(&State) -> Answer) -> Answer {
+        question(&self.lock().state)
+    }
+
+    /// What the state says now, told only when all of it is on disk: for
+    /// answers that somebody acts on, such as a controller that counts.
+    ///
+    /// # Errors
+    ///
+    /// [`Unwritable`] if the disk refuses.
+    pub async fn look_durably<Answer>(
+        &self,
+        question: impl FnOnce(&State) -> Answer,
+    ) -> Result<Answer, Unwritable> {
+        let (answer, number) = {
+            let inner = self.lock();
+            (question(&inner.state), inner.handed)
+        };
+        self.written(number).await?;
+        Ok(answer)
+    }
+
+    /// Ends when the disk has refused a change, with the reason: the daemon
+    /// must stop then, since it could only forget.
+    pub async fn failed(&self) -> Unwritable {
+        let mut progress = self.shared.progress.clone();
+        loop {
+            if let Progress::Failed(reason) = &*progress.borrow_and_update() {
+                return reason.clone();
+            }
+            if progress.changed().await.is_err() {
+                // The writer has ended because the store was closed.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Writes what is still to be written and closes the file. Decisions after
+    /// this are refused.
+    pub fn close(&self) {
+        self.lock().to_writer = None;
+        let writer = self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer
+            && writer.join().is_err()
+        {
+            tracing::error!("the store's writer ended by a panic");
+        }
+    }
+
+    /// The decision and its changes under one lock, and the number of the last
+    /// change that the answer must wait for.
+    fn decide_now<Answer>(
+        &self,
+        decision: impl FnOnce(&State) -> Decision<Answer>,
+    ) -> (Answer, Option<u64>) {
+        let mut inner = self.lock();
+        let Decision { answer, changes } = decision(&inner.state);
+        let mut wait_for = None;
+        for change in changes {
+            inner.state.apply(&change);
+            if matches!(&change, Change::Lease(lease) if lease.state == crate::model::LeaseState::Offered) {
+                continue;
+            }
+            inner.handed += 1;
+            if change.is_promise() {
+                wait_for = Some(inner.handed);
+            }
+            // A closed channel shows when the answer waits for its number.
+            if let Some(to_writer) = &inner.to_writer {
+                let _ = to_writer.send(change);
+            }
+        }
+        (answer, wait_for)
+    }
+
+    async fn written(&self, number: u64) -> Result<(), Unwritable> {
+        let mut progress = self.shared.progress.clone();
+        loop {
+            match &*progress.borrow_and_update() {
+                Progress::Failed(reason) => return Err(reason.clone()),
+                Progress::Written(written) if *written >= number => return Ok(()),
+                Progress::Written(_) => {}
+            }
+            if progress.changed().await.is_err() {
+                return Err(Unwritable("the store is closed".into()));
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A decision that panicked has applied nothing: changes are applied
+        // after it, and applying does not panic.
+        self.shared.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The writer thread: takes what waits, commits it at once, says so.
+fn write_all(
+    disk: &Disk,
+    changes: &std::sync::mpsc::Receiver<Change>,
+    report: &watch::Sender<Progress>,
+) {
+    /// More than this in one commit would make the first ones wait for the last.
+    const AT_ONCE: usize = 4096;
+    let mut written = 0;
+    while let Ok(first) = changes.recv() {
+        let batch: Vec<Change> =
+            std::iter::once(first).chain(changes.try_iter().take(AT_ONCE - 1)).collect();
+        match disk.commit(&batch) {
+            Ok(()) => {
+                written += batch.len() as u64;
+                report.send_replace(Progress::Written(written));
+            }
+            Err(error) => {
+                tracing::error!(%error, "the state cannot be written to disk");
+                let reason = Unwritable(error.to_string().into());
+                report.send_replace(Progress::Failed(reason));
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::model::{Lease, LeaseState, Mac, Timestamp};
+
+    fn lease(last: u8, state: LeaseState) -> Change {
+        Change::Lease(Lease {
+            address: Ipv4Addr::new(10, 0, 0, last),
+            mac: Mac::new([2, 0, 0, 0, 0, last]),
+            state,
+            expires: Timestamp(1000),
+        })
+    }
+
+    fn directory() -> tempfile::TempDir {
+        tempfile::tempdir().expect("a temporary directory")
+    }
+
+    #[tokio::test]
+    async fn what_was_decided_is_there_after_opening_again() {
+        let directory = directory();
+        let store = Store::open(directory.path(), None).expect("a new store");
+        for last in 1..20 {
+            store.decide(|_| Decision::with((), lease(last, LeaseState::Bound))).await.expect("written");
+        }
+        let before = store.look(State::clone);
+        store.close();
+        drop(store);
+        let store = Store::open(directory.path(), None).expect("the same store");
+        assert_eq!(store.look(State::clone), before);
+        assert_eq!(store.look(|state| state.addresses.leases().count()), 19);
+    }
+
+    #[tokio::test]
+    async fn an_offer_is_not_kept_over_a_restart() {
+        let directory = directory();
+        let store = Store::open(directory.path(), None).expect("a new store");
+        store.decide(|_| Decision::with((), lease(1, LeaseState::Offered))).await.expect("no wait");
+        store.close();
+        drop(store);
+        let store = Store::open(directory.path(), None).expect("the same store");
+        assert_eq!(store.look(|state| state.addresses.leases().count()), 0);
+    }
+
+    #[tokio::test]
+    async fn a_second_opener_is_refused() {
+        let directory = directory();
+        let _first = Store::open(directory.path(), None).expect("a new store");
+        let second = Store::open(directory.path(), None).map(|_| ()).expect_err("it is in use");
+        assert!(matches!(second, OpenError::InUse { .. }), "{second}");
+    }
+
+    #[tokio::test]
+    async fn a_closed_store_promises_nothing() {
+        let directory = directory();
+        let store = Store::open(directory.path(), None).expect("a new store");
+        store.close();
+        let answer = store.decide(|_| Decision::with((), lease(1, LeaseState::Bound))).await;
+        assert!(answer.is_err());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn decisions_at_the_same_time_see_one_state_after_the_other() {
+        let directory = directory();
+        let store = Store::open(directory.path(), None).expect("a new store");
+        let take_next = |state: &State| {
+            let next = u8::try_from(state.addresses.leases().count()).expect("few") + 1;
+            Decision::with(next, lease(next, LeaseState::Bound))
+        };
+        let tasks: Vec<_> = (0..100)
+            .map(|_| {
+                let store = store.clone();
+                tokio::spawn(async move { store.decide(take_next).await.expect("written") })
+            })
+            .collect();
+        let mut taken = Vec::new();
+        for task in tasks {
+            taken.push(task.await.expect("no panic"));
+        }
+        taken.sort_unstable();
+        assert_eq!(taken, (1..=100).collect::<Vec<u8>>());
+    }
+}
