@@ -91,7 +91,8 @@ impl FromStr for ImageFile {
     type Err = InvalidImageFile;
 
     fn from_str(text: &str) -> Result<Self, InvalidImageFile> {
-        let unprintable = text.is_empty() || text.len() > 1024 || text.chars().any(char::is_control);
+        let unprintable =
+            text.is_empty() || text.len() > 1024 || text.chars().any(char::is_control);
         if unprintable || text.contains('\\') {
             return Err(InvalidImageFile::Unprintable(text.escape_debug().to_string()));
         }

@@ -199,7 +199,8 @@ mod tests {
     fn only_the_one_spelling_is_an_id() {
         let id = InstanceId::next(None, Timestamp(1_795_380_487_000));
         assert_eq!(id.to_string().parse(), Ok(id));
-        for text in ["", "rb-", "rb-1", "instance-1", "rb-+123456789abcdef", "rb-0123456789ABCDEF"] {
+        for text in ["", "rb-", "rb-1", "instance-1", "rb-+123456789abcdef", "rb-0123456789ABCDEF"]
+        {
             assert!(text.parse::<InstanceId>().is_err(), "{text}");
         }
     }

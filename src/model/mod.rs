@@ -15,7 +15,7 @@ mod timestamp;
 
 pub use architecture::{Architecture, BootWay, Firmware};
 pub use change::{Change, Decision};
-pub use image::{Asset, Checksum, ImageFile, Image, InvalidChecksum, InvalidImageFile, Source};
+pub use image::{Asset, Checksum, Image, ImageFile, InvalidChecksum, InvalidImageFile, Source};
 pub use instance::{Instance, InstanceId, LogicalId, Tags, Token};
 pub use lease::{Lease, LeaseState, Pool};
 pub use mac::{InvalidMac, Mac};

@@ -66,7 +66,9 @@ mod tests {
 
     #[test]
     fn names_of_hosts_are_taken_in_small_letters() {
-        for (text, expected) in [("Web-1", "web-1"), ("a", "a"), ("n1.rack2.example", "n1.rack2.example")] {
+        for (text, expected) in
+            [("Web-1", "web-1"), ("a", "a"), ("n1.rack2.example", "n1.rack2.example")]
+        {
             assert_eq!(text.parse::<Hostname>().expect(text).as_str(), expected);
         }
     }

@@ -94,7 +94,8 @@ impl Addresses {
             let held = self.lease(*address).is_some_and(|lease| lease.is_held(now));
             self.in_pool(*address) && !held && self.reserved_for(*address).is_none()
         };
-        let expired = || self.used.first().filter(|(from, _)| *from <= now).map(|(_, address)| *address);
+        let expired =
+            || self.used.first().filter(|(from, _)| *from <= now).map(|(_, address)| *address);
         wanted.filter(is_free).or_else(|| self.fresh.first().copied()).or_else(expired)
     }
 

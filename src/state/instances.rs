@@ -60,7 +60,9 @@ impl Instances {
     #[must_use]
     pub fn tagged(&self, wanted: &Tags) -> Vec<&Instance> {
         let matches = |instance: &&Instance| {
-            wanted.iter().all(|(key, value)| instance.tags.get(key).map_or("", String::as_str) == value)
+            wanted
+                .iter()
+                .all(|(key, value)| instance.tags.get(key).map_or("", String::as_str) == value)
         };
         // A tag that must be there narrows the search to those that have it.
         let narrowest = wanted
@@ -125,7 +127,9 @@ impl Instances {
 
     #[cfg(test)]
     pub(super) fn assert_consistent(&self) {
-        for id in self.of_machine.values().chain(self.by_token.values()).chain(self.by_name.values()) {
+        for id in
+            self.of_machine.values().chain(self.by_token.values()).chain(self.by_name.values())
+        {
             assert!(self.living.contains_key(id), "{id} is only in an index");
         }
         for instance in self.living.values() {

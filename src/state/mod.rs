@@ -101,7 +101,12 @@ mod tests {
         let id = (0u64..6).prop_map(|number| InstanceId::next(None, Timestamp(number)));
         prop_oneof![
             (address.clone(), mac.clone(), state, moment.clone()).prop_map(
-                |(address, mac, state, expires)| Change::Lease(Lease { address, mac, state, expires })
+                |(address, mac, state, expires)| Change::Lease(Lease {
+                    address,
+                    mac,
+                    state,
+                    expires
+                })
             ),
             (mac.clone(), moment.clone()).prop_map(|(mac, at)| Change::Seen(machine(mac, at))),
             (id.clone(), mac, proptest::option::of(address))
@@ -162,9 +167,9 @@ mod tests {
                 initrds: Vec::new(),
                 cmdline: String::new(),
             },
-            token: id.to_string()[3..].bytes().fold(Token(0), |token, digit| {
-                Token(token.0 * 16 + u128::from(digit))
-            }),
+            token: id.to_string()[3..]
+                .bytes()
+                .fold(Token(0), |token, digit| Token(token.0 * 16 + u128::from(digit))),
             provisioned_at: Timestamp(0),
         }
     }

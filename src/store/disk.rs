@@ -88,8 +88,12 @@ impl Disk {
         let disk = Self { database: open_checked(&path)? };
         disk.load(&mut state).map_err(|error| match error {
             LoadError::Version(found) => OpenError::Version { path: path.clone(), found },
-            LoadError::Redb(error) => OpenError::Damaged { path: path.clone(), what: error.to_string() },
-            LoadError::Row(error) => OpenError::Damaged { path: path.clone(), what: error.to_string() },
+            LoadError::Redb(error) => {
+                OpenError::Damaged { path: path.clone(), what: error.to_string() }
+            }
+            LoadError::Row(error) => {
+                OpenError::Damaged { path: path.clone(), what: error.to_string() }
+            }
         })?;
         Ok((disk, state))
     }
@@ -109,7 +113,9 @@ impl Disk {
                 }
                 let Some((_, table)) = table.as_mut() else { continue };
                 match row {
-                    Row::Put { key, value, .. } => drop(table.insert(key.as_str(), value.as_slice())?),
+                    Row::Put { key, value, .. } => {
+                        drop(table.insert(key.as_str(), value.as_slice())?)
+                    }
                     Row::Delete { key, .. } => drop(table.remove(key.as_str())?),
                 }
             }
@@ -215,7 +221,8 @@ mod tests {
 
     fn filled() -> (tempfile::TempDir, PathBuf, State) {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let (disk, mut state) = Disk::open(directory.path(), State::new(None)).expect("a new store");
+        let (disk, mut state) =
+            Disk::open(directory.path(), State::new(None)).expect("a new store");
         for last in 0..200u8 {
             let change = Change::Lease(Lease {
                 address: [10, 0, 0, last].into(),

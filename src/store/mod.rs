@@ -166,7 +166,8 @@ impl Store {
         let mut wait_for = None;
         for change in changes {
             inner.state.apply(&change);
-            if matches!(&change, Change::Lease(lease) if lease.state == crate::model::LeaseState::Offered) {
+            if matches!(&change, Change::Lease(lease) if lease.state == crate::model::LeaseState::Offered)
+            {
                 continue;
             }
             inner.handed += 1;
@@ -254,7 +255,10 @@ mod tests {
         let directory = directory();
         let store = Store::open(directory.path(), None).expect("a new store");
         for last in 1..20 {
-            store.decide(|_| Decision::with((), lease(last, LeaseState::Bound))).await.expect("written");
+            store
+                .decide(|_| Decision::with((), lease(last, LeaseState::Bound)))
+                .await
+                .expect("written");
         }
         let before = store.look(State::clone);
         store.close();

@@ -68,7 +68,8 @@ pub(super) fn to_change(table: &str, key: &str, value: &[u8]) -> Result<Change, 
 }
 
 fn put(table: &'static str, key: String, record: &impl Serialize) -> Row {
-    let value = serde_json::to_vec(record).expect("our records have text keys and no failing parts");
+    let value =
+        serde_json::to_vec(record).expect("our records have text keys and no failing parts");
     Row::Put { table, key, value }
 }
 

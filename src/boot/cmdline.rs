@@ -1,0 +1,269 @@
+//! The kernel's command line: a minijinja template of one line.
+//!
+//! What comes out goes into an iPXE script, so it must be one line that iPXE
+//! hands on as it is. Pure.
+
+use std::{fmt, net::Ipv4Addr, sync::Arc};
+
+use minijinja::{
+    Environment, ErrorKind, UndefinedBehavior, Value, context,
+    value::{Enumerator, Object},
+};
+
+use crate::model::{Instance, Mac, Tags};
+
+/// The names that a template may use.
+const NAMES: [&str; 7] = ["mac", "ip", "hostname", "id", "logical_id", "server", "tags"];
+
+/// The longest command line that every kernel takes whole: `COMMAND_LINE_SIZE`
+/// of Linux is 2048 with its ending zero on x86 and arm64.
+pub const MAX_LENGTH: usize = 2047;
+
+/// Steps of a template before it is stopped: no template of one line needs them.
+const FUEL: u64 = 20_000;
+
+/// What the variables of a template stand for.
+#[derive(Debug, Clone, Copy)]
+pub struct Variables<'a> {
+    /// `{{ mac }}`: with colons, small letters.
+    pub mac: Mac,
+    /// `{{ ip }}`: the address that the machine asks from.
+    pub ip: Ipv4Addr,
+    /// `{{ server }}`: the address of this daemon.
+    pub server: Ipv4Addr,
+    /// Gives `{{ hostname }}`, `{{ id }}`, `{{ logical_id }}` and `{{ tags }}`;
+    /// without it (a machine that no instance claims) these are undefined.
+    pub instance: Option<&'a Instance>,
+}
+
+/// Why a command line cannot be used.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum InvalidCmdLine {
+    /// It uses a name that there is not.
+    #[error(
+        "`{{{{ {0} }}}}` is unknown; known are mac, ip, hostname, id, logical_id, server and tags[\"x\"]"
+    )]
+    UnknownName(String),
+    /// The template is wrong, or uses what this machine or instance has not.
+    #[error("{0}")]
+    Template(String),
+    /// It would not be one line.
+    #[error("it has a line break or another control character")]
+    ControlCharacter,
+    /// iPXE would take this word for the end of its command.
+    #[error("iPXE would take the word `{0}` for the end of its command")]
+    IpxeWord(String),
+    /// iPXE joins a line that ends so with the next one.
+    #[error("it ends with a backslash, which iPXE takes for a line that goes on")]
+    Backslash,
+    /// Kernels would cut it.
+    #[error("it has {0} bytes; kernels cut it after {MAX_LENGTH}")]
+    TooLong(usize),
+}
+
+/// Checks a template without an instance at hand: any tag is taken for there.
+///
+/// # Errors
+///
+/// [`InvalidCmdLine`] if no instance could make a command line of it.
+pub fn check(template: &str) -> Result<(), InvalidCmdLine> {
+    let environment = environment();
+    let parsed = environment.template_from_str(template).map_err(|error| describe(&error))?;
+    let mut unknown: Vec<String> = parsed
+        .undeclared_variables(false)
+        .into_iter()
+        .filter(|name| {
+            !NAMES.contains(&name.as_str())
+                && environment.globals().all(|(global, _)| global != name)
+        })
+        .collect();
+    unknown.sort();
+    if let Some(name) = unknown.into_iter().next() {
+        return Err(InvalidCmdLine::UnknownName(name));
+    }
+    let any = context! {
+        mac => "00:00:00:00:00:00", ip => "0.0.0.0", server => "0.0.0.0", hostname => "x",
+        id => "rb-0000000000000000", logical_id => "x", tags => Value::from_object(AnyTag),
+    };
+    one_line(parsed.render(any).map_err(|error| describe(&error))?).map(|_| ())
+}
+
+/// The command line of this machine.
+///
+/// # Errors
+///
+/// [`InvalidCmdLine`] if it uses what is not there, such as a tag or a logical
+/// ID that the instance has not, or comes out as something iPXE can't hand on.
+pub fn render(template: &str, variables: &Variables) -> Result<String, InvalidCmdLine> {
+    let environment = environment();
+    let parsed = environment.template_from_str(template).map_err(|error| describe(&error))?;
+    let (mac, ip, server) =
+        (variables.mac.to_string(), variables.ip.to_string(), variables.server.to_string());
+    let rendered = match variables.instance {
+        None => parsed.render(context! { mac, ip, server }),
+        Some(Instance { hostname, id, logical_id, tags, .. }) => {
+            let tags: &Tags = tags;
+            let shared = context! {
+                mac, ip, server, hostname => hostname.as_str(), id => id.to_string(), tags,
+            };
+            match logical_id {
+                None => parsed.render(shared),
+                Some(name) => parsed.render(context! { logical_id => name.0.as_str(), ..shared }),
+            }
+        }
+    };
+    one_line(rendered.map_err(|error| describe(&error))?)
+}
+
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_fuel(Some(FUEL));
+    environment
+}
+
+fn describe(error: &minijinja::Error) -> InvalidCmdLine {
+    let text = error.detail().unwrap_or_default().to_owned();
+    InvalidCmdLine::Template(match error.kind() {
+        ErrorKind::UndefinedError if text.is_empty() => {
+            "it uses a value that is not defined here (a tag or logical ID that the instance has not?)"
+                .to_owned()
+        }
+        kind if text.is_empty() => kind.to_string(),
+        kind => format!("{kind}: {text}"),
+    })
+}
+
+fn one_line(line: String) -> Result<String, InvalidCmdLine> {
+    let line = line.trim().to_owned();
+    if line.chars().any(char::is_control) {
+        return Err(InvalidCmdLine::ControlCharacter);
+    }
+    if let Some(word) = line.split_whitespace().find(|word| matches!(*word, "||" | "&&" | ";")) {
+        return Err(InvalidCmdLine::IpxeWord(word.to_owned()));
+    }
+    if line.ends_with('\\') {
+        return Err(InvalidCmdLine::Backslash);
+    }
+    if line.len() > MAX_LENGTH {
+        return Err(InvalidCmdLine::TooLong(line.len()));
+    }
+    Ok(line)
+}
+
+/// Tags of which every one is there, for a check before any is known.
+#[derive(Debug)]
+struct AnyTag;
+
+impl Object for AnyTag {
+    fn get_value(self: &Arc<Self>, _key: &Value) -> Option<Value> {
+        Some(Value::from("x"))
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Empty
+    }
+
+    fn render(self: &Arc<Self>, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("{}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::{Asset, Image, InstanceId, LogicalId, Source, Timestamp, Token};
+
+    fn instance() -> Instance {
+        Instance {
+            id: InstanceId::next(None, Timestamp(1)),
+            logical_id: Some(LogicalId("pet 1".to_owned())),
+            tags: [("tier".to_owned(), "web".to_owned())].into(),
+            init: String::new(),
+            mac: Mac::new([2, 0, 0, 0, 0, 1]),
+            address: None,
+            hostname: "pet-1".parse().expect("a name"),
+            image: Image {
+                kernel: Asset { source: Source::Url("http://x/k".to_owned()), checksum: None },
+                initrds: Vec::new(),
+                cmdline: String::new(),
+            },
+            token: Token(1),
+            provisioned_at: Timestamp(1),
+        }
+    }
+
+    fn rendered(template: &str, instance: Option<&Instance>) -> Result<String, InvalidCmdLine> {
+        let mac = Mac::new([2, 0, 0, 0, 0, 1]);
+        let (ip, server) = ([10, 0, 0, 9].into(), [10, 0, 0, 1].into());
+        render(template, &Variables { mac, ip, server, instance })
+    }
+
+    #[test]
+    fn every_name_is_filled_in() {
+        let template = "a={{ mac }} b={{ ip }} c={{ hostname }} d={{ id }} e={{ logical_id }} \
+                        f={{ server }} g={{ tags[\"tier\"] }}";
+        assert_eq!(check(template), Ok(()));
+        assert_eq!(
+            rendered(template, Some(&instance())).expect("all are there"),
+            "a=02:00:00:00:00:01 b=10.0.0.9 c=pet-1 d=rb-0000000000010000 e=pet 1 f=10.0.0.1 g=web"
+        );
+    }
+
+    #[test]
+    fn a_name_that_there_is_not_is_refused_before_any_instance() {
+        assert_eq!(check("x={{ nope }}"), Err(InvalidCmdLine::UnknownName("nope".to_owned())));
+        assert!(check("x={{ mac.nope }}").is_err());
+        assert!(check("x={{ mac").is_err());
+        assert!(check("x={{ mac|nope }}").is_err());
+        assert!(
+            check(
+                "{% for a in range(100000) %}{% for b in range(100000) %}x{% endfor %}{% endfor %}"
+            )
+            .is_err()
+        );
+    }
+
+    #[test]
+    fn a_tag_or_logical_id_that_the_instance_has_not_is_refused() {
+        let mut bare = instance();
+        bare.logical_id = None;
+        assert_eq!(check("x={{ tags[\"nope\"] }}"), Ok(()));
+        assert!(rendered("x={{ tags[\"nope\"] }}", Some(&bare)).is_err());
+        assert!(rendered("x={{ logical_id }}", Some(&bare)).is_err());
+        assert!(rendered("x={{ hostname }}", None).is_err());
+    }
+
+    #[test]
+    fn nothing_ends_the_command_of_the_script_early() {
+        assert_eq!(check("a\nshell"), Err(InvalidCmdLine::ControlCharacter));
+        assert_eq!(check("a || shell"), Err(InvalidCmdLine::IpxeWord("||".to_owned())));
+        assert_eq!(check("a && b"), Err(InvalidCmdLine::IpxeWord("&&".to_owned())));
+        assert_eq!(check("a ; b"), Err(InvalidCmdLine::IpxeWord(";".to_owned())));
+        assert_eq!(check("a\\"), Err(InvalidCmdLine::Backslash));
+        assert_eq!(check(&"x".repeat(3000)), Err(InvalidCmdLine::TooLong(3000)));
+        let mut tagged = instance();
+        tagged.tags.insert("evil".to_owned(), "x\nshell".to_owned());
+        assert_eq!(
+            rendered("{{ tags.evil }}", Some(&tagged)),
+            Err(InvalidCmdLine::ControlCharacter)
+        );
+    }
+
+    #[test]
+    fn words_of_kernels_pass_as_they_are() {
+        let line = "console=ttyS0,115200n8 ip=dhcp a=\"b c\" x=${net0/mac} -- --flag a;b a||b #x";
+        assert_eq!(check(line), Ok(()));
+        assert_eq!(rendered(line, None).expect("plain"), line);
+    }
+
+    proptest! {
+        #[test]
+        fn no_template_panics(template in "[{}% a-z\"\\[\\]|.()0-9]{0,40}") {
+            let _ = check(&template);
+            let _ = rendered(&template, Some(&instance()));
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Which machine is it that asks by TFTP or HTTP?
+//!
+//! Where we give out the addresses, the source address says it, and a MAC in a
+//! URL must agree. Where another server does, the MAC in the URL is believed
+//! unless the kernel's neighbour table knows better.
+
+use std::net::Ipv4Addr;
+
+use crate::{
+    model::{Mac, Timestamp},
+    state::State,
+};
+
+/// Who gives out the addresses of the machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Addressing {
+    /// Our own DHCP server: a source address tells the machine.
+    Ours,
+    /// Somebody else: we can't tell.
+    Foreign,
+}
+
+/// What is known of who asks, before anything is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Visitor {
+    /// The source address of the request.
+    pub address: Ipv4Addr,
+    /// The hardware address that the kernel's neighbour table has for it.
+    pub neighbour: Option<Mac>,
+}
+
+/// Which machine the visitor says it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// It did not say.
+    None,
+    /// In the URL.
+    Mac(Mac),
+}
+
+/// Why a visitor is not believed.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Imposter {
+    /// The address is leased to another machine.
+    #[error("{address} is leased to {owner}, not to {claimed}")]
+    AnothersAddress {
+        /// The source address.
+        address: Ipv4Addr,
+        /// Whose it is.
+        owner: Mac,
+        /// Who it says it is.
+        claimed: Mac,
+    },
+    /// We give out the addresses, and have not given this one to anybody.
+    #[error("{address} is leased to nobody, so it is not believed to be {claimed}")]
+    NoLease {
+        /// The source address.
+        address: Ipv4Addr,
+        /// Who it says it is.
+        claimed: Mac,
+    },
+    /// The neighbour table has another hardware address for the source.
+    #[error("{address} belongs to the card {neighbour}, not to {claimed}")]
+    AnothersCard {
+        /// The source address.
+        address: Ipv4Addr,
+        /// The card that answers for it.
+        neighbour: Mac,
+        /// Who it says it is.
+        claimed: Mac,
+    },
+}
+
+/// The machine that asks, as far as it can be told.
+///
+/// # Errors
+///
+/// [`Imposter`] if it claims to be a machine that it is not, or cannot be
+/// shown to be.
+pub fn identify(
+    state: &State,
+    addressing: Addressing,
+    visitor: Visitor,
+    (claim, now): (Claim, Timestamp),
+) -> Result<Option<Mac>, Imposter> {
+    let address = visitor.address;
+    let owner = state.machine_at(address, now);
+    match (claim, owner, addressing) {
+        (Claim::None, Some(owner), _) => Ok(Some(owner)),
+        (Claim::None, None, Addressing::Ours) => Ok(None),
+        (Claim::None, None, Addressing::Foreign) => Ok(visitor.neighbour),
+        (Claim::Mac(claimed), Some(owner), _) if claimed == owner => Ok(Some(owner)),
+        (Claim::Mac(claimed), Some(owner), _) => {
+            Err(Imposter::AnothersAddress { address, owner, claimed })
+        }
+        (Claim::Mac(claimed), None, Addressing::Ours) => {
+            Err(Imposter::NoLease { address, claimed })
+        }
+        (Claim::Mac(claimed), None, Addressing::Foreign) => match visitor.neighbour {
+            Some(neighbour) if neighbour != claimed => {
+                Err(Imposter::AnothersCard { address, neighbour, claimed })
+            }
+            Some(_) | None => Ok(Some(claimed)),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Change, Lease, LeaseState};
+
+    const NOW: Timestamp = Timestamp(1000);
+    const OWNER: Mac = Mac::new([2, 0, 0, 0, 0, 1]);
+    const OTHER: Mac = Mac::new([2, 0, 0, 0, 0, 2]);
+    const LEASED: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
+    const UNKNOWN: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 10);
+
+    fn asked(
+        addressing: Addressing,
+        address: Ipv4Addr,
+        neighbour: Option<Mac>,
+        claim: Claim,
+    ) -> Result<Option<Mac>, Imposter> {
+        let mut state = State::new(None);
+        state.apply(&Change::Lease(Lease {
+            address: LEASED,
+            mac: OWNER,
+            state: LeaseState::Bound,
+            expires: Timestamp(2000),
+        }));
+        identify(&state, addressing, Visitor { address, neighbour }, (claim, NOW))
+    }
+
+    #[test]
+    fn a_leased_address_is_its_machine_whatever_the_url_says() {
+        for addressing in [Addressing::Ours, Addressing::Foreign] {
+            assert_eq!(asked(addressing, LEASED, None, Claim::None), Ok(Some(OWNER)));
+            assert_eq!(asked(addressing, LEASED, None, Claim::Mac(OWNER)), Ok(Some(OWNER)));
+            assert!(asked(addressing, LEASED, None, Claim::Mac(OTHER)).is_err());
+        }
+    }
+
+    #[test]
+    fn nobody_takes_the_name_of_a_machine_without_its_lease() {
+        assert_eq!(
+            asked(Addressing::Ours, UNKNOWN, Some(OWNER), Claim::Mac(OWNER)),
+            Err(Imposter::NoLease { address: UNKNOWN, claimed: OWNER })
+        );
+        assert_eq!(asked(Addressing::Ours, UNKNOWN, Some(OWNER), Claim::None), Ok(None));
+    }
+
+    #[test]
+    fn beside_another_server_the_neighbour_table_decides() {
+        let foreign = Addressing::Foreign;
+        assert_eq!(asked(foreign, UNKNOWN, Some(OTHER), Claim::None), Ok(Some(OTHER)));
+        assert_eq!(asked(foreign, UNKNOWN, Some(OTHER), Claim::Mac(OTHER)), Ok(Some(OTHER)));
+        assert!(asked(foreign, UNKNOWN, Some(OTHER), Claim::Mac(OWNER)).is_err());
+        assert_eq!(asked(foreign, UNKNOWN, None, Claim::Mac(OTHER)), Ok(Some(OTHER)));
+    }
+}

@@ -1,0 +1,237 @@
+//! Boot programs: found on disk, checked for their architecture, kept in memory.
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use bytes::Bytes;
+
+use crate::model::Architecture;
+
+/// Where Debian's `ipxe` package puts its files.
+const SYSTEM_DIRECTORY: &str = "/usr/lib/ipxe";
+
+/// No boot program is larger; what is, is something else.
+const LARGEST: u64 = 16 << 20;
+
+/// The boot programs, looked for again each time a catalogue is asked for, and
+/// read again when a file has changed.
+#[derive(Debug)]
+pub struct Loaders {
+    single: Option<PathBuf>,
+    directories: Vec<PathBuf>,
+    read: Mutex<HashMap<PathBuf, Read>>,
+}
+
+/// A file as it was read, or that it is none of ours.
+#[derive(Debug, Clone)]
+struct Read {
+    modified: SystemTime,
+    length: u64,
+    content: Option<Bytes>,
+}
+
+/// The boot programs that there are at a moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Catalogue {
+    by_architecture: HashMap<Architecture, String>,
+    by_name: HashMap<String, Bytes>,
+}
+
+impl Catalogue {
+    /// A catalogue of these programs; the first of an architecture is its
+    /// loader.
+    #[must_use]
+    pub fn new(programs: impl IntoIterator<Item = (Architecture, String, Bytes)>) -> Self {
+        let mut catalogue = Self::default();
+        for (architecture, name, content) in programs {
+            catalogue.by_architecture.entry(architecture).or_insert_with(|| name.clone());
+            catalogue.by_name.entry(name).or_insert(content);
+        }
+        catalogue
+    }
+
+    /// The name of the boot program for this architecture, relative to the root
+    /// of TFTP and to `/loader/` of HTTP.
+    #[must_use]
+    pub fn loader(&self, architecture: Architecture) -> Option<&str> {
+        self.by_architecture.get(&architecture).map(String::as_str)
+    }
+
+    /// The bytes of the boot program of this name.
+    #[must_use]
+    pub fn content(&self, name: &str) -> Option<&Bytes> {
+        self.by_name.get(name)
+    }
+}
+
+impl Loaders {
+    /// Boot programs from one file, which goes before all others of its
+    /// architecture, from a directory, and from where Debian's `ipxe` package
+    /// puts them for what the directory has not.
+    #[must_use]
+    pub fn new(single: Option<PathBuf>, directory: Option<PathBuf>) -> Self {
+        let directories = directory.into_iter().chain([PathBuf::from(SYSTEM_DIRECTORY)]).collect();
+        Self { single, directories, read: Mutex::default() }
+    }
+
+    /// Boot programs from these directories alone, the first before the others.
+    #[must_use]
+    pub fn only_from(directories: Vec<PathBuf>) -> Self {
+        Self { single: None, directories, read: Mutex::default() }
+    }
+
+    /// What there is now.
+    #[must_use]
+    pub fn catalogue(&self) -> Catalogue {
+        let single = self.single.iter().filter_map(|path| {
+            let content = self.content(path)?;
+            let name = path.file_name()?.to_str()?.to_owned();
+            Some((architecture_of(&content), name, content))
+        });
+        let in_directories = self.directories.iter().flat_map(|directory| {
+            Architecture::ALL.into_iter().flat_map(move |architecture| {
+                architecture.loaders().iter().filter_map(move |name| {
+                    let path = directory.join(name);
+                    let content = self.content(&path)?;
+                    if architecture_of(&content) != architecture {
+                        tracing::debug!(path = %path.display(), "not for {}", architecture.name());
+                        return None;
+                    }
+                    Some((architecture, (*name).to_owned(), content))
+                })
+            })
+        });
+        Catalogue::new(single.chain(in_directories))
+    }
+
+    /// The content of the file, read again only if it has changed.
+    fn content(&self, path: &Path) -> Option<Bytes> {
+        let metadata = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+        let (modified, length) = (metadata.modified().ok()?, metadata.len());
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = read.get(path)
+            && (known.modified, known.length) == (modified, length)
+        {
+            return known.content.clone();
+        }
+        let content = match read_whole(path, length) {
+            Ok(content) => Some(content),
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "cannot read this boot program");
+                None
+            }
+        };
+        read.insert(path.to_owned(), Read { modified, length, content: content.clone() });
+        content
+    }
+}
+
+fn read_whole(path: &Path, length: u64) -> io::Result<Bytes> {
+    if length == 0 || length > LARGEST {
+        let text = format!("{length} bytes is no size for a boot program");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    fs::read(path).map(Bytes::from)
+}
+
+/// What a program is made for: by its PE header if it is a UEFI application
+/// (UEFI 2.10 §2.1.1), else BIOS.
+fn architecture_of(program: &[u8]) -> Architecture {
+    let machine = || -> Option<u16> {
+        if program.get(..2)? != b"MZ" {
+            return None;
+        }
+        let offset = u32::from_le_bytes(program.get(0x3c..0x40)?.try_into().ok()?);
+        let header = program.get(usize::try_from(offset).ok()?..)?;
+        let machine = header.strip_prefix(b"PE\0\0")?.get(..2)?;
+        Some(u16::from_le_bytes(machine.try_into().ok()?))
+    };
+    match machine() {
+        Some(0x014c) => Architecture::Ia32Uefi,
+        Some(0x8664) => Architecture::X64Uefi,
+        Some(0x01c0 | 0x01c2 | 0x01c4) => Architecture::Arm32Uefi,
+        Some(0xaa64) => Architecture::Arm64Uefi,
+        Some(0x5064) => Architecture::Riscv64Uefi,
+        Some(0x6264) => Architecture::Loong64Uefi,
+        Some(_) | None => Architecture::Bios,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// The shortest program with the PE header of this machine type.
+    pub(crate) fn efi_program(machine: u16) -> Vec<u8> {
+        let mut program = vec![0; 0x40];
+        program[..2].copy_from_slice(b"MZ");
+        program[0x3c] = 0x40;
+        program.extend_from_slice(b"PE\0\0");
+        program.extend_from_slice(&machine.to_le_bytes());
+        program
+    }
+
+    fn directory(files: &[(&str, Vec<u8>)]) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        for (name, content) in files {
+            fs::write(directory.path().join(name), content).expect("written");
+        }
+        directory
+    }
+
+    #[test]
+    fn a_program_under_the_name_of_another_architecture_is_not_given_out() {
+        let directory = directory(&[
+            ("snponly.efi", efi_program(0xaa64)),
+            ("ipxe-arm64.efi", efi_program(0x8664)),
+            ("ipxe.efi", efi_program(0x8664)),
+            ("undionly.kpxe", b"bios".to_vec()),
+        ]);
+        let catalogue = Loaders::only_from(vec![directory.path().to_owned()]).catalogue();
+        assert_eq!(catalogue.loader(Architecture::X64Uefi), Some("ipxe.efi"));
+        assert_eq!(catalogue.loader(Architecture::Bios), Some("undionly.kpxe"));
+        assert_eq!(catalogue.loader(Architecture::Arm64Uefi), None);
+        assert_eq!(catalogue.content("ipxe-arm64.efi"), None);
+    }
+
+    #[test]
+    fn a_replaced_program_is_read_again_and_an_empty_one_never_served() {
+        let directory = directory(&[("undionly.kpxe", b"first".to_vec())]);
+        let path = directory.path().join("undionly.kpxe");
+        let loaders = Loaders::only_from(vec![directory.path().to_owned()]);
+        assert_eq!(loaders.catalogue().content("undionly.kpxe"), Some(&Bytes::from("first")));
+        fs::write(&path, "the second").expect("written");
+        assert_eq!(loaders.catalogue().content("undionly.kpxe"), Some(&Bytes::from("the second")));
+        fs::write(&path, "").expect("written");
+        assert_eq!(loaders.catalogue().loader(Architecture::Bios), None);
+    }
+
+    #[test]
+    fn the_single_file_goes_before_the_others_of_its_architecture() {
+        let directory = directory(&[
+            ("snponly.efi", efi_program(0x8664)),
+            ("mine.efi", efi_program(0x8664)),
+            ("undionly.kpxe", b"bios".to_vec()),
+        ]);
+        let single = directory.path().join("mine.efi");
+        let loaders = Loaders::new(Some(single), Some(directory.path().to_owned()));
+        assert_eq!(loaders.catalogue().loader(Architecture::X64Uefi), Some("mine.efi"));
+        assert_eq!(loaders.catalogue().loader(Architecture::Bios), Some("undionly.kpxe"));
+    }
+
+    #[test]
+    fn no_header_is_read_beyond_its_end() {
+        let whole = efi_program(0x8664);
+        for length in 0..whole.len() {
+            assert_eq!(architecture_of(&whole[..length]), Architecture::Bios);
+        }
+        let mut far = whole;
+        far[0x3c..0x40].copy_from_slice(&[0xff; 4]);
+        assert_eq!(architecture_of(&far), Architecture::Bios);
+    }
+}

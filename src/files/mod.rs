@@ -1,0 +1,8 @@
+//! The files that machines are given: images from one directory, and boot
+//! programs from memory. Knows no protocol and no policy.
+
+mod images;
+mod loaders;
+
+pub use images::{Digest, FileError, Images, OpenFile};
+pub use loaders::{Catalogue, Loaders};
