@@ -5,12 +5,14 @@
 
 pub mod cmdline;
 mod identity;
+mod sighting;
 
 use crate::{
     model::{Image, Instance, Mac},
     state::State,
 };
 pub use identity::{Addressing, Claim, Imposter, Visitor, identify};
+pub use sighting::{Sighting, seen};
 
 /// What is the same for all machines, from the configuration.
 #[derive(Debug, Clone)]

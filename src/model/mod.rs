@@ -11,6 +11,7 @@ mod lease;
 mod mac;
 mod machine;
 mod names;
+mod subnet;
 mod timestamp;
 
 pub use architecture::{Architecture, BootWay, Firmware};
@@ -21,4 +22,5 @@ pub use lease::{Lease, LeaseState, Pool};
 pub use mac::{InvalidMac, Mac};
 pub use machine::{Machine, Stage};
 pub use names::{Hostname, InvalidHostname};
+pub use subnet::{Subnet, Unreservable};
 pub use timestamp::{Seconds, Timestamp};
