@@ -2,6 +2,7 @@
 #![warn(missing_docs)]
 
 pub mod boot;
+pub mod dhcp;
 pub mod files;
 pub mod model;
 pub mod state;

@@ -4,8 +4,8 @@ use std::{
     collections::HashMap,
     fs, io,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
-    time::SystemTime,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
@@ -15,16 +15,21 @@ use crate::model::Architecture;
 /// Where Debian's `ipxe` package puts its files.
 const SYSTEM_DIRECTORY: &str = "/usr/lib/ipxe";
 
+/// How old a catalogue may be: a crowd of machines must not make as many looks
+/// at the disk.
+const FRESH_FOR: Duration = Duration::from_secs(1);
+
 /// No boot program is larger; what is, is something else.
 const LARGEST: u64 = 16 << 20;
 
-/// The boot programs, looked for again each time a catalogue is asked for, and
-/// read again when a file has changed.
+/// The boot programs, looked for again every second at most, and read again
+/// when a file has changed.
 #[derive(Debug)]
 pub struct Loaders {
     single: Option<PathBuf>,
     directories: Vec<PathBuf>,
     read: Mutex<HashMap<PathBuf, Read>>,
+    latest: Mutex<Option<(Instant, Arc<Catalogue>)>>,
 }
 
 /// A file as it was read, or that it is none of ours.
@@ -76,18 +81,30 @@ impl Loaders {
     #[must_use]
     pub fn new(single: Option<PathBuf>, directory: Option<PathBuf>) -> Self {
         let directories = directory.into_iter().chain([PathBuf::from(SYSTEM_DIRECTORY)]).collect();
-        Self { single, directories, read: Mutex::default() }
+        Self { single, directories, read: Mutex::default(), latest: Mutex::default() }
     }
 
     /// Boot programs from these directories alone, the first before the others.
     #[must_use]
     pub fn only_from(directories: Vec<PathBuf>) -> Self {
-        Self { single: None, directories, read: Mutex::default() }
+        Self { single: None, directories, read: Mutex::default(), latest: Mutex::default() }
     }
 
-    /// What there is now.
+    /// What there is, no older than a second.
     #[must_use]
-    pub fn catalogue(&self) -> Catalogue {
+    pub fn catalogue(&self) -> Arc<Catalogue> {
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*latest {
+            Some((looked, catalogue)) if looked.elapsed() < FRESH_FOR => Arc::clone(catalogue),
+            Some(_) | None => {
+                let catalogue = Arc::new(self.look());
+                *latest = Some((Instant::now(), Arc::clone(&catalogue)));
+                catalogue
+            }
+        }
+    }
+
+    fn look(&self) -> Catalogue {
         let single = self.single.iter().filter_map(|path| {
             let content = self.content(path)?;
             let name = path.file_name()?.to_str()?.to_owned();
@@ -192,7 +209,7 @@ pub(crate) mod tests {
             ("ipxe.efi", efi_program(0x8664)),
             ("undionly.kpxe", b"bios".to_vec()),
         ]);
-        let catalogue = Loaders::only_from(vec![directory.path().to_owned()]).catalogue();
+        let catalogue = Loaders::only_from(vec![directory.path().to_owned()]).look();
         assert_eq!(catalogue.loader(Architecture::X64Uefi), Some("ipxe.efi"));
         assert_eq!(catalogue.loader(Architecture::Bios), Some("undionly.kpxe"));
         assert_eq!(catalogue.loader(Architecture::Arm64Uefi), None);
@@ -204,11 +221,11 @@ pub(crate) mod tests {
         let directory = directory(&[("undionly.kpxe", b"first".to_vec())]);
         let path = directory.path().join("undionly.kpxe");
         let loaders = Loaders::only_from(vec![directory.path().to_owned()]);
-        assert_eq!(loaders.catalogue().content("undionly.kpxe"), Some(&Bytes::from("first")));
+        assert_eq!(loaders.look().content("undionly.kpxe"), Some(&Bytes::from("first")));
         fs::write(&path, "the second").expect("written");
-        assert_eq!(loaders.catalogue().content("undionly.kpxe"), Some(&Bytes::from("the second")));
+        assert_eq!(loaders.look().content("undionly.kpxe"), Some(&Bytes::from("the second")));
         fs::write(&path, "").expect("written");
-        assert_eq!(loaders.catalogue().loader(Architecture::Bios), None);
+        assert_eq!(loaders.look().loader(Architecture::Bios), None);
     }
 
     #[test]
@@ -220,8 +237,8 @@ pub(crate) mod tests {
         ]);
         let single = directory.path().join("mine.efi");
         let loaders = Loaders::new(Some(single), Some(directory.path().to_owned()));
-        assert_eq!(loaders.catalogue().loader(Architecture::X64Uefi), Some("mine.efi"));
-        assert_eq!(loaders.catalogue().loader(Architecture::Bios), Some("undionly.kpxe"));
+        assert_eq!(loaders.look().loader(Architecture::X64Uefi), Some("mine.efi"));
+        assert_eq!(loaders.look().loader(Architecture::Bios), Some("undionly.kpxe"));
     }
 
     #[test]

@@ -1,0 +1,316 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    dhcp::testing::*,
+    model::{Lease, Machine},
+};
+
+fn after(lab: &mut Lab, seconds: u64) {
+    lab.now = Timestamp(lab.now.0 + seconds * 1000);
+}
+
+fn silence(answer: &Answer) -> Why {
+    match answer {
+        Answer::Silence(why) => *why,
+        Answer::Reply(reply) => panic!("answered: {reply:?}"),
+    }
+}
+
+#[test]
+fn a_machine_keeps_one_address_along_its_whole_boot() {
+    let mut lab = Lab::new();
+    let as_firmware = lab.lease(card(1), UEFI);
+    assert_eq!(lab.lease(card(1), IPXE), as_firmware);
+    assert_eq!(lab.lease(card(1), HOST), as_firmware);
+    assert_eq!(lab.state.addresses.leases().count(), 1);
+}
+
+#[test]
+fn two_machines_are_never_offered_one_address() {
+    let mut lab = Lab::new();
+    let first = reply(lab.discover(card(1), UEFI)).kind;
+    let second = reply(lab.discover(card(2), UEFI)).kind;
+    assert_eq!((first, second), (ReplyKind::Offer(FIRST), ReplyKind::Offer(SECOND)));
+    assert_eq!(reply(lab.discover(card(1), UEFI)).kind, first, "and the offer stays the same");
+    assert_eq!(silence(&lab.discover(card(3), UEFI)), Why::PoolIsFull);
+}
+
+#[test]
+fn an_expired_lease_is_given_to_the_next_machine_and_acknowledged() {
+    let mut lab = Lab::new();
+    lab.lease(card(1), HOST);
+    lab.lease(card(2), HOST);
+    after(&mut lab, 7201);
+    assert_eq!(lab.lease(card(3), HOST), FIRST, "the one that expired first");
+}
+
+#[test]
+fn a_machine_that_comes_back_finds_its_address_while_nobody_else_needs_it() {
+    let mut lab = Lab::new();
+    lab.lease(card(1), HOST);
+    lab.lease(card(2), HOST);
+    after(&mut lab, 100_000);
+    assert_eq!(lab.lease(card(2), HOST), SECOND);
+}
+
+#[test]
+fn a_lapsed_offer_is_still_acknowledged_but_never_twice() {
+    let mut lab = Lab::new();
+    let offered = reply(lab.discover(card(1), UEFI)).kind.address().expect("an offer");
+    after(&mut lab, 61);
+    lab.lease(card(2), HOST);
+    lab.lease(card(3), HOST);
+    assert_eq!(reply(lab.select(card(1), offered, UEFI)).kind, ReplyKind::Refuse);
+
+    let mut lab = Lab::new();
+    let offered = reply(lab.discover(card(1), UEFI)).kind.address().expect("an offer");
+    after(&mut lab, 600);
+    assert_eq!(reply(lab.select(card(1), offered, UEFI)).kind, ReplyKind::Acknowledge(offered));
+}
+
+#[test]
+fn one_machine_never_holds_two_addresses() {
+    let mut lab = Lab::new();
+    lab.lease(card(1), HOST);
+    assert_eq!(reply(lab.select(card(1), SECOND, HOST)).kind, ReplyKind::Acknowledge(SECOND));
+    let bound =
+        |lab: &Lab| lab.state.addresses.leases().filter(|lease| lease.is_bound(lab.now)).count();
+    assert_eq!(bound(&lab), 1);
+    assert_eq!(lab.lease(card(2), HOST), FIRST, "the one given up is free");
+}
+
+#[test]
+fn a_request_to_another_server_is_never_answered() {
+    let mut lab = Lab::new();
+    lab.lease(card(1), UEFI);
+    let named = [(54, &OTHER_SERVER.octets()[..]), (50, &FIRST.octets()[..])];
+    for message_type in [3, 4] {
+        let answer = lab.hear(&request(card(1), message_type, &named));
+        assert_eq!(silence(&answer), Why::AnotherServer(OTHER_SERVER));
+    }
+    assert!(lab.state.machine_at(FIRST, lab.now).is_some(), "and nothing changed");
+}
+
+#[test]
+fn a_client_that_is_not_ours_is_never_refused() {
+    let mut lab = Lab::new();
+    lab.lease(card(2), HOST);
+    for address in [FIRST, SECOND, [10, 0, 0, 7].into(), [192, 168, 1, 1].into()] {
+        let reboot = request(card(1), 3, &[(50, &address.octets())]);
+        assert_eq!(silence(&lab.hear(&reboot)), Why::UnknownClient, "{address}");
+        let mut renewal = request(card(1), 3, &[(50, &address.octets())]);
+        renewal.kind = Kind::Extend { address };
+        assert_eq!(silence(&lab.hear(&renewal)), Why::UnknownClient, "{address}");
+    }
+}
+
+#[test]
+fn a_machine_of_ours_that_asks_for_what_it_has_not_is_refused() {
+    let mut lab = Lab::new();
+    lab.lease(card(1), HOST);
+    let reboot = request(card(1), 3, &[(50, &SECOND.octets())]);
+    assert_eq!(reply(lab.hear(&reboot)).kind, ReplyKind::Refuse);
+    let own = request(card(1), 3, &[(50, &FIRST.octets())]);
+    assert_eq!(reply(lab.hear(&own)).kind, ReplyKind::Acknowledge(FIRST));
+}
+
+#[test]
+fn a_renewal_lasts_as_long_as_a_new_lease() {
+    let mut lab = Lab::new();
+    lab.lease(card(1), HOST);
+    after(&mut lab, 3600);
+    let mut renewal = request(card(1), 3, &[(50, &FIRST.octets())]);
+    renewal.kind = Kind::Extend { address: FIRST };
+    assert_eq!(reply(lab.hear(&renewal)).kind, ReplyKind::Acknowledge(FIRST));
+    after(&mut lab, 7199);
+    assert_eq!(lab.state.machine_at(FIRST, lab.now), Some(card(1)));
+}
+
+#[test]
+fn a_declined_address_is_given_to_nobody_for_a_day() {
+    let mut lab = Lab::new();
+    lab.lease(card(1), HOST);
+    let named = [(54, &SERVER.octets()[..]), (50, &FIRST.octets()[..])];
+    assert_eq!(silence(&lab.hear(&request(card(1), 4, &named))), Why::Declined);
+    assert_eq!(lab.lease(card(1), HOST), SECOND, "also not to who declined it");
+    assert_eq!(silence(&lab.discover(card(2), HOST)), Why::PoolIsFull);
+    after(&mut lab, 24 * 3600 + 1);
+    assert_eq!(lab.lease(card(2), HOST), SECOND, "it expired long before");
+    assert_eq!(lab.lease(card(3), HOST), FIRST);
+}
+
+#[test]
+fn nobody_declines_or_releases_the_address_of_another() {
+    let mut lab = Lab::new();
+    lab.lease(card(1), HOST);
+    let named = [(54, &SERVER.octets()[..]), (50, &FIRST.octets()[..])];
+    assert_eq!(silence(&lab.hear(&request(card(2), 4, &named))), Why::NotItsOwn);
+    let mut release = request(card(2), 4, &named);
+    release.kind = Kind::Release { server: Some(SERVER), address: FIRST };
+    assert_eq!(silence(&lab.hear(&release)), Why::NotItsOwn);
+    assert_eq!(lab.state.machine_at(FIRST, lab.now), Some(card(1)));
+}
+
+#[test]
+fn a_released_address_is_free_at_once_for_others() {
+    let mut lab = Lab::new();
+    lab.lease(card(1), HOST);
+    lab.lease(card(2), HOST);
+    let mut release = request(card(1), 1, HOST);
+    release.kind = Kind::Release { server: Some(SERVER), address: FIRST };
+    assert_eq!(silence(&lab.hear(&release)), Why::Released);
+    assert_eq!(lab.lease(card(3), HOST), FIRST);
+}
+
+#[test]
+fn an_inform_is_answered_without_an_address_and_changes_nothing() {
+    let mut lab = Lab::new();
+    let mut inform = request(card(1), 1, HOST);
+    inform.kind = Kind::Inform { address: SECOND };
+    assert_eq!(reply(lab.hear(&inform)).kind, ReplyKind::Inform);
+    assert_eq!(lab.state.addresses.leases().count(), 0);
+}
+
+#[test]
+fn a_relay_of_another_network_gets_no_address_of_ours() {
+    let mut lab = Lab::new();
+    let mut discover = request(card(1), 1, UEFI);
+    discover.route.giaddr = [10, 9, 0, 1].into();
+    assert_eq!(silence(&lab.hear(&discover)), Why::AnotherNetwork([10, 9, 0, 1].into()));
+    discover.route.giaddr = [10, 0, 0, 5].into();
+    assert_eq!(reply(lab.hear(&discover)).kind, ReplyKind::Offer(FIRST));
+}
+
+#[test]
+fn an_instance_gives_its_machine_its_address_and_name() {
+    let mut lab = Lab::new();
+    let reserved = Ipv4Addr::new(10, 0, 0, 50);
+    lab.state.apply(&Change::Instance(instance(card(1), Some(reserved))));
+    assert_eq!(lab.lease(card(1), UEFI), reserved);
+    let offer = reply(lab.discover(card(1), UEFI));
+    assert_eq!(offer.hostname.as_ref().map(Hostname::as_str), Some("worker-1"));
+}
+
+#[test]
+fn a_reserved_address_of_the_pool_is_for_its_machine_alone() {
+    let mut lab = Lab::new();
+    lab.state.apply(&Change::Instance(instance(card(9), Some(FIRST))));
+    assert_eq!(lab.lease(card(1), HOST), SECOND);
+    assert_eq!(silence(&lab.discover(card(2), HOST)), Why::PoolIsFull);
+    assert_eq!(lab.lease(card(9), HOST), FIRST);
+}
+
+#[test]
+fn a_request_after_our_own_offer_is_never_refused_even_if_provision_came_between() {
+    let mut lab = Lab::new();
+    let offered = reply(lab.discover(card(1), UEFI)).kind.address().expect("an offer");
+    lab.state.apply(&Change::Instance(instance(card(1), Some([10, 0, 0, 50].into()))));
+    assert_eq!(reply(lab.select(card(1), offered, UEFI)).kind, ReplyKind::Acknowledge(offered));
+    // At its next turn it moves: the renewal is refused, and it discovers anew.
+    let mut renewal = request(card(1), 3, &[(50, &offered.octets())]);
+    renewal.kind = Kind::Extend { address: offered };
+    assert_eq!(reply(lab.hear(&renewal)).kind, ReplyKind::Refuse);
+    assert_eq!(lab.lease(card(1), UEFI), Ipv4Addr::new(10, 0, 0, 50));
+}
+
+#[test]
+fn what_one_client_is_told_never_depends_on_who_asked_before() {
+    let mut lab = Lab::new();
+    let boot = |lab: &mut Lab, number, client| reply(lab.discover(card(number), client)).boot;
+    let script = |number: u8| {
+        Ok(BootFile::Script(format!("http://10.0.0.1/ipxe/52-54-00-aa-01-0{number}.ipxe")))
+    };
+    let program = |name: &str| Ok(BootFile::Program { name: name.to_owned(), server: SERVER });
+    assert_eq!(boot(&mut lab, 1, IPXE), script(1));
+    assert_eq!(boot(&mut lab, 2, UEFI), program("snponly.efi"));
+    assert_eq!(boot(&mut lab, 2, BIOS), program("undionly.kpxe"));
+    assert_eq!(boot(&mut lab, 2, HOST), Err(NoBootFile::Host));
+    assert_eq!(boot(&mut lab, 2, IPXE), script(2));
+    assert_eq!(
+        boot(&mut lab, 1, HTTP),
+        Ok(BootFile::ProgramUrl("http://10.0.0.1/loader/snponly.efi".to_owned()))
+    );
+    let address = reply(lab.discover(card(1), IPXE)).kind.address().expect("an offer");
+    assert_eq!(reply(lab.select(card(1), address, IPXE)).boot, script(1), "in the ACK, too");
+    assert_eq!(reply(lab.select(card(1), address, UEFI)).boot, program("snponly.efi"));
+}
+
+#[test]
+fn no_machine_is_given_a_program_of_another_architecture() {
+    let mut lab = Lab::new();
+    let offer = reply(lab.discover(card(1), IA32));
+    assert_eq!(offer.boot, Err(NoBootFile::NoProgram("ia32-uefi")));
+    let itanium = &[(60, &b"PXEClient"[..]), (93, &[0, 2][..])];
+    let offer = reply(lab.discover(card(1), itanium));
+    assert_eq!(offer.boot, Err(NoBootFile::UnknownArchitecture(2)));
+}
+
+#[test]
+fn only_what_wants_to_boot_is_a_machine() {
+    let mut lab = Lab::new();
+    lab.lease(card(1), HOST);
+    assert_eq!(lab.state.machines.all().count(), 0);
+    lab.lease(card(2), UEFI);
+    let machine: Machine = lab.state.machines.find(card(2)).expect("seen").clone();
+    assert_eq!(machine.architecture, Some(crate::model::Architecture::X64Uefi));
+    assert_eq!(machine.stage, Stage::Firmware);
+    lab.lease(card(2), IPXE);
+    assert_eq!(lab.state.machines.find(card(2)).expect("seen").stage, Stage::Ipxe);
+}
+
+#[test]
+fn a_foreign_packet_never_changes_a_lease() {
+    let mut lab = Lab::new();
+    lab.lease(card(1), HOST);
+    let before: Vec<Lease> = lab.state.addresses.leases().copied().collect();
+    let named = [(54, &OTHER_SERVER.octets()[..]), (50, &FIRST.octets()[..])];
+    lab.hear(&request(card(1), 3, &named));
+    lab.hear(&request(card(5), 3, &[(50, &FIRST.octets())]));
+    assert_eq!(lab.state.addresses.leases().copied().collect::<Vec<_>>(), before);
+}
+
+/// A step of a random conversation: which machine, what it asks, about which address.
+fn step() -> impl Strategy<Value = (u8, u8, u8, u64)> {
+    (1u8..6, 0u8..8, 98u8..104, 0u64..4000)
+}
+
+proptest! {
+    /// Whatever machines say, and whenever: no address has two owners, none
+    /// outside the pool and the reservations is given, and no answer of ours
+    /// goes to a request for another server.
+    #[test]
+    fn no_address_has_two_owners(steps in proptest::collection::vec(step(), 1..80)) {
+        let mut lab = Lab::new();
+        lab.state.apply(&Change::Instance(instance(card(5), Some([10, 0, 0, 103].into()))));
+        let mut owners: std::collections::HashMap<Ipv4Addr, (Mac, Timestamp)> = Default::default();
+        for (number, kind, last, pause) in steps {
+            after(&mut lab, pause);
+            let address = Ipv4Addr::new(10, 0, 0, last);
+            let mut asked = request(card(number), 1, UEFI);
+            asked.kind = match kind {
+                0 => Kind::Discover { wanted: Some(address) },
+                1 => Kind::Discover { wanted: None },
+                2 => Kind::Select { server: SERVER, address },
+                3 => Kind::Select { server: OTHER_SERVER, address },
+                4 => Kind::Reboot { address },
+                5 => Kind::Extend { address },
+                6 => Kind::Decline { server: Some(SERVER), address },
+                _ => Kind::Release { server: Some(SERVER), address },
+            };
+            let answer = lab.hear(&asked);
+            prop_assert!(kind != 3 || matches!(answer, Answer::Silence(_)));
+            if let Answer::Reply(Reply { kind: ReplyKind::Acknowledge(given), .. }) = &answer {
+                prop_assert!([FIRST, SECOND].contains(given) || (number == 5 && given.octets()[3] == 103));
+                let until = lab.now.after(lab.settings.subnet.lease_time.into());
+                if let Some((owner, expires)) = owners.insert(*given, (card(number), until)) {
+                    prop_assert!(owner == card(number) || expires <= lab.now, "{given} has two owners");
+                }
+                owners.retain(|other, (owner, _)| other == given || *owner != card(number));
+            }
+            if let Answer::Silence(Why::Released | Why::Declined) = answer {
+                owners.remove(&address);
+            }
+        }
+    }
+}

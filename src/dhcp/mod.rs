@@ -1,0 +1,39 @@
+//! DHCP for machines that boot (RFC 2131, 2132, 4578) and for the hosts beside them.
+//!
+//! A packet becomes a [`request::Request`] or is refused with a reason; the
+//! request, the state and the time become an [`answer::Answer`] and changes;
+//! the answer becomes a packet and a destination. Only [`serve`] has sockets,
+//! and only [`link`] reaches machines that have no address yet.
+
+pub mod answer;
+mod boot_file;
+mod lease;
+mod link;
+pub mod reply;
+pub mod request;
+pub mod serve;
+#[cfg(test)]
+mod testing;
+
+use std::net::Ipv4Addr;
+
+use crate::model::Subnet;
+
+/// What the room is told by the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The network that is served.
+    pub subnet: Subnet,
+    /// Where machines fetch boot programs by TFTP, if somebody serves them.
+    pub tftp: Option<Ipv4Addr>,
+    /// The authority of the HTTP server with scripts, if there is one:
+    /// `address` or `address:port`.
+    pub authority: Option<String>,
+}
+
+/// How long an offered address is kept back: UEFI takes 3.8 s from OFFER to
+/// REQUEST, iPXE with a slow link longer.
+pub const OFFER_HOLD: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// How long an address that somebody declined is given to nobody.
+pub const DECLINE_HOLD: std::time::Duration = std::time::Duration::from_secs(24 * 3600);

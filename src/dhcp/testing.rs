@@ -1,0 +1,177 @@
+//! What the tests of this room share: a network, its programs, and clients as
+//! real firmware is.
+
+use std::net::Ipv4Addr;
+
+use bytes::Bytes;
+
+use super::{
+    Settings,
+    answer::{Answer, Reply, answer},
+    reply::encode,
+    request::{Request, parse, tests::packet},
+};
+use crate::{
+    files::Catalogue,
+    model::{
+        Architecture, Asset, Image, Instance, InstanceId, Mac, Pool, Seconds, Source, Subnet,
+        Timestamp, Token,
+    },
+    state::State,
+};
+
+pub(super) const SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+pub(super) const FIRST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
+pub(super) const SECOND: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 101);
+pub(super) const OTHER_SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+
+/// The card of the machine with this number.
+pub(super) const fn card(number: u8) -> Mac {
+    Mac::new([0x52, 0x54, 0, 0xaa, 1, number])
+}
+
+/// One network with room for two machines.
+pub(super) fn settings() -> Settings {
+    Settings {
+        subnet: Subnet {
+            network: "10.0.0.1/24".parse().expect("a network"),
+            server: SERVER,
+            gateway: SERVER,
+            dns: vec![SERVER],
+            pool: Pool { first: FIRST, last: SECOND, except: vec![] },
+            lease_time: Seconds(7200),
+        },
+        tftp: Some(SERVER),
+        authority: Some("10.0.0.1".to_owned()),
+    }
+}
+
+/// Debian's names for BIOS, x64 and arm64; nothing for IA32.
+pub(super) fn catalogue() -> Catalogue {
+    Catalogue::new([
+        (Architecture::Bios, "undionly.kpxe".to_owned(), Bytes::from_static(b"b")),
+        (Architecture::X64Uefi, "snponly.efi".to_owned(), Bytes::from_static(b"x")),
+        (Architecture::Arm64Uefi, "ipxe-arm64.efi".to_owned(), Bytes::from_static(b"a")),
+    ])
+}
+
+/// An instance that holds a machine, and maybe an address.
+pub(super) fn instance(mac: Mac, address: Option<Ipv4Addr>) -> Instance {
+    Instance {
+        id: InstanceId::next(None, Timestamp(u64::from(mac.bytes()[5]))),
+        logical_id: None,
+        tags: crate::model::Tags::new(),
+        init: String::new(),
+        mac,
+        address,
+        hostname: "worker-1".parse().expect("a name"),
+        image: Image {
+            kernel: Asset { source: Source::Url("http://x/k".to_owned()), checksum: None },
+            initrds: vec![],
+            cmdline: String::new(),
+        },
+        token: Token(u128::from(mac.bytes()[5])),
+        provisioned_at: Timestamp(0),
+    }
+}
+
+pub(super) type Options<'a> = &'a [(u8, &'a [u8])];
+
+/// The options by which each kind of client is known; `shared` ones come beside.
+pub(super) const BIOS: Options =
+    &[(60, b"PXEClient:Arch:00000:UNDI:002001"), (93, &[0, 0]), (57, &[5, 192])];
+pub(super) const UEFI: Options = &[
+    (60, b"PXEClient:Arch:00007:UNDI:003000"),
+    (93, &[0, 7]),
+    (97, &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]),
+];
+pub(super) const IA32: Options = &[(60, b"PXEClient:Arch:00006:UNDI:003000"), (93, &[0, 6])];
+pub(super) const HTTP: Options = &[(60, b"HTTPClient:Arch:00016:UNDI:003000"), (93, &[0, 16])];
+pub(super) const IPXE: Options =
+    &[(60, b"PXEClient:Arch:00007:UNDI:003010"), (93, &[0, 7]), (77, b"iPXE"), (175, &[19, 1, 1])];
+pub(super) const HOST: Options = &[(60, b"udhcp 1.35.0")];
+
+/// The conversation of machines with a server, one state for all.
+pub(super) struct Lab {
+    pub(super) settings: Settings,
+    pub(super) catalogue: Catalogue,
+    pub(super) state: State,
+    pub(super) now: Timestamp,
+}
+
+impl Lab {
+    pub(super) fn new() -> Self {
+        let settings = settings();
+        let state = State::new(Some(settings.subnet.pool.clone()));
+        Self { settings, catalogue: catalogue(), state, now: Timestamp(1_000_000) }
+    }
+
+    /// Answers a request and carries out what was decided.
+    pub(super) fn hear(&mut self, request: &Request) -> Answer {
+        let decision = answer(&self.state, (&self.settings, &self.catalogue), request, self.now);
+        decision.changes.iter().for_each(|change| self.state.apply(change));
+        decision.answer
+    }
+
+    pub(super) fn discover(&mut self, mac: Mac, client: Options) -> Answer {
+        self.hear(&request(mac, 1, client))
+    }
+
+    pub(super) fn select(&mut self, mac: Mac, address: Ipv4Addr, client: Options) -> Answer {
+        let named = [(54, &SERVER.octets()[..]), (50, &address.octets()[..])];
+        self.hear(&request(mac, 3, &[client, &named].concat()))
+    }
+
+    /// Both steps; the address that was acknowledged.
+    pub(super) fn lease(&mut self, mac: Mac, client: Options) -> Ipv4Addr {
+        let offered = reply(self.discover(mac, client)).kind.address().expect("an offer");
+        let granted = reply(self.select(mac, offered, client)).kind.address().expect("granted");
+        assert_eq!(granted, offered);
+        granted
+    }
+
+    pub(super) fn packet_for(&self, request: &Request, reply: &Reply) -> Vec<u8> {
+        encode(&self.settings, request, reply).expect("it fits")
+    }
+}
+
+impl super::answer::ReplyKind {
+    pub(super) const fn address(self) -> Option<Ipv4Addr> {
+        match self {
+            Self::Offer(address) | Self::Acknowledge(address) => Some(address),
+            Self::Inform | Self::Refuse => None,
+        }
+    }
+}
+
+pub(super) fn request(mac: Mac, message_type: u8, options: Options) -> Request {
+    let kind = [message_type];
+    let all = [&[(53, &kind[..])], options].concat();
+    parse(&packet(mac, &all)).expect("a request")
+}
+
+/// The reply, or a failed test.
+pub(super) fn reply(answer: Answer) -> Reply {
+    match answer {
+        Answer::Reply(reply) => reply,
+        Answer::Silence(why) => panic!("silent: {why}"),
+    }
+}
+
+/// The options of a packet, in order.
+pub(super) fn options_of(packet: &[u8]) -> Vec<(u8, Vec<u8>)> {
+    let mut options = Vec::new();
+    let mut rest = &packet[240..];
+    while let [code, length, tail @ ..] = rest {
+        if *code == 255 {
+            break;
+        }
+        options.push((*code, tail[..usize::from(*length)].to_vec()));
+        rest = &tail[usize::from(*length)..];
+    }
+    options
+}
+
+pub(super) fn option_of(packet: &[u8], code: u8) -> Option<Vec<u8>> {
+    options_of(packet).into_iter().find(|(found, _)| *found == code).map(|(_, value)| value)
+}
