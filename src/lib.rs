@@ -1,5 +1,10 @@
 //! remoteboot boots bare machines over the network, and lets InfraKit scale them.
-#![warn(missing_docs)]
+//!
+//! Machines ask through three doors, [`dhcp`], [`tftp`] and `http`, what they
+//! shall do next; a controller says through the fourth, `spi`, what they shall
+//! become. Between them is a hall: the nouns ([`model`]), all that is known
+//! ([`state`]), the policy ([`boot`]), the disk ([`store`]) and the files that
+//! machines are given ([`files`]). ARCHITECTURE.md has the map and the rules.
 
 pub mod boot;
 pub mod dhcp;
@@ -7,3 +12,4 @@ pub mod files;
 pub mod model;
 pub mod state;
 pub mod store;
+pub mod tftp;

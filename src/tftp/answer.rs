@@ -1,0 +1,227 @@
+//! What a packet to the server's own port is worth: a read, a refusal or
+//! silence; and whether there is room for one more transfer.
+//!
+//! Pure. It must not know sockets, nor how a transfer goes on.
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use super::reply::{ErrorCode, Reply};
+use super::request::{Malformed, Mode, Packet, Request};
+use super::transfer::Limits;
+
+/// What a client gets for its read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The whole file.
+    Content(Bytes),
+    /// An ERROR.
+    Refuse {
+        /// What kind of error.
+        code: ErrorCode,
+        /// Words for a person at the machine's screen.
+        message: String,
+    },
+}
+
+/// What is to be done with a packet that came to the server's own port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// A read that can be served.
+    Read(Request),
+    /// This ERROR is to be sent.
+    Refuse(Reply),
+    /// Nothing is to be sent.
+    Silence(Why),
+}
+
+/// Why a packet has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Why {
+    /// It is an ERROR, and none of ours is running: an answer could go to and
+    /// fro for ever.
+    #[error("an ERROR outside of a transfer")]
+    StrayError,
+    /// It has not even an opcode.
+    #[error("{length} octets hold no opcode")]
+    Empty {
+        /// Octets that came.
+        length: usize,
+    },
+    /// As many transfers run as may run in all.
+    #[error("all {limit} transfers are taken")]
+    AllTaken {
+        /// [`Limits::transfers`].
+        limit: usize,
+    },
+    /// As many transfers run as one client may have.
+    #[error("all {limit} transfers of this client are taken")]
+    ClientsTaken {
+        /// [`Limits::transfers_per_client`].
+        limit: usize,
+    },
+}
+
+/// Sorts what came to the server's own port.
+pub fn opening(parsed: Result<Packet, Malformed>) -> Opening {
+    match parsed {
+        Ok(Packet::Read(request)) => match request.mode {
+            Mode::Octet => Opening::Read(request),
+            // Turning line ends needs a copy of the file for each client, and no
+            // firmware asks for it. Sending octets instead, as others do, damages
+            // binary files silently.
+            Mode::Netascii => refuse(
+                ErrorCode::NotDefined,
+                "only mode octet (binary) is served here",
+            ),
+        },
+        Ok(Packet::Write(_)) => refuse(ErrorCode::AccessViolation, "nothing is written here"),
+        // RFC 1350 §4: from a source that has no transfer with this port.
+        Ok(Packet::Data { .. } | Packet::Acknowledge { .. } | Packet::OptionAcknowledge(_)) => {
+            refuse(ErrorCode::UnknownTransfer, "no transfer has these ports")
+        }
+        Ok(Packet::Error { .. }) => Opening::Silence(Why::StrayError),
+        Err(malformed) => malformed_opening(&malformed),
+    }
+}
+
+fn malformed_opening(malformed: &Malformed) -> Opening {
+    match malformed {
+        Malformed::NoOpcode { length } => Opening::Silence(Why::Empty { length: *length }),
+        Malformed::NoErrorCode => Opening::Silence(Why::StrayError),
+        Malformed::NameClimbs => refuse(ErrorCode::AccessViolation, malformed),
+        Malformed::UnknownOpcode { .. }
+        | Malformed::NoBlock
+        | Malformed::NameUnterminated
+        | Malformed::ModeUnterminated
+        | Malformed::NameEmpty
+        | Malformed::NameNotUtf8
+        | Malformed::NameHasControl
+        | Malformed::Mail
+        | Malformed::UnknownMode => refuse(ErrorCode::IllegalOperation, malformed),
+    }
+}
+
+fn refuse(code: ErrorCode, message: impl ToString) -> Opening {
+    Opening::Refuse(Reply::Error {
+        code,
+        message: message.to_string(),
+    })
+}
+
+/// Says whether `client` may start one more transfer beside those of `running`.
+///
+/// Over a limit there is silence: firmware that gets an ERROR gives the boot up,
+/// firmware that gets nothing asks again after seconds, when others
+/// have finished. Silence is also all that a forged source address is worth.
+///
+/// # Errors
+///
+/// The limit that is reached.
+pub fn admit(
+    limits: &Limits,
+    running: impl Iterator<Item = IpAddr>,
+    client: IpAddr,
+) -> Result<(), Why> {
+    let (mut all, mut own) = (0, 0);
+    for address in running {
+        all += 1;
+        if address == client {
+            own += 1;
+        }
+    }
+    if all >= limits.transfers {
+        return Err(Why::AllTaken {
+            limit: limits.transfers,
+        });
+    }
+    if own >= limits.transfers_per_client {
+        return Err(Why::ClientsTaken {
+            limit: limits.transfers_per_client,
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::super::request::parse;
+    use super::*;
+
+    #[test]
+    fn a_read_in_octet_is_a_read() {
+        let opening = opening(parse(b"\x00\x01/x\x00octet\x00"));
+        assert!(matches!(opening, Opening::Read(request) if request.file.as_str() == "x"));
+    }
+
+    #[test]
+    fn each_refusal_has_its_code() {
+        refused(b"\x00\x01x\x00netascii\x00", 0);
+        refused(b"\x00\x01x\x00mail\x00", 4);
+        refused(b"\x00\x01x\x00binary\x00", 4);
+        refused(b"\x00\x02x\x00octet\x00", 2);
+        refused(b"\x00\x01../x\x00octet\x00", 2);
+        refused(b"\x00\x01x", 4);
+        refused(b"\x00\x01\xff\x00octet\x00", 4);
+        refused(b"\x00\x09x", 4);
+        refused(b"\x00\x03\x00", 4);
+        refused(b"\x00\x03\x00\x01data", 5);
+        refused(b"\x00\x04\x00\x01", 5);
+        refused(b"\x00\x06tsize\x000\x00", 5);
+    }
+
+    #[test]
+    fn an_error_is_never_answered() {
+        silent(b"\x00\x05\x00\x00oh\x00", &Why::StrayError);
+        silent(b"\x00\x05\x00", &Why::StrayError);
+        silent(b"\x00\x05", &Why::StrayError);
+        silent(b"", &Why::Empty { length: 0 });
+        silent(b"\x00", &Why::Empty { length: 1 });
+    }
+
+    #[test]
+    fn both_limits_hold() {
+        let limits = Limits {
+            transfers: 3,
+            transfers_per_client: 2,
+            ..Limits::default()
+        };
+        let admit = |running: &[u8], client: u8| {
+            let address = |last: u8| IpAddr::from(Ipv4Addr::new(192, 0, 2, last));
+            admit(
+                &limits,
+                running.iter().copied().map(address),
+                address(client),
+            )
+        };
+        assert_eq!(admit(&[], 1), Ok(()));
+        assert_eq!(admit(&[1, 2], 1), Ok(()));
+        assert_eq!(admit(&[1, 1], 2), Ok(()));
+        assert_eq!(admit(&[1, 1], 1), Err(Why::ClientsTaken { limit: 2 }));
+        assert_eq!(admit(&[1, 2, 3], 4), Err(Why::AllTaken { limit: 3 }));
+    }
+
+    fn refused(datagram: &[u8], expected: u16) {
+        match opening(parse(datagram)) {
+            Opening::Refuse(Reply::Error { code, message }) => {
+                assert_eq!(code.number(), expected, "{}", datagram.escape_ascii());
+                assert!(!message.is_empty());
+            }
+            other => panic!("{}: {other:?}", datagram.escape_ascii()),
+        }
+    }
+
+    fn silent(datagram: &[u8], expected: &Why) {
+        let opening = opening(parse(datagram));
+        assert_eq!(
+            opening,
+            Opening::Silence(expected.clone()),
+            "{}",
+            datagram.escape_ascii()
+        );
+    }
+}

@@ -1,0 +1,14 @@
+//! The TFTP room: boot programs out to machines that know nothing better yet.
+//!
+//! A read goes `request` (bytes to a value), `answer` (which content, or why
+//! not), `transfer` (blocks, windows and acknowledgements, at the `pace` that
+//! losses allow), `reply` (values to bytes). `serve` owns the sockets and the
+//! clock, and nothing else here knows that either exists. Writes are refused.
+//! It must not know which machine may have which file.
+
+pub mod answer;
+pub mod pace;
+pub mod reply;
+pub mod request;
+pub mod serve;
+pub mod transfer;
