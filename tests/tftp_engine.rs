@@ -1,6 +1,8 @@
 //! The TFTP room from outside, over loopback: beside async-tftp as a peer, in
 //! the cases where that one and the firmware disagree, and with real clients.
 
+#![allow(clippy::unwrap_used)]
+
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
@@ -23,6 +25,9 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 /// Shorter than the first retransmission, which comes after a second.
 const AT_ONCE: Duration = Duration::from_millis(500);
+
+/// How EDK2 2022.11 ends a transfer once it knows the size.
+const PROBED: &[u8] = b"\x00\x05\x00\x08User aborted the transfer\x00";
 
 /// What EDK2 2022.11 asks for.
 const EDK2: &str = "tsize=0 blksize=1468 windowsize=4";
@@ -92,8 +97,31 @@ async fn a_hundred_clients_at_once_are_served() {
 async fn after_a_size_probe_the_same_port_is_answered_at_once() {
     let server = Server::start(Limits::default()).await;
     let client = client().await;
-    // Often, since the ERROR and the next request race on two sockets.
-    for turn in 0..300 {
+    client
+        .send_to(&read("file-5000", EDK2), server.address)
+        .await
+        .unwrap();
+    let (_oack, transfer) = receive(&client).await;
+    client.send_to(PROBED, transfer).await.unwrap();
+    client
+        .send_to(&read("file-5000", EDK2), server.address)
+        .await
+        .unwrap();
+    let asked = Instant::now();
+    let download = carry_on(&client).await;
+    assert!(asked.elapsed() < AT_ONCE, "{:?}", asked.elapsed());
+    assert!(download.content == content(5000));
+}
+
+/// The ERROR and the next request come to two sockets. While the server's own is
+/// busy, the request tends to be read first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_does_not_overtake_the_error_before_it() {
+    let server = Server::start(Limits::default()).await;
+    let noise = CancellationToken::new();
+    let noisy = tokio::spawn(make_noise(server.address, noise.clone()));
+    let client = client().await;
+    for turn in 0..1500 {
         client
             .send_to(&read("file-5000", EDK2), server.address)
             .await
@@ -106,17 +134,28 @@ async fn after_a_size_probe_the_same_port_is_answered_at_once() {
             asked.elapsed()
         );
         assert_eq!(agreed(&packet).size, Some(5000));
-        client
-            .send_to(b"\x00\x05\x00\x08User aborted the transfer\x00", transfer)
-            .await
-            .unwrap();
+        // Every other transfer shows that it is not the one that was ended.
+        if turn % 2 == 1 {
+            acknowledge(&client, transfer, 0).await;
+            expect_blocks(&client, 1..=4).await;
+        }
+        client.send_to(PROBED, transfer).await.unwrap();
     }
-    client
-        .send_to(&read("file-5000", EDK2), server.address)
-        .await
-        .unwrap();
-    let download = carry_on(&client).await;
-    assert!(download.content == content(5000));
+    noise.cancel();
+    noisy.await.unwrap();
+}
+
+/// Keeps the server's port busy with packets that it refuses.
+async fn make_noise(server: SocketAddr, stop: CancellationToken) {
+    let client = client().await;
+    while !stop.is_cancelled() {
+        for _each in 0..20 {
+            acknowledge(&client, server, 1).await;
+        }
+        for _each in 0..20 {
+            receive(&client).await;
+        }
+    }
 }
 
 #[tokio::test]
@@ -311,6 +350,8 @@ async fn a_client_that_has_gone_takes_no_place() {
     let limits = Limits {
         transfers_per_client: 1,
         first_wait: Duration::from_millis(20),
+        // Silence alone would take hours.
+        retries: 20,
         ..Limits::default()
     };
     let server = Server::start(limits).await;

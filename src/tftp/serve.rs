@@ -383,7 +383,7 @@ fn report(client: SocketAddr, transfer: &Transfer, outcome: &Outcome, took: Dura
     }
     match outcome {
         Outcome::SizeProbe | Outcome::Superseded | Outcome::Stopped => line!(debug),
-        Outcome::Finished | Outcome::Aborted { .. } => line!(info),
-        Outcome::TimedOut | Outcome::Gone => line!(warn),
+        Outcome::Finished | Outcome::Aborted { .. } | Outcome::Gone => line!(info),
+        Outcome::TimedOut => line!(warn),
     }
 }

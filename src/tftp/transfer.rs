@@ -71,7 +71,8 @@ pub enum Outcome {
     },
     /// The client did not answer, however often it was sent the same.
     TimedOut,
-    /// Nobody listens on the client's port any more.
+    /// Nobody listens on the client's port any more: the machine was reset, or it
+    /// has the file and its last ACK was lost.
     Gone,
     /// The same client, after a silence or before the first answer, asked anew
     /// from the same port.
@@ -325,6 +326,7 @@ fn agree(asked: &Options, limits: &Limits, content: &Bytes) -> Options {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use std::cmp::Reverse;
     use std::collections::BinaryHeap;
