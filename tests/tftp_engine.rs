@@ -34,11 +34,7 @@ const EDK2: &str = "tsize=0 blksize=1468 windowsize=4";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_servers_agree_to_the_same_and_give_the_same_bytes() {
-    let limits = Limits {
-        block_size: 8192,
-        window: 8,
-        ..Limits::default()
-    };
+    let limits = Limits { block_size: 8192, window: 8, ..Limits::default() };
     let ours = Server::start(limits.clone()).await;
     let peer = Peer::start(&limits).await;
     let asked = [
@@ -59,10 +55,7 @@ async fn both_servers_agree_to_the_same_and_give_the_same_bytes() {
             let from_ours = download(ours.address, &name(length), asked).await;
             let from_peer = download(peer.address, &name(length), asked).await;
             assert!(from_ours.content == content(length), "{length}, {asked}");
-            assert!(
-                from_peer.content == content(length),
-                "peer: {length}, {asked}"
-            );
+            assert!(from_peer.content == content(length), "peer: {length}, {asked}");
             assert_eq!(from_ours.agreed, from_peer.agreed, "{length}, {asked}");
         }
     }
@@ -79,10 +72,7 @@ async fn a_file_of_more_than_65535_blocks_arrives() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_clients_at_once_are_served() {
-    let limits = Limits {
-        transfers_per_client: 100,
-        ..Limits::default()
-    };
+    let limits = Limits { transfers_per_client: 100, ..Limits::default() };
     let server = Server::start(limits).await;
     let mut clients = JoinSet::new();
     for _each in 0..100 {
@@ -97,16 +87,10 @@ async fn a_hundred_clients_at_once_are_served() {
 async fn after_a_size_probe_the_same_port_is_answered_at_once() {
     let server = Server::start(Limits::default()).await;
     let client = client().await;
-    client
-        .send_to(&read("file-5000", EDK2), server.address)
-        .await
-        .unwrap();
+    client.send_to(&read("file-5000", EDK2), server.address).await.unwrap();
     let (_oack, transfer) = receive(&client).await;
     client.send_to(PROBED, transfer).await.unwrap();
-    client
-        .send_to(&read("file-5000", EDK2), server.address)
-        .await
-        .unwrap();
+    client.send_to(&read("file-5000", EDK2), server.address).await.unwrap();
     let asked = Instant::now();
     let download = carry_on(&client).await;
     assert!(asked.elapsed() < AT_ONCE, "{:?}", asked.elapsed());
@@ -122,17 +106,10 @@ async fn a_request_does_not_overtake_the_error_before_it() {
     let noisy = tokio::spawn(make_noise(server.address, noise.clone()));
     let client = client().await;
     for turn in 0..1500 {
-        client
-            .send_to(&read("file-5000", EDK2), server.address)
-            .await
-            .unwrap();
+        client.send_to(&read("file-5000", EDK2), server.address).await.unwrap();
         let asked = Instant::now();
         let (packet, transfer) = receive(&client).await;
-        assert!(
-            asked.elapsed() < AT_ONCE,
-            "turn {turn}: {:?}",
-            asked.elapsed()
-        );
+        assert!(asked.elapsed() < AT_ONCE, "turn {turn}: {:?}", asked.elapsed());
         assert_eq!(agreed(&packet).size, Some(5000));
         // Every other transfer shows that it is not the one that was ended.
         if turn % 2 == 1 {
@@ -162,10 +139,7 @@ async fn make_noise(server: SocketAddr, stop: CancellationToken) {
 async fn an_ack_repeated_in_a_window_is_answered_at_once() {
     let server = Server::start(Limits::default()).await;
     let client = client().await;
-    client
-        .send_to(&read("file-100000", EDK2), server.address)
-        .await
-        .unwrap();
+    client.send_to(&read("file-100000", EDK2), server.address).await.unwrap();
     let (_oack, transfer) = receive(&client).await;
     acknowledge(&client, transfer, 0).await;
     expect_blocks(&client, 1..=4).await;
@@ -186,10 +160,7 @@ async fn an_ack_repeated_in_a_window_is_answered_at_once() {
 async fn in_lockstep_a_repeated_ack_is_not_answered() {
     let server = Server::start(Limits::default()).await;
     let client = client().await;
-    client
-        .send_to(&read("file-100000", ""), server.address)
-        .await
-        .unwrap();
+    client.send_to(&read("file-100000", ""), server.address).await.unwrap();
     let (_block, transfer) = receive(&client).await;
     for _each in 0..3 {
         acknowledge(&client, transfer, 1).await;
@@ -205,10 +176,7 @@ async fn a_request_sent_three_times_has_one_transfer() {
     let server = Server::start(Limits::default()).await;
     let client = client().await;
     for _each in 0..3 {
-        client
-            .send_to(&read("file-5000", EDK2), server.address)
-            .await
-            .unwrap();
+        client.send_to(&read("file-5000", EDK2), server.address).await.unwrap();
     }
     let (_oack, first) = receive(&client).await;
     for _each in 0..2 {
@@ -220,16 +188,10 @@ async fn a_request_sent_three_times_has_one_transfer() {
 
 #[tokio::test]
 async fn what_is_lost_is_sent_again() {
-    let limits = Limits {
-        first_wait: Duration::from_millis(20),
-        ..Limits::default()
-    };
+    let limits = Limits { first_wait: Duration::from_millis(20), ..Limits::default() };
     let server = Server::start(limits).await;
     let client = client().await;
-    client
-        .send_to(&read("file-5000", EDK2), server.address)
-        .await
-        .unwrap();
+    client.send_to(&read("file-5000", EDK2), server.address).await.unwrap();
     for _oack in 0..3 {
         let (packet, _transfer) = receive(&client).await;
         assert_eq!(agreed(&packet).size, Some(5000));
@@ -241,10 +203,7 @@ async fn what_is_lost_is_sent_again() {
 async fn answers_leave_from_the_address_that_was_asked() {
     let server = Server::start_at([127, 0, 0, 2].into(), Limits::default()).await;
     let client = client().await;
-    client
-        .send_to(&read("file-1", ""), server.address)
-        .await
-        .unwrap();
+    client.send_to(&read("file-1", ""), server.address).await.unwrap();
     let (_block, transfer) = receive(&client).await;
     assert_eq!(transfer.ip(), server.address.ip());
     assert_ne!(transfer.port(), server.address.port());
@@ -275,21 +234,12 @@ async fn refusals_have_their_codes_and_the_server_goes_on() {
 async fn junk_does_not_stop_the_server() {
     let server = Server::start(Limits::default()).await;
     let client = client().await;
-    client
-        .send_to(b"\x00\x05\x00", server.address)
-        .await
-        .unwrap();
-    client
-        .send_to(b"\x00\x03\x00", server.address)
-        .await
-        .unwrap();
+    client.send_to(b"\x00\x05\x00", server.address).await.unwrap();
+    client.send_to(b"\x00\x03\x00", server.address).await.unwrap();
     for opcode in 0..=255 {
         for length in 0..=4 {
             let junk = [0, opcode, 0, 0xff];
-            client
-                .send_to(&junk[..length], server.address)
-                .await
-                .unwrap();
+            client.send_to(&junk[..length], server.address).await.unwrap();
         }
     }
     let download = download(server.address, "file-513", EDK2).await;
@@ -300,37 +250,22 @@ async fn junk_does_not_stop_the_server() {
 async fn a_stranger_does_not_disturb_a_transfer() {
     let server = Server::start(Limits::default()).await;
     let (client, stranger) = (client().await, client().await);
-    client
-        .send_to(&read("file-5000", ""), server.address)
-        .await
-        .unwrap();
+    client.send_to(&read("file-5000", ""), server.address).await.unwrap();
     let (_block, transfer) = receive(&client).await;
     acknowledge(&stranger, transfer, 1).await;
-    stranger
-        .send_to(b"\x00\x05\x00\x00\x00", transfer)
-        .await
-        .unwrap();
+    stranger.send_to(b"\x00\x05\x00\x00\x00", transfer).await.unwrap();
     acknowledge(&client, transfer, 1).await;
     expect_blocks(&client, 2..=2).await;
 }
 
 #[tokio::test]
 async fn over_its_limit_a_client_hears_nothing_until_a_transfer_ends() {
-    let limits = Limits {
-        transfers_per_client: 1,
-        ..Limits::default()
-    };
+    let limits = Limits { transfers_per_client: 1, ..Limits::default() };
     let server = Server::start(limits).await;
     let (first, second) = (client().await, client().await);
-    first
-        .send_to(&read("file-5000", EDK2), server.address)
-        .await
-        .unwrap();
+    first.send_to(&read("file-5000", EDK2), server.address).await.unwrap();
     let (_oack, transfer) = receive(&first).await;
-    second
-        .send_to(&read("file-5000", EDK2), server.address)
-        .await
-        .unwrap();
+    second.send_to(&read("file-5000", EDK2), server.address).await.unwrap();
     // The server's port takes one packet after the other: after this refusal the
     // request before it has been judged.
     first.send_to(b"\x00\x63", server.address).await.unwrap();
@@ -338,10 +273,7 @@ async fn over_its_limit_a_client_hears_nothing_until_a_transfer_ends() {
     let mut datagram = [0; 2000];
     let heard = timeout(Duration::from_millis(50), second.recv_from(&mut datagram)).await;
     assert!(heard.is_err(), "{heard:?}");
-    first
-        .send_to(b"\x00\x05\x00\x00\x00", transfer)
-        .await
-        .unwrap();
+    first.send_to(b"\x00\x05\x00\x00\x00", transfer).await.unwrap();
     answered_in_the_end(&second, server.address).await;
 }
 
@@ -356,9 +288,7 @@ async fn a_client_that_has_gone_takes_no_place() {
     };
     let server = Server::start(limits).await;
     let gone = client().await;
-    gone.send_to(&read("file-5000", EDK2), server.address)
-        .await
-        .unwrap();
+    gone.send_to(&read("file-5000", EDK2), server.address).await.unwrap();
     receive(&gone).await;
     drop(gone);
     answered_in_the_end(&client().await, server.address).await;
@@ -368,10 +298,7 @@ async fn a_client_that_has_gone_takes_no_place() {
 async fn stopping_ends_the_server_and_its_transfers() {
     let server = Server::start(Limits::default()).await;
     let client = client().await;
-    client
-        .send_to(&read("file-5000", ""), server.address)
-        .await
-        .unwrap();
+    client.send_to(&read("file-5000", ""), server.address).await.unwrap();
     let (_block, transfer) = receive(&client).await;
     server.stop.cancel();
     timeout(LIMIT, server.task).await.unwrap().unwrap().unwrap();
@@ -408,20 +335,11 @@ async fn each_transfer_has_one_line_in_the_log() {
         assert!(line.contains(field), "{field} is not in {line}");
     }
     let client = client().await;
-    client
-        .send_to(&read("file-5000", EDK2), server.address)
-        .await
-        .unwrap();
+    client.send_to(&read("file-5000", EDK2), server.address).await.unwrap();
     let (_oack, transfer) = receive(&client).await;
-    client
-        .send_to(b"\x00\x05\x00\x08enough\x00", transfer)
-        .await
-        .unwrap();
+    client.send_to(b"\x00\x05\x00\x08enough\x00", transfer).await.unwrap();
     let line = timeout(LIMIT, lines.recv()).await.unwrap().unwrap();
-    assert!(
-        line.contains("DEBUG") && line.contains("outcome=SizeProbe"),
-        "{line}"
-    );
+    assert!(line.contains("DEBUG") && line.contains("outcome=SizeProbe"), "{line}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -430,30 +348,9 @@ async fn real_clients_get_what_is_there() {
     let server = Server::start(Limits::default()).await;
     let port = server.address.port().to_string();
     let commands: [&[&str]; 9] = [
-        &[
-            "tftp",
-            "-m",
-            "binary",
-            "127.0.0.1",
-            &port,
-            "-c",
-            "get",
-            "FILE",
-            "OUT",
-        ],
+        &["tftp", "-m", "binary", "127.0.0.1", &port, "-c", "get", "FILE", "OUT"],
         &["atftp", "-g", "-r", "FILE", "-l", "OUT", "127.0.0.1", &port],
-        &[
-            "atftp",
-            "--option",
-            "blksize 1428",
-            "-g",
-            "-r",
-            "FILE",
-            "-l",
-            "OUT",
-            "127.0.0.1",
-            &port,
-        ],
+        &["atftp", "--option", "blksize 1428", "-g", "-r", "FILE", "-l", "OUT", "127.0.0.1", &port],
         &[
             "atftp",
             "--option",
@@ -469,47 +366,10 @@ async fn real_clients_get_what_is_there() {
             &port,
         ],
         &["curl", "-s", "-o", "OUT", "tftp://127.0.0.1:PORT/FILE"],
-        &[
-            "curl",
-            "-s",
-            "--tftp-blksize",
-            "1024",
-            "-o",
-            "OUT",
-            "tftp://127.0.0.1:PORT/FILE",
-        ],
-        &[
-            "curl",
-            "-s",
-            "--tftp-no-options",
-            "-o",
-            "OUT",
-            "tftp://127.0.0.1:PORT/FILE",
-        ],
-        &[
-            "busybox",
-            "tftp",
-            "-g",
-            "-r",
-            "FILE",
-            "-l",
-            "OUT",
-            "127.0.0.1",
-            &port,
-        ],
-        &[
-            "busybox",
-            "tftp",
-            "-b",
-            "1468",
-            "-g",
-            "-r",
-            "/FILE",
-            "-l",
-            "OUT",
-            "127.0.0.1",
-            &port,
-        ],
+        &["curl", "-s", "--tftp-blksize", "1024", "-o", "OUT", "tftp://127.0.0.1:PORT/FILE"],
+        &["curl", "-s", "--tftp-no-options", "-o", "OUT", "tftp://127.0.0.1:PORT/FILE"],
+        &["busybox", "tftp", "-g", "-r", "FILE", "-l", "OUT", "127.0.0.1", &port],
+        &["busybox", "tftp", "-b", "1468", "-g", "-r", "/FILE", "-l", "OUT", "127.0.0.1", &port],
     ];
     for command in commands {
         for length in LENGTHS {
@@ -524,10 +384,7 @@ async fn real_clients_get_what_is_there() {
             let run = timeout(LIMIT, tokio::task::spawn_blocking(run)).await;
             let output = run.expect("the client hangs").unwrap().unwrap();
             let got = std::fs::read(folder.path().join("out")).unwrap_or_default();
-            assert!(
-                got == content(length),
-                "{command:?}, {length} octets: {output:?}"
-            );
+            assert!(got == content(length), "{command:?}, {length} octets: {output:?}");
         }
     }
 }
@@ -571,11 +428,7 @@ impl Server {
             }
         };
         let task = tokio::spawn(serve(socket, limits, answer, stop.clone()));
-        Self {
-            address,
-            stop,
-            task,
-        }
+        Self { address, stop, task }
     }
 }
 
@@ -595,15 +448,10 @@ impl Peer {
         let address = socket.local_addr().unwrap();
         let server = async_tftp::server::TftpServerBuilder::with_dir_ro(folder.path()).unwrap();
         let server = server.std_socket(socket).unwrap();
-        let server = server
-            .block_size_limit(limits.block_size)
-            .window_size_limit(limits.window);
+        let server = server.block_size_limit(limits.block_size).window_size_limit(limits.window);
         let server = server.build().await.unwrap();
         tokio::spawn(server.serve());
-        Self {
-            address,
-            _folder: folder,
-        }
+        Self { address, _folder: folder }
     }
 }
 
@@ -615,10 +463,7 @@ struct Download {
 
 async fn download(server: SocketAddr, file: impl AsRef<str>, asked: &str) -> Download {
     let client = client().await;
-    client
-        .send_to(&read(file.as_ref(), asked), server)
-        .await
-        .unwrap();
+    client.send_to(&read(file.as_ref(), asked), server).await.unwrap();
     carry_on(&client).await
 }
 
@@ -704,17 +549,11 @@ async fn answered_in_the_end(client: &UdpSocket, server: SocketAddr) {
     let mut datagram = [0; 2000];
     let started = Instant::now();
     while started.elapsed() < LIMIT {
-        client
-            .send_to(&read("file-5000", EDK2), server)
-            .await
-            .unwrap();
+        client.send_to(&read("file-5000", EDK2), server).await.unwrap();
         let heard = timeout(Duration::from_millis(50), client.recv_from(&mut datagram)).await;
         if let Ok(heard) = heard {
             let (length, _transfer) = heard.unwrap();
-            assert_eq!(
-                agreed(&parse(&datagram[..length]).unwrap()).size,
-                Some(5000)
-            );
+            assert_eq!(agreed(&parse(&datagram[..length]).unwrap()).size, Some(5000));
             return;
         }
     }

@@ -72,10 +72,9 @@ pub fn opening(parsed: Result<Packet, Malformed>) -> Opening {
             // Turning line ends needs a copy of the file for each client, and no
             // firmware asks for it. Sending octets instead, as others do, damages
             // binary files silently.
-            Mode::Netascii => refuse(
-                ErrorCode::NotDefined,
-                "only mode octet (binary) is served here",
-            ),
+            Mode::Netascii => {
+                refuse(ErrorCode::NotDefined, "only mode octet (binary) is served here")
+            }
         },
         Ok(Packet::Write(_)) => refuse(ErrorCode::AccessViolation, "nothing is written here"),
         // RFC 1350 §4: from a source that has no transfer with this port.
@@ -105,10 +104,7 @@ fn malformed_opening(malformed: &Malformed) -> Opening {
 }
 
 fn refuse(code: ErrorCode, message: impl ToString) -> Opening {
-    Opening::Refuse(Reply::Error {
-        code,
-        message: message.to_string(),
-    })
+    Opening::Refuse(Reply::Error { code, message: message.to_string() })
 }
 
 /// Says whether `client` may start one more transfer beside those of `running`.
@@ -133,14 +129,10 @@ pub fn admit(
         }
     }
     if all >= limits.transfers {
-        return Err(Why::AllTaken {
-            limit: limits.transfers,
-        });
+        return Err(Why::AllTaken { limit: limits.transfers });
     }
     if own >= limits.transfers_per_client {
-        return Err(Why::ClientsTaken {
-            limit: limits.transfers_per_client,
-        });
+        return Err(Why::ClientsTaken { limit: limits.transfers_per_client });
     }
     Ok(())
 }
@@ -185,18 +177,10 @@ mod tests {
 
     #[test]
     fn both_limits_hold() {
-        let limits = Limits {
-            transfers: 3,
-            transfers_per_client: 2,
-            ..Limits::default()
-        };
+        let limits = Limits { transfers: 3, transfers_per_client: 2, ..Limits::default() };
         let admit = |running: &[u8], client: u8| {
             let address = |last: u8| IpAddr::from(Ipv4Addr::new(192, 0, 2, last));
-            admit(
-                &limits,
-                running.iter().copied().map(address),
-                address(client),
-            )
+            admit(&limits, running.iter().copied().map(address), address(client))
         };
         assert_eq!(admit(&[], 1), Ok(()));
         assert_eq!(admit(&[1, 2], 1), Ok(()));
@@ -217,11 +201,6 @@ mod tests {
 
     fn silent(datagram: &[u8], expected: &Why) {
         let opening = opening(parse(datagram));
-        assert_eq!(
-            opening,
-            Opening::Silence(expected.clone()),
-            "{}",
-            datagram.escape_ascii()
-        );
+        assert_eq!(opening, Opening::Silence(expected.clone()), "{}", datagram.escape_ascii());
     }
 }

@@ -261,10 +261,7 @@ mod tests {
         let mut waits = Vec::new();
         loop {
             waits.push((pace.deadline() - now).as_secs());
-            assert_eq!(
-                pace.due(pace.deadline() - Duration::from_nanos(1)),
-                Due::Nothing
-            );
+            assert_eq!(pace.due(pace.deadline() - Duration::from_nanos(1)), Due::Nothing);
             now = pace.deadline();
             match pace.due(now) {
                 Due::Resend => {}

@@ -118,34 +118,21 @@ mod tests {
 
     #[test]
     fn an_oack_has_what_was_agreed_and_nothing_else() {
-        let agreed = Options {
-            block_size: Some(1468),
-            size: Some(81_920),
-            window: Some(4),
-            timeout: None,
-        };
+        let agreed =
+            Options { block_size: Some(1468), size: Some(81_920), window: Some(4), timeout: None };
         check(
             Reply::Options(agreed),
             b"\x00\x06tsize\x0081920\x00blksize\x001468\x00windowsize\x004\x00",
         );
-        let only_timeout = Options {
-            timeout: Some(3),
-            ..Options::default()
-        };
+        let only_timeout = Options { timeout: Some(3), ..Options::default() };
         check(Reply::Options(only_timeout), b"\x00\x06timeout\x003\x00");
     }
 
     #[test]
     fn blocks_and_errors_are_those_of_rfc_1350() {
-        let data = Reply::Data {
-            block: 258,
-            payload: Bytes::from_static(b"ab"),
-        };
+        let data = Reply::Data { block: 258, payload: Bytes::from_static(b"ab") };
         check(data, b"\x00\x03\x01\x02ab");
-        let error = Reply::Error {
-            code: ErrorCode::FileNotFound,
-            message: "no\0pe".to_owned(),
-        };
+        let error = Reply::Error { code: ErrorCode::FileNotFound, message: "no\0pe".to_owned() };
         check(error, b"\x00\x05\x00\x01nope\x00");
     }
 
@@ -167,18 +154,11 @@ mod tests {
         use proptest::option::of;
         let options = (of(8_u16..=65464), of(1_u8..), of(any::<u64>()), of(1_u16..));
         let options = options.prop_map(|(block_size, timeout, size, window)| {
-            Reply::Options(Options {
-                block_size,
-                timeout,
-                size,
-                window,
-            })
+            Reply::Options(Options { block_size, timeout, size, window })
         });
         let payload = proptest::collection::vec(any::<u8>(), 0..1500);
-        let data = (any::<u16>(), payload).prop_map(|(block, payload)| Reply::Data {
-            block,
-            payload: payload.into(),
-        });
+        let data = (any::<u16>(), payload)
+            .prop_map(|(block, payload)| Reply::Data { block, payload: payload.into() });
         let error = (codes(), "[^\\p{Cc}]{0,150}");
         let error = error.prop_map(|(code, message)| Reply::Error { code, message });
         prop_oneof![options, data, error]
@@ -201,9 +181,6 @@ mod tests {
     fn check(reply: Reply, expected: &[u8]) {
         let mut datagram = Vec::new();
         reply.encode(&mut datagram);
-        assert_eq!(
-            datagram.escape_ascii().to_string(),
-            expected.escape_ascii().to_string()
-        );
+        assert_eq!(datagram.escape_ascii().to_string(), expected.escape_ascii().to_string());
     }
 }

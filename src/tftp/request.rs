@@ -195,9 +195,7 @@ pub enum Malformed {
 /// The reason why this is no TFTP packet, or asks for what cannot be a file.
 pub fn parse(datagram: &[u8]) -> Result<Packet, Malformed> {
     let Some((opcode, body)) = datagram.split_first_chunk::<2>() else {
-        return Err(Malformed::NoOpcode {
-            length: datagram.len(),
-        });
+        return Err(Malformed::NoOpcode { length: datagram.len() });
     };
     match u16::from_be_bytes(*opcode) {
         1 => Ok(Packet::Read(request(body)?)),
@@ -381,36 +379,17 @@ mod tests {
     /// `octet tsize=0 blksize=1468 windowsize=4` is what EDK2 2022.11 sends.
     #[test]
     fn options_are_read_as_firmware_writes_them() {
-        let edk2 = Options {
-            block_size: Some(1468),
-            size: Some(0),
-            window: Some(4),
-            timeout: None,
-        };
-        asked(
-            b"tsize\x000\x00blksize\x001468\x00windowsize\x004\x00",
-            edk2,
-        );
-        asked(
-            b"TSIZE\x000\x00BlkSize\x001468\x00WindowSize\x004\x00",
-            edk2,
-        );
-        asked(
-            b"tsize\x000\x00blksize\x001468\x00windowsize\x004\x00\x00",
-            edk2,
-        );
-        asked(
-            b"\x00tsize\x000\x00blksize\x001468\x00windowsize\x004",
-            edk2,
-        );
+        let edk2 =
+            Options { block_size: Some(1468), size: Some(0), window: Some(4), timeout: None };
+        asked(b"tsize\x000\x00blksize\x001468\x00windowsize\x004\x00", edk2);
+        asked(b"TSIZE\x000\x00BlkSize\x001468\x00WindowSize\x004\x00", edk2);
+        asked(b"tsize\x000\x00blksize\x001468\x00windowsize\x004\x00\x00", edk2);
+        asked(b"\x00tsize\x000\x00blksize\x001468\x00windowsize\x004", edk2);
         asked(
             b"tsize\x000\x00\x00\x00blksize\x001468\x00utimeout\x009\x00windowsize\x004\x00\x00\x00\x00",
             edk2,
         );
-        asked(
-            b"tsize\x00\x00blksize\x001468\x00blksize\x00512\x00windowsize\x004\x00rest",
-            edk2,
-        );
+        asked(b"tsize\x00\x00blksize\x001468\x00blksize\x00512\x00windowsize\x004\x00rest", edk2);
         asked(b"", Options::default());
         asked(b"\x00", Options::default());
         asked(b"blksize\x00", Options::default());
@@ -418,29 +397,17 @@ mod tests {
 
     #[test]
     fn values_out_of_range_are_left_out_or_brought_down() {
-        let block_size = |block_size| Options {
-            block_size,
-            ..Options::default()
-        };
+        let block_size = |block_size| Options { block_size, ..Options::default() };
         asked(b"blksize\x007\x00", block_size(None));
         asked(b"blksize\x008\x00", block_size(Some(8)));
         asked(b"blksize\x0065465\x00", block_size(Some(65464)));
         asked(b"blksize\x0070000\x00", block_size(Some(65464)));
         asked(b"blksize\x00+512\x00", block_size(None));
-        asked(
-            b"blksize\x0099999999999999999999999\x00",
-            block_size(Some(65464)),
-        );
-        let window = |window| Options {
-            window,
-            ..Options::default()
-        };
+        asked(b"blksize\x0099999999999999999999999\x00", block_size(Some(65464)));
+        let window = |window| Options { window, ..Options::default() };
         asked(b"windowsize\x000\x00", window(None));
         asked(b"windowsize\x0065536\x00", window(Some(65535)));
-        let timeout = |timeout| Options {
-            timeout,
-            ..Options::default()
-        };
+        let timeout = |timeout| Options { timeout, ..Options::default() };
         asked(b"timeout\x000\x00", timeout(None));
         asked(b"timeout\x00255\x00", timeout(Some(255)));
         asked(b"timeout\x00256\x00", timeout(None));
@@ -448,16 +415,8 @@ mod tests {
 
     #[test]
     fn an_errors_text_is_fit_to_be_shown() {
-        let error = |message: &str| {
-            Ok(Packet::Error {
-                code: 8,
-                message: message.to_owned(),
-            })
-        };
-        check(
-            b"\x00\x05\x00\x08User aborted the transfer\x00",
-            error("User aborted the transfer"),
-        );
+        let error = |message: &str| Ok(Packet::Error { code: 8, message: message.to_owned() });
+        check(b"\x00\x05\x00\x08User aborted the transfer\x00", error("User aborted the transfer"));
         check(b"\x00\x05\x00\x08", error(""));
         check(b"\x00\x05\x00\x08a\x1b[2Jb\r\n", error("a[2Jb"));
         let mut long = b"\x00\x05\x00\x08".to_vec();

@@ -180,18 +180,9 @@ where
         socket.connect(client).await?;
         let (sender, requests) = mpsc::channel(WAITING_REQUESTS);
         let (transfer, first) = Transfer::new(content, request, &self.limits, Instant::now());
-        let line = Line {
-            client,
-            socket,
-            transfer,
-            requests,
-            datagram: Vec::new(),
-        };
+        let line = Line { client, socket, transfer, requests, datagram: Vec::new() };
         let task = self.transfers.spawn(line.run(first, self.stop.clone()));
-        let running = Running {
-            task: task.id(),
-            requests: sender,
-        };
+        let running = Running { task: task.id(), requests: sender };
         self.running.insert(client, running);
         Ok(())
     }
@@ -204,11 +195,7 @@ where
         match ended {
             Some(Ended { client, requests }) => {
                 // Another transfer may have the client's port by now.
-                if self
-                    .running
-                    .get(&client)
-                    .is_some_and(|running| running.task == task)
-                {
+                if self.running.get(&client).is_some_and(|running| running.task == task) {
                     self.running.remove(&client);
                 }
                 for request in requests {
@@ -257,10 +244,7 @@ impl Line {
         while let Ok(request) = self.requests.try_recv() {
             requests.push(request);
         }
-        Ended {
-            client: self.client,
-            requests,
-        }
+        Ended { client: self.client, requests }
     }
 
     /// Carries the transfer to its end; says how that was, and which request was

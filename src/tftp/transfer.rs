@@ -131,14 +131,8 @@ impl Transfer {
         now: Instant,
     ) -> (Self, Vec<Reply>) {
         let agreed = agree(&request.options, limits, &content);
-        let phase = if agreed == Options::default() {
-            Phase::Sending
-        } else {
-            Phase::Opening
-        };
-        let agreed_wait = agreed
-            .timeout
-            .map(|seconds| Duration::from_secs(seconds.into()));
+        let phase = if agreed == Options::default() { Phase::Sending } else { Phase::Opening };
+        let agreed_wait = agreed.timeout.map(|seconds| Duration::from_secs(seconds.into()));
         let mut transfer = Self {
             content,
             request,
@@ -249,10 +243,7 @@ impl Transfer {
         if size_was_told && self.acknowledged == 0 && matches!(code, 0 | 8) {
             return Outcome::SizeProbe;
         }
-        Outcome::Aborted {
-            code,
-            text: message.to_owned(),
-        }
+        Outcome::Aborted { code, text: message.to_owned() }
     }
 
     /// The client sends a request from a port whose transfer is running.
@@ -295,10 +286,7 @@ impl Transfer {
         let length = self.content.len();
         let start = blocks_before.saturating_mul(size).min(length);
         let end = start.saturating_add(size).min(length);
-        Reply::Data {
-            block: number,
-            payload: self.content.slice(start..end),
-        }
+        Reply::Data { block: number, payload: self.content.slice(start..end) }
     }
 
     /// The last block is the first that is not full: empty, where the content is
@@ -352,36 +340,21 @@ mod tests {
             [Reply::Options(agreed)] => *agreed,
             other => panic!("not one OACK: {other:?}"),
         };
-        let all = Options {
-            block_size: Some(9000),
-            timeout: Some(7),
-            size: Some(0),
-            window: Some(64),
-        };
-        let expected = Options {
-            block_size: Some(1468),
-            timeout: Some(7),
-            size: Some(600),
-            window: Some(16),
-        };
+        let all =
+            Options { block_size: Some(9000), timeout: Some(7), size: Some(0), window: Some(64) };
+        let expected =
+            Options { block_size: Some(1468), timeout: Some(7), size: Some(600), window: Some(16) };
         assert_eq!(agreed(all), expected);
         assert_eq!(agreed(of(Some(1024), None)), of(Some(1024), None));
         assert_eq!(agreed(of(None, Some(4))), of(None, Some(4)));
-        let size = |size| Options {
-            size: Some(size),
-            ..Options::default()
-        };
+        let size = |size| Options { size: Some(size), ..Options::default() };
         assert_eq!(agreed(size(0)), size(600));
         assert_eq!(agreed(size(99)), size(600));
     }
 
     #[test]
     fn limits_that_no_rfc_allows_are_brought_into_range() {
-        let limits = Limits {
-            block_size: 0,
-            window: 0,
-            ..Limits::default()
-        };
+        let limits = Limits { block_size: 0, window: 0, ..Limits::default() };
         let asked = of(Some(512), Some(4));
         let (_transfer, first) =
             Transfer::new(content(20), request(asked), &limits, Instant::now());
@@ -408,14 +381,8 @@ mod tests {
     #[test]
     fn a_window_is_sent_at_once_and_the_last_one_is_shorter() {
         let mut transfer = windowed(40, 8, 4);
-        assert_eq!(
-            blocks(&sent(acknowledge(&mut transfer, 0))),
-            [(1, 8), (2, 8), (3, 8), (4, 8)]
-        );
-        assert_eq!(
-            blocks(&sent(acknowledge(&mut transfer, 4))),
-            [(5, 8), (6, 0)]
-        );
+        assert_eq!(blocks(&sent(acknowledge(&mut transfer, 0))), [(1, 8), (2, 8), (3, 8), (4, 8)]);
+        assert_eq!(blocks(&sent(acknowledge(&mut transfer, 4))), [(5, 8), (6, 0)]);
         assert_eq!(acknowledge(&mut transfer, 6), Step::End(Outcome::Finished));
     }
 
@@ -469,27 +436,17 @@ mod tests {
     #[test]
     fn what_is_no_part_of_a_read_is_ignored() {
         let (mut transfer, _first) = start(5000, Options::default());
-        let strays: [&[u8]; 3] = [
-            b"\x00\x02x\x00octet\x00",
-            b"\x00\x03\x00\x01x",
-            b"\x00\x06tsize\x000\x00",
-        ];
+        let strays: [&[u8]; 3] =
+            [b"\x00\x02x\x00octet\x00", b"\x00\x03\x00\x01x", b"\x00\x06tsize\x000\x00"];
         for stray in strays {
             let packet = parse(stray).unwrap();
-            assert_eq!(
-                transfer.on(&packet, Instant::now()),
-                Step::Wait,
-                "{packet:?}"
-            );
+            assert_eq!(transfer.on(&packet, Instant::now()), Step::Wait, "{packet:?}");
         }
     }
 
     #[test]
     fn the_size_probe_of_uefi_is_no_failure() {
-        let asked = Options {
-            size: Some(0),
-            ..of(Some(1468), Some(4))
-        };
+        let asked = Options { size: Some(0), ..of(Some(1468), Some(4)) };
         let probe = Step::End(Outcome::SizeProbe);
         assert_eq!(error(&mut start(5000, asked).0, 8), probe);
         assert_eq!(error(&mut start(5000, asked).0, 0), probe);
@@ -497,21 +454,10 @@ mod tests {
 
     #[test]
     fn other_errors_abort() {
-        let aborted = |code| {
-            Step::End(Outcome::Aborted {
-                code,
-                text: "enough".to_owned(),
-            })
-        };
-        let asked = Options {
-            size: Some(0),
-            ..Options::default()
-        };
+        let aborted = |code| Step::End(Outcome::Aborted { code, text: "enough".to_owned() });
+        let asked = Options { size: Some(0), ..Options::default() };
         assert_eq!(error(&mut start(5000, asked).0, 3), aborted(3));
-        assert_eq!(
-            error(&mut start(5000, of(Some(512), None)).0, 8),
-            aborted(8)
-        );
+        assert_eq!(error(&mut start(5000, of(Some(512), None)).0, 8), aborted(8));
         let (mut transfer, _first) = start(5000, asked);
         acknowledge(&mut transfer, 0);
         acknowledge(&mut transfer, 1);
@@ -531,10 +477,7 @@ mod tests {
     fn another_request_before_the_first_answer_supersedes() {
         let (mut transfer, _first) = start(5000, of(Some(1024), None));
         let other = Packet::Read(request(Options::default()));
-        assert_eq!(
-            transfer.on(&other, Instant::now()),
-            Step::End(Outcome::Superseded)
-        );
+        assert_eq!(transfer.on(&other, Instant::now()), Step::End(Outcome::Superseded));
     }
 
     #[test]
@@ -544,10 +487,7 @@ mod tests {
         at(&mut transfer, 1, now);
         let again = Packet::Read(request(Options::default()));
         assert_eq!(transfer.on(&again, now + SECOND / 2), Step::Wait);
-        assert_eq!(
-            transfer.on(&again, now + SECOND),
-            Step::End(Outcome::Superseded)
-        );
+        assert_eq!(transfer.on(&again, now + SECOND), Step::End(Outcome::Superseded));
     }
 
     #[test]
@@ -870,11 +810,7 @@ mod tests {
     }
 
     fn of(block_size: Option<u16>, window: Option<u16>) -> Options {
-        Options {
-            block_size,
-            window,
-            ..Options::default()
-        }
+        Options { block_size, window, ..Options::default() }
     }
 
     fn content(length: usize) -> Bytes {
@@ -884,20 +820,11 @@ mod tests {
     }
 
     fn request(options: Options) -> Request {
-        Request {
-            file: FileName::normalise(b"boot.efi").unwrap(),
-            mode: Mode::Octet,
-            options,
-        }
+        Request { file: FileName::normalise(b"boot.efi").unwrap(), mode: Mode::Octet, options }
     }
 
     fn start(length: usize, asked: Options) -> (Transfer, Vec<Reply>) {
-        Transfer::new(
-            content(length),
-            request(asked),
-            &Limits::default(),
-            Instant::now(),
-        )
+        Transfer::new(content(length), request(asked), &Limits::default(), Instant::now())
     }
 
     fn windowed(length: usize, block_size: u16, window: u16) -> Transfer {
