@@ -1,0 +1,256 @@
+//! A lab: a private network with the daemon on it and machines that boot from it.
+//!
+//! Each [`Lab`] is a network namespace of its own with one bridge, `br0`, and no
+//! way out: no route, no link to the outside. Several may run at once. It knows
+//! how to start things and what they say, and nothing about the daemon's inside.
+
+// Each test program uses a part of the lab; the rest would be called dead there.
+#![allow(dead_code)]
+
+mod daemon;
+mod machine;
+
+pub(crate) use daemon::Daemon;
+// Not every test program names these types.
+#[allow(unused_imports)]
+pub(crate) use machine::{Firmware, Machine, Report};
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// The address of `br0`, where the daemon answers.
+pub(crate) const SERVER: &str = "10.77.0.1";
+
+/// A private network. Dropping it ends every process in it and removes it.
+pub(crate) struct Lab {
+    // Kept for its life: the namespace exists as long as this process does.
+    holder: Child,
+    folder: TempDir,
+}
+
+impl Lab {
+    /// Makes the network, with `br0` up at [`SERVER`]`/24`.
+    ///
+    /// # Panics
+    ///
+    /// When the namespace cannot be made: this needs root, or a kernel that lets
+    /// its users have namespaces of their own.
+    #[track_caller]
+    pub(crate) fn new() -> Self {
+        assert!(
+            cache().join("images").is_dir(),
+            "no boot images in {}: run tests/lab/install",
+            cache().display()
+        );
+        let folder = tempfile::Builder::new()
+            .prefix("remoteboot-lab-")
+            .tempdir()
+            .expect("a temporary folder can be made");
+        let mut unshare = Command::new("unshare");
+        if !is_root() {
+            unshare.args(["--user", "--map-root-user"]);
+        }
+        // The pipe to its standard input closes with this process, however that
+        // ends, and then the holder ends the others.
+        let mut holder = unshare
+            .args(["--net", "sh", "-c", HOLDER])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("unshare starts");
+        let mut ready = String::new();
+        let said = holder.stdout.take().expect("its output is piped");
+        BufReader::new(said)
+            .read_line(&mut ready)
+            .expect("the holder's output can be read");
+        assert_eq!(
+            ready.trim(),
+            "ready",
+            "cannot make a network namespace: run as root"
+        );
+        Self { holder, folder }
+    }
+
+    /// A command that will run inside the lab's network.
+    pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.holder.id().to_string(), "--net"]);
+        if !is_root() {
+            command.args(["--user", "--preserve-credentials"]);
+        }
+        command.arg("--").arg(program).stdin(Stdio::null());
+        command
+    }
+
+    /// Adds an end of a wire to the bridge, for a program that pretends to be a
+    /// machine, and returns its name. `number` tells it from the lab's other ones.
+    ///
+    /// # Panics
+    ///
+    /// When the lab has a tap of this number already.
+    #[track_caller]
+    pub(crate) fn tap(&self, number: u16) -> String {
+        let name = format!("wire{number}");
+        for arguments in [
+            vec!["tuntap", "add", &name, "mode", "tap"],
+            vec!["link", "set", &name, "master", "br0", "up"],
+        ] {
+            let status = self
+                .command("ip")
+                .args(&arguments)
+                .status()
+                .expect("ip starts");
+            assert!(status.success(), "ip {arguments:?}: {status}");
+        }
+        name
+    }
+
+    /// Powers on a machine whose only network card has this address, for example
+    /// `52:54:00:77:00:01`. The address is used once in a lab.
+    #[track_caller]
+    pub(crate) fn machine(&self, firmware: Firmware, mac: &str) -> Machine {
+        Machine::power_on(self, firmware, mac)
+    }
+
+    /// Starts the daemon on `br0` with DHCP, TFTP and HTTP, 50 addresses from
+    /// 10.77.0.100, all boot images, and the newest loaders; then with
+    /// `arguments`. Returns when its socket answers.
+    #[track_caller]
+    pub(crate) fn daemon(&self, arguments: &[&str]) -> Daemon {
+        self.daemon_with_loaders("best", arguments)
+    }
+
+    /// The same with the loaders of one release, for example `bookworm`.
+    #[track_caller]
+    pub(crate) fn daemon_with_loaders(&self, release: &str, arguments: &[&str]) -> Daemon {
+        let loaders = cache().join("loaders").join(release);
+        assert!(
+            loaders.is_dir(),
+            "no loaders in {}: run tests/lab/install",
+            loaders.display()
+        );
+        Daemon::start(self, &loaders, arguments)
+    }
+
+    /// The lab's own folder, gone with it.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A folder with the boot files of all architectures side by side: `vmlinuz`,
+    /// `initrd` (its marker is "a") and `initrd-b` for x86-64; the same with
+    /// `-arm64` at the end where there are machines of that kind.
+    #[track_caller]
+    pub(crate) fn images(&self) -> PathBuf {
+        let folder = self.folder().join("images");
+        if folder.is_dir() {
+            return folder;
+        }
+        fs::create_dir(&folder).expect("the lab's folder can be written");
+        for (architecture, suffix) in [("amd64", ""), ("arm64", "-arm64")] {
+            let from = cache().join("images").join(architecture);
+            if architecture == "arm64" && !has_arm64() {
+                continue;
+            }
+            for (source, name) in [
+                ("vmlinuz", "vmlinuz"),
+                ("initrd-a", "initrd"),
+                ("initrd-b", "initrd-b"),
+            ] {
+                let (source, target) = (from.join(source), folder.join(format!("{name}{suffix}")));
+                fs::hard_link(&source, &target)
+                    .or_else(|_| fs::copy(&source, &target).map(drop))
+                    .unwrap_or_else(|error| panic!("no {}: {error}", source.display()));
+            }
+        }
+        folder
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        drop(self.holder.stdin.take());
+        if ended_within(&mut self.holder, Duration::from_secs(10)) {
+            return;
+        }
+        drop(self.holder.kill());
+        drop(self.holder.wait());
+    }
+}
+
+/// Whether machines of this architecture can be booted here: on some systems no
+/// mirror is known that has its packages, and `tests/lab/install` has said so.
+pub(crate) fn has_arm64() -> bool {
+    !cache().join(".without-arm64").exists()
+}
+
+/// The folder that `tests/lab/install` fills.
+fn cache() -> PathBuf {
+    std::env::var_os("REMOTEBOOT_LAB").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/lab"),
+        PathBuf::from,
+    )
+}
+
+/// A script of the lab, by its name in `tests/lab`.
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/lab")
+        .join(name)
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Asks for something again and again until it is there, for so long at most.
+fn within<T>(limit: Duration, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
+    let end = Instant::now() + limit;
+    loop {
+        if let Some(value) = attempt() {
+            return Some(value);
+        }
+        if Instant::now() > end {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn ended_within(child: &mut Child, limit: Duration) -> bool {
+    within(limit, || child.try_wait().ok().flatten()).is_some()
+}
+
+fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
+/// Makes the network, waits for the end of its input, and then ends every
+/// process that is in the same network.
+const HOLDER: &str = r#"
+set -e
+ip link set lo up
+ip link add br0 type bridge
+ip link set br0 address 02:00:00:00:00:01
+ip addr add 10.77.0.1/24 dev br0
+ip link set br0 up
+echo ready
+exec >/dev/null 2>&1
+set +e
+read -r forever
+own=$(readlink /proc/$$/ns/net)
+for process in /proc/[0-9]*; do
+    [ "${process#/proc/}" = $$ ] && continue
+    [ "$(readlink "$process/ns/net")" = "$own" ] && kill -9 "${process#/proc/}"
+done
+exit 0
+"#;
