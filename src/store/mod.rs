@@ -104,6 +104,15 @@ impl Store {
         Ok(answer)
     }
 
+    /// Decides something that promises nothing, such as that a machine was seen,
+    /// and waits for nothing. Changes that are promises must go through
+    /// [`Self::decide`].
+    pub fn note<Answer>(&self, decision: impl FnOnce(&State) -> Decision<Answer>) -> Answer {
+        let (answer, promised) = self.decide_now(decision);
+        debug_assert!(promised.is_none(), "a promise is waited for");
+        answer
+    }
+
     /// What the state says now. It may show a change that is not yet on disk:
     /// for answers that nobody acts on outside.
     pub fn look<Answer>(&self, question: impl FnOnce(&State) -> Answer) -> Answer {

@@ -1,0 +1,124 @@
+//! Which file a machine may have: boot programs, and its own `autoexec.ipxe`.
+//!
+//! Pure. It must not know packets.
+
+use std::net::Ipv4Addr;
+
+use bytes::Bytes;
+
+use super::{answer::Answer, reply::ErrorCode, request::FileName};
+use crate::{
+    boot::{
+        self, Addressing, Claim, Policy, Visitor, identify,
+        script::{Asker, Prelude, script_for},
+    },
+    files::Catalogue,
+    model::{Decision, Timestamp},
+    state::State,
+};
+
+/// What iPXE 2.x for UEFI asks for before any DHCP of its own, in the directory
+/// that it was loaded from.
+const AUTOEXEC: &str = "autoexec.ipxe";
+
+/// What the room is told by the configuration.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What machines boot, if scripts are served at all: they need HTTP.
+    pub policy: Option<Policy>,
+    /// Whether a source address tells the machine.
+    pub addressing: Addressing,
+}
+
+/// What the client at this address gets for this name.
+pub fn look_up(
+    state: &State,
+    (settings, catalogue): (&Settings, &Catalogue),
+    (file, client): (&FileName, Ipv4Addr),
+    now: Timestamp,
+) -> Decision<Answer> {
+    let name = file.as_str();
+    if let Some(content) = catalogue.content(name) {
+        return Decision::only(Answer::Content(content.clone()));
+    }
+    let is_autoexec = name.rsplit('/').next() == Some(AUTOEXEC);
+    let (true, Some(policy)) = (is_autoexec, &settings.policy) else {
+        let message = format!("there is no file {name}");
+        return Decision::only(Answer::Refuse { code: ErrorCode::FileNotFound, message });
+    };
+    let visitor = Visitor { address: client, neighbour: None };
+    // Without a claim nobody can be an imposter; who is not known is asked.
+    let mac = identify(state, settings.addressing, visitor, (Claim::None, now)).ok().flatten();
+    let asker = Asker { mac, address: client, prelude: Prelude::KeepLease };
+    let script = script_for(state, policy, asker);
+    let seen = script.sighting.and_then(|sighting| boot::seen(state, sighting, now));
+    Decision {
+        answer: Answer::Content(Bytes::from(script.text)),
+        changes: seen.into_iter().collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Architecture, Change, Lease, LeaseState, Mac};
+
+    const MACHINE: Mac = Mac::new([2, 0, 0, 0, 0, 1]);
+    const LEASED: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
+    const NOW: Timestamp = Timestamp(1000);
+
+    fn asked(name: &str, client: Ipv4Addr) -> Decision<Answer> {
+        let mut state = State::new(None);
+        state.apply(&Change::Lease(Lease {
+            address: LEASED,
+            mac: MACHINE,
+            state: LeaseState::Bound,
+            expires: Timestamp(5000),
+        }));
+        let policy = Policy {
+            unclaimed: None,
+            authority: "10.0.0.1".to_owned(),
+            server: [10, 0, 0, 1].into(),
+        };
+        let settings = Settings { policy: Some(policy), addressing: Addressing::Ours };
+        let program = (Architecture::Bios, "undionly.kpxe".to_owned(), Bytes::from_static(b"b"));
+        let catalogue = Catalogue::new([program]);
+        let file = FileName::normalise(name.as_bytes()).expect("a name");
+        look_up(&state, (&settings, &catalogue), (&file, client), NOW)
+    }
+
+    fn text(answer: &Answer) -> String {
+        match answer {
+            Answer::Content(content) => String::from_utf8_lossy(content).into_owned(),
+            Answer::Refuse { message, .. } => panic!("refused: {message}"),
+        }
+    }
+
+    #[test]
+    fn a_boot_program_is_given_under_its_own_name_only() {
+        assert_eq!(text(&asked("undionly.kpxe", LEASED).answer), "b");
+        for name in ["etc/passwd", "x/undionly.kpxe", "UNDIONLY.KPXE", "state.redb"] {
+            let refused = asked(name, LEASED).answer;
+            assert!(
+                matches!(refused, Answer::Refuse { code: ErrorCode::FileNotFound, .. }),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn autoexec_is_the_script_of_the_machine_that_asks_in_any_directory() {
+        for name in ["autoexec.ipxe", "arm64-efi/autoexec.ipxe"] {
+            let decision = asked(name, LEASED);
+            assert!(text(&decision.answer).contains("/ipxe/02-00-00-00-00-01.ipxe"), "{name}");
+            assert!(matches!(decision.changes.as_slice(), [Change::Seen(machine)] if machine.mac == MACHINE));
+        }
+    }
+
+    #[test]
+    fn who_is_not_known_is_asked_who_it_is_and_told_nothing() {
+        let decision = asked("autoexec.ipxe", [10, 0, 0, 10].into());
+        assert!(text(&decision.answer).contains("${netX/mac:hexhyp}"));
+        assert_eq!(decision.changes, vec![]);
+    }
+}
