@@ -7,9 +7,11 @@
 //! machines are given ([`files`]). ARCHITECTURE.md has the map and the rules.
 
 pub mod boot;
+pub mod config;
 pub mod dhcp;
 pub mod files;
 pub mod model;
+pub mod pull;
 pub mod state;
 pub mod store;
 pub mod tftp;

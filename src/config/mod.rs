@@ -1,0 +1,154 @@
+//! The configuration: what was written, checked once, and then right.
+//!
+//! Knows the command line, the environment and the file, and no socket: a
+//! configuration can be checked without anything being started.
+
+mod arguments;
+mod check;
+mod checker;
+mod given;
+mod host;
+mod log;
+mod logfmt;
+mod network;
+mod problem;
+mod setting;
+mod show;
+mod table;
+mod wire;
+
+use std::{
+    fmt,
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    path::PathBuf,
+};
+
+pub use arguments::{Flags, Invocation, Pull, parse};
+pub use check::Checked;
+pub use given::Given;
+pub use host::{Adapter, Host};
+pub use log::{Log, LogFormat, LogOutput};
+pub use problem::{Fault, Problem, Problems, Remark};
+pub use setting::{Description, Form, Setting};
+pub use show::show;
+
+use crate::{boot::UnclaimedImage, model::Subnet};
+
+/// Everything that is configured, as it is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where the state is kept; made at the start if it is missing.
+    pub state_dir: PathBuf,
+    /// What the files of images are named relative to; made if it is missing.
+    pub images: PathBuf,
+    /// How InfraKit reaches us.
+    pub plugin: Plugin,
+    /// The DHCP server, if it is wanted.
+    pub dhcp: Option<Dhcp>,
+    /// What the TFTP server listens on, if it is wanted; port 0 is any port.
+    pub tftp: Option<SocketAddr>,
+    /// What the HTTP server listens on, if it is wanted; port 0 is any port.
+    pub http: Option<SocketAddr>,
+    /// The address of the TFTP server that machines are told (`siaddr`, RFC
+    /// 2131 §2), ours or another's; none only if DHCP is not wanted.
+    pub next_server: Option<Ipv4Addr>,
+    /// Under which address and port machines reach the HTTP server, ours or
+    /// another's; none only if neither HTTP nor DHCP is wanted.
+    pub http_authority: Option<SocketAddrV4>,
+    /// What machines boot that no instance claims.
+    pub unclaimed: Option<UnclaimedImage>,
+    /// The boot program that goes before all others of its architecture.
+    pub ipxe_path: Option<PathBuf>,
+    /// The directory of boot programs.
+    pub ipxe_dir: Option<PathBuf>,
+    /// What is logged, and how.
+    pub log: Log,
+}
+
+/// How InfraKit reaches us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plugin {
+    /// The directory of the plugins' sockets; made if it is missing.
+    pub directory: PathBuf,
+    /// The name of our socket in it: no slash, no dot at the beginning.
+    pub name: String,
+    /// What we listen on by TCP, if that is wanted.
+    pub listen: Option<Listen>,
+}
+
+/// Where InfraKit reaches us by TCP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// The address; port 0 is any port.
+    pub address: SocketAddr,
+    /// What callers have to know; always there unless the address is loopback.
+    pub token: Option<ListenToken>,
+}
+
+/// A secret of at least 16 characters that are the same in a URL's path: no
+/// slash, no percent sign. Never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ListenToken(String);
+
+impl ListenToken {
+    /// The secret itself.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ListenToken {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("ListenToken(..)")
+    }
+}
+
+/// The DHCP server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dhcp {
+    /// The network adapter that requests come in by.
+    pub adapter: String,
+    /// The server's port, 1 to 65534.
+    pub port: u16,
+    /// The network, and what machines are told of it.
+    pub subnet: Subnet,
+}
+
+impl Dhcp {
+    /// The port that machines are answered on: 68 (RFC 2131 §4.1), and with
+    /// another server port than 67 the one after it.
+    #[must_use]
+    pub const fn client_port(&self) -> u16 {
+        self.port.saturating_add(1)
+    }
+}
+
+/// The variable that names the file, as `--config` does.
+const CONFIG_VARIABLE: &str = "INFRAKIT_REMOTEBOOT_CONFIG";
+
+/// Reads the file if there is one, puts everything together and checks it.
+/// Looks at files and writes none.
+#[must_use]
+pub fn load(flags: &Flags, host: &Host) -> Checked {
+    let (path, place) = match (&flags.config, host.variable(CONFIG_VARIABLE)) {
+        (Some(path), _) => (path.as_str(), format!("--config={path}")),
+        (None, Some(path)) => (path, format!("{CONFIG_VARIABLE}={path}")),
+        (None, None) => return check::check(Given::merge(flags, host, None), host),
+    };
+    let absolute = host.absolute(path);
+    let fault = match std::fs::read_to_string(&absolute) {
+        Err(error) => Fault::File { path: absolute, reason: error.to_string() },
+        Ok(text) => match wire::parse(&text) {
+            Err(error) => Fault::Toml { reason: error.to_string() },
+            Ok(file) => {
+                return check::check(Given::merge(flags, host, Some((path, file.texts()))), host);
+            }
+        },
+    };
+    Checked {
+        given: Given::merge(flags, host, None),
+        outcome: Err(Problems(vec![Problem { place, fault }])),
+        remarks: Vec::new(),
+    }
+}

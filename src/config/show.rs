@@ -1,0 +1,85 @@
+//! A checked configuration in words: as a file that would mean the same.
+
+use std::{fmt::Write as _, path::Path};
+
+use super::{Checked, Config, Form, LogOutput, Setting};
+
+/// What holds, each line with where it comes from; if something is wrong, what
+/// was set. It can be read again as a file.
+#[must_use]
+pub fn show(checked: &Checked) -> String {
+    let mut text = String::new();
+    for setting in Setting::all() {
+        let value = match &checked.outcome {
+            Ok(config) => effective(setting, config).or_else(|| written(setting, checked)),
+            Err(_) => written(setting, checked),
+        };
+        let Some(value) = value else { continue };
+        let origin = checked.given.origin(setting);
+        // Writing into a `String` cannot fail.
+        let _ = writeln!(text, "{} = {value}  # {origin}", setting.name());
+    }
+    text
+}
+
+/// The setting as it was set.
+fn written(setting: Setting, checked: &Checked) -> Option<String> {
+    let text = checked.given.text(setting)?;
+    let is_switch = setting.description().form == Form::Switch;
+    Some(if is_switch && matches!(text, "true" | "false") { text.to_owned() } else { quoted(text) })
+}
+
+/// The setting as it is meant, if it means anything.
+fn effective(setting: Setting, config: &Config) -> Option<String> {
+    let Config { plugin, log, .. } = config;
+    let dhcp = config.dhcp.as_ref();
+    let subnet = dhcp.map(|dhcp| &dhcp.subnet);
+    let image = config.unclaimed.as_ref();
+    let path = |path: &Path| quoted(&path.display().to_string());
+    let text = |shown: &dyn std::fmt::Display| quoted(&shown.to_string());
+    match setting {
+        Setting::Kernel => image.map(|image| path(&image.kernel)),
+        Setting::Initrd => image.map(|image| path(&image.initrd)),
+        Setting::Cmdline => image.map(|image| quoted(&image.cmdline)),
+        Setting::Adapter => dhcp.map(|dhcp| quoted(&dhcp.adapter)),
+        Setting::EnableDhcp => Some(dhcp.is_some().to_string()),
+        Setting::StartAddress => subnet.map(|subnet| text(&subnet.pool.first)),
+        Setting::LeaseCount => subnet.map(|subnet| {
+            let (first, last) = (u32::from(subnet.pool.first), u32::from(subnet.pool.last));
+            (u64::from(last) - u64::from(first) + 1).to_string()
+        }),
+        Setting::LeaseTime => subnet.map(|subnet| subnet.lease_time.0.to_string()),
+        Setting::AddressDhcp => subnet.map(|subnet| text(&subnet.server)),
+        Setting::Gateway => subnet.map(|subnet| text(&subnet.gateway)),
+        Setting::Dns => subnet.map(|subnet| {
+            let servers: Vec<String> = subnet.dns.iter().map(|dns| text(dns)).collect();
+            format!("[{}]", servers.join(", "))
+        }),
+        Setting::DhcpPort => dhcp.map(|dhcp| dhcp.port.to_string()),
+        Setting::EnableTftp => Some(config.tftp.is_some().to_string()),
+        Setting::AddressTftp => config.next_server.map(|address| text(&address)),
+        Setting::TftpPort => config.tftp.map(|tftp| tftp.port().to_string()),
+        Setting::IpxePath => config.ipxe_path.as_deref().map(path),
+        Setting::IpxeDir => config.ipxe_dir.as_deref().map(path),
+        Setting::EnableHttp => Some(config.http.is_some().to_string()),
+        Setting::AddressHttp => config.http_authority.map(|authority| text(authority.ip())),
+        Setting::HttpPort => config.http_authority.map(|authority| authority.port().to_string()),
+        Setting::Name => Some(quoted(&plugin.name)),
+        Setting::Plugins => Some(path(&plugin.directory)),
+        Setting::Listen => plugin.listen.as_ref().map(|listen| text(&listen.address)),
+        // The token itself is never shown, its file is in what was set.
+        Setting::ListenTokenFile => None,
+        Setting::StateDir => Some(path(&config.state_dir)),
+        Setting::Images => Some(path(&config.images)),
+        Setting::Log => Some(log.level.to_string()),
+        Setting::LogFormat => Some(quoted(log.format.name())),
+        Setting::LogCaller => Some(log.caller.to_string()),
+        Setting::LogStack => Some(log.stack.to_string()),
+        Setting::LogStdout => Some((log.output == LogOutput::Standard).to_string()),
+    }
+}
+
+/// A text as TOML has it.
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}

@@ -1,0 +1,273 @@
+//! What each setting is called, and what `--help` says of it.
+
+use super::setting::{Description, Form, Setting};
+
+/// One row for each setting, in the order of the enum and of `--help`.
+pub(super) const TABLE: [Description; 31] = [
+    Description {
+        setting: Setting::Kernel,
+        name: "kernel",
+        ancestral: None,
+        form: Form::Argument("KERNEL"),
+        heading: "Arguments",
+        help: "The kernel that machines boot which no instance claims",
+    },
+    Description {
+        setting: Setting::Initrd,
+        name: "initrd",
+        ancestral: None,
+        form: Form::Argument("INITRD"),
+        heading: "Arguments",
+        help: "Its initrd",
+    },
+    Description {
+        setting: Setting::Cmdline,
+        name: "cmdline",
+        ancestral: None,
+        form: Form::Argument("CMDLINE"),
+        heading: "Arguments",
+        help: "Its command line, in one argument: \"console=tty0 ip=dhcp\". `{{ mac }}`, `{{ ip \
+               }}` and `{{ server }}` are filled in for each machine",
+    },
+    Description {
+        setting: Setting::Adapter,
+        name: "adapter",
+        ancestral: Some("adapter"),
+        form: Form::Value("NAME"),
+        heading: "Network",
+        help: "The network adapter that the machines are on, such as eth0; its first address is \
+               the default of all others",
+    },
+    Description {
+        setting: Setting::EnableDhcp,
+        name: "enable-dhcp",
+        ancestral: Some("enableDHCP"),
+        form: Form::Switch,
+        heading: "DHCP",
+        help: "Gives addresses to machines, and tells them what to boot; needs --adapter and \
+               --start-address",
+    },
+    Description {
+        setting: Setting::StartAddress,
+        name: "start-address",
+        ancestral: Some("startAddress"),
+        form: Form::Value("IP"),
+        heading: "DHCP",
+        help: "The first address that is given to a machine",
+    },
+    Description {
+        setting: Setting::LeaseCount,
+        name: "lease-count",
+        ancestral: Some("leaseCount"),
+        form: Form::Value("COUNT"),
+        heading: "DHCP",
+        help: "How many addresses are given, from the first one up [default: 20]",
+    },
+    Description {
+        setting: Setting::LeaseTime,
+        name: "lease-time",
+        ancestral: None,
+        form: Form::Value("SECONDS"),
+        heading: "DHCP",
+        help: "How long a machine may keep its address without asking again, 60 to 31536000 \
+               [default: 7200]",
+    },
+    Description {
+        setting: Setting::AddressDhcp,
+        name: "address-dhcp",
+        ancestral: Some("addressDHCP"),
+        form: Form::Value("IP"),
+        heading: "DHCP",
+        help: "Our own address, one of the adapter's [default: the first one in the network of \
+               --start-address]",
+    },
+    Description {
+        setting: Setting::Gateway,
+        name: "gateway",
+        ancestral: Some("gateway"),
+        form: Form::Value("IP"),
+        heading: "DHCP",
+        help: "The router that machines are told [default: --address-dhcp]",
+    },
+    Description {
+        setting: Setting::Dns,
+        name: "dns",
+        ancestral: Some("dns"),
+        form: Form::Value("IP,..."),
+        heading: "DHCP",
+        help: "The name servers that machines are told, with commas between them [default: \
+               --address-dhcp]",
+    },
+    Description {
+        setting: Setting::DhcpPort,
+        name: "dhcp-port",
+        ancestral: None,
+        form: Form::Value("PORT"),
+        heading: "DHCP",
+        help: "The port of the DHCP server; with another one than 67, machines are answered on \
+               the port after it [default: 67]",
+    },
+    Description {
+        setting: Setting::EnableTftp,
+        name: "enable-tftp",
+        ancestral: Some("enableTFTP"),
+        form: Form::Switch,
+        heading: "TFTP",
+        help: "Serves iPXE to machines that boot by PXE",
+    },
+    Description {
+        setting: Setting::AddressTftp,
+        name: "address-tftp",
+        ancestral: Some("addressTFTP"),
+        form: Form::Value("IP"),
+        heading: "TFTP",
+        help: "The address of the TFTP server, told to machines and listened on [default: \
+               --address-dhcp]",
+    },
+    Description {
+        setting: Setting::TftpPort,
+        name: "tftp-port",
+        ancestral: None,
+        form: Form::Value("PORT"),
+        heading: "TFTP",
+        help: "The port of the TFTP server; firmware knows no other than 69 [default: 69]",
+    },
+    Description {
+        setting: Setting::IpxePath,
+        name: "ipxe-path",
+        ancestral: Some("iPXEPath"),
+        form: Form::Value("FILE"),
+        heading: "TFTP",
+        help: "The iPXE program for the architecture that it is made for [default: \
+               undionly.kpxe in the current directory, if it is there]",
+    },
+    Description {
+        setting: Setting::IpxeDir,
+        name: "ipxe-dir",
+        ancestral: None,
+        form: Form::Value("DIR"),
+        heading: "TFTP",
+        help: "A directory of iPXE programs for all architectures, as `remoteboot pulliPXE \
+               --ipxe-dir DIR` fills it; what it has not comes from /usr/lib/ipxe",
+    },
+    Description {
+        setting: Setting::EnableHttp,
+        name: "enable-http",
+        ancestral: Some("enableHTTP"),
+        form: Form::Switch,
+        heading: "HTTP",
+        help: "Serves iPXE scripts, kernels and initrds",
+    },
+    Description {
+        setting: Setting::AddressHttp,
+        name: "address-http",
+        ancestral: Some("addressHTTP"),
+        form: Form::Value("IP"),
+        heading: "HTTP",
+        help: "The address of the HTTP server, told to machines and listened on [default: \
+               --address-dhcp]",
+    },
+    Description {
+        setting: Setting::HttpPort,
+        name: "http-port",
+        ancestral: None,
+        form: Form::Value("PORT"),
+        heading: "HTTP",
+        help: "The port of the HTTP server [default: 80]",
+    },
+    Description {
+        setting: Setting::Name,
+        name: "name",
+        ancestral: None,
+        form: Form::Value("NAME"),
+        heading: "InfraKit plugin",
+        help: "The name under which InfraKit finds this plugin, and of its socket [default: \
+               remoteboot]",
+    },
+    Description {
+        setting: Setting::Plugins,
+        name: "plugins",
+        ancestral: None,
+        form: Form::Value("DIR"),
+        heading: "InfraKit plugin",
+        help: "The directory of InfraKit's plugin sockets [default: $INFRAKIT_PLUGINS_DIR, else \
+               $INFRAKIT_HOME/plugins, else ~/.infrakit/plugins]",
+    },
+    Description {
+        setting: Setting::Listen,
+        name: "listen",
+        ancestral: None,
+        form: Form::Value("ADDR:PORT"),
+        heading: "InfraKit plugin",
+        help: "Answers InfraKit by TCP too, at this address; if other machines can reach it, \
+               only with --listen-token-file",
+    },
+    Description {
+        setting: Setting::ListenTokenFile,
+        name: "listen-token-file",
+        ancestral: None,
+        form: Form::Value("FILE"),
+        heading: "InfraKit plugin",
+        help: "The file with the secret that callers by TCP have to know: one line of at least 16 \
+               characters, letters, digits and punctuation without `/`, `%`, `?` and `#`",
+    },
+    Description {
+        setting: Setting::StateDir,
+        name: "state-dir",
+        ancestral: None,
+        form: Form::Value("DIR"),
+        heading: "State and images",
+        help: "Where leases and instances are kept [default: /var/lib/remoteboot for root, else \
+               $XDG_STATE_HOME/remoteboot, else ~/.local/state/remoteboot]",
+    },
+    Description {
+        setting: Setting::Images,
+        name: "images",
+        ancestral: None,
+        form: Form::Value("DIR"),
+        heading: "State and images",
+        help: "The directory whose files instances may name as kernel and initrd [default: \
+               images in the state directory]",
+    },
+    Description {
+        setting: Setting::Log,
+        name: "log",
+        ancestral: Some("log"),
+        form: Form::Value("0..5"),
+        heading: "Log",
+        help: "How much is logged: 0 and 1 errors, 2 warnings, 3 what is done, 4 and 5 details \
+               [default: 3]",
+    },
+    Description {
+        setting: Setting::LogFormat,
+        name: "log-format",
+        ancestral: Some("log-format"),
+        form: Form::Value("FORMAT"),
+        heading: "Log",
+        help: "term for people, logfmt or json for programs [default: term]",
+    },
+    Description {
+        setting: Setting::LogCaller,
+        name: "log-caller",
+        ancestral: Some("log-caller"),
+        form: Form::Switch,
+        heading: "Log",
+        help: "Logs the place in the source, too",
+    },
+    Description {
+        setting: Setting::LogStack,
+        name: "log-stack",
+        ancestral: Some("log-stack"),
+        form: Form::Switch,
+        heading: "Log",
+        help: "Logs with each line what it is part of",
+    },
+    Description {
+        setting: Setting::LogStdout,
+        name: "log-stdout",
+        ancestral: Some("log-stdout"),
+        form: Form::Switch,
+        heading: "Log",
+        help: "Logs to standard output instead of standard error",
+    },
+];
