@@ -1,13 +1,198 @@
-//! The daemon. Not here yet.
+//! The daemon: opens the state, binds every door, and only then lets any of them
+//! answer; stops them all together.
+//!
+//! Knows which parts there are and how they fit; no protocol, no policy.
 
-use crate::config::Config;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-/// Serves until it is told to stop.
+use anyhow::Context as _;
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::{
+    boot::{Addressing, Policy},
+    config::{Config, Dhcp},
+    dhcp,
+    files::{Images, Loaders},
+    http, spi,
+    store::Store,
+    tftp,
+};
+
+/// How long the rooms may take to end. What is promised is on disk by then; who
+/// still loads a file asks again.
+const LAST_WORDS: Duration = Duration::from_secs(4);
+
+/// Serves until SIGTERM or SIGINT comes, or a room fails.
 ///
 /// # Errors
 ///
-/// That there is no daemon.
+/// What cannot be opened or bound, before anything is answered; or why a room or
+/// the disk failed later.
 pub fn run(config: Config) -> anyhow::Result<()> {
-    drop(config);
-    anyhow::bail!("this build has no daemon")
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        // Before the first file is made: an early signal must not leave one.
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let daemon = Daemon::bind(config).await?;
+        let stop = async {
+            tokio::select! {
+                _ = terminate.recv() => info!("SIGTERM: ending"),
+                _ = interrupt.recv() => info!("SIGINT: ending"),
+            }
+        };
+        daemon.run(stop).await
+    })
+}
+
+/// Everything bound, nothing answered yet.
+struct Daemon {
+    store: Store,
+    loaders: Arc<Loaders>,
+    dhcp: Option<(dhcp::serve::Sockets, dhcp::Settings)>,
+    tftp: Option<(UdpSocket, tftp::library::Settings)>,
+    http: Option<(TcpListener, http::Http)>,
+    plugin: spi::Doors,
+}
+
+impl Daemon {
+    async fn bind(config: Config) -> anyhow::Result<Self> {
+        let subnet = config.dhcp.as_ref().map(|dhcp| dhcp.subnet.clone());
+        let pool = subnet.as_ref().map(|subnet| subnet.pool.clone());
+        let store = Store::open(&config.state_dir, pool)?;
+        std::fs::create_dir_all(&config.images)
+            .with_context(|| format!("cannot make the image directory {}", config.images.display()))?;
+        let images = Images::new(config.images.clone());
+        let loaders = Arc::new(Loaders::new(config.ipxe_path.clone(), config.ipxe_dir.clone()));
+        let addressing = match config.dhcp {
+            Some(_) => Addressing::Ours,
+            None => Addressing::Foreign,
+        };
+        let listener = match config.http {
+            Some(address) => Some(
+                TcpListener::bind(address)
+                    .await
+                    .with_context(|| format!("cannot serve HTTP on {address}"))?,
+            ),
+            None => None,
+        };
+        let policy = policy(&config, listener.as_ref())?;
+        let dhcp = config.dhcp.as_ref().map(|dhcp| bind_dhcp(dhcp, &config, policy.as_ref())).transpose()?;
+        let tftp = match config.tftp {
+            Some(address) => {
+                let socket = UdpSocket::bind(address)
+                    .await
+                    .with_context(|| format!("cannot serve TFTP on {address}"))?;
+                info!(address = %socket.local_addr()?, "TFTP");
+                Some((socket, tftp::library::Settings { policy: policy.clone(), addressing }))
+            }
+            None => None,
+        };
+        let http = match (listener, &policy) {
+            (Some(listener), Some(policy)) => {
+                info!(address = %listener.local_addr()?, "HTTP");
+                let (store, images) = (store.clone(), images.clone());
+                let (loaders, policy) = (Arc::clone(&loaders), Arc::new(policy.clone()));
+                let settings = http::Settings::default();
+                Some((listener, http::Http { store, images, loaders, policy, addressing, settings }))
+            }
+            (Some(_), None) | (None, _) => None,
+        };
+        let server = policy.as_ref().map(|policy| policy.server).or(config.next_server);
+        let settings = spi::Settings { subnet, server: server.unwrap_or([127, 0, 0, 1].into()) };
+        let plugin = spi::Spi::new(store.clone(), images, settings);
+        let plugin = spi::Doors::open(plugin, listeners(config)?).await?;
+        Ok(Self { store, loaders, dhcp, tftp, http, plugin })
+    }
+
+    /// Serves until `stop`, or until a room or the disk fails.
+    async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let ending = CancellationToken::new();
+        let mut rooms: JoinSet<anyhow::Result<()>> = JoinSet::new();
+        if let Some((sockets, settings)) = self.dhcp {
+            let hall = (settings, Arc::clone(&self.loaders), self.store.clone());
+            let ending = ending.clone();
+            rooms.spawn(async { dhcp::serve::serve(sockets, hall, ending).await.context("DHCP") });
+        }
+        if let Some((socket, settings)) = self.tftp {
+            let hall = (settings, Arc::clone(&self.loaders), self.store.clone());
+            let ending = ending.clone();
+            rooms.spawn(async { tftp::machines::serve_machines(socket, hall, ending).await.context("TFTP") });
+        }
+        if let Some((listener, http)) = self.http {
+            let ending = ending.clone();
+            rooms.spawn(async { http::serve(listener, http, ending).await.context("HTTP") });
+        }
+        let plugin_ending = ending.clone();
+        rooms.spawn(async { self.plugin.serve(plugin_ending).await.context("plugin") });
+        let outcome = tokio::select! {
+            () = stop => Ok(()),
+            reason = self.store.failed() => Err(anyhow::Error::from(reason)),
+            Some(ended) = rooms.join_next() => match ended {
+                Ok(Ok(())) => Err(anyhow::anyhow!("a service ended by itself")),
+                Ok(Err(error)) => Err(error),
+                Err(panic) => Err(anyhow::Error::from(panic)),
+            },
+        };
+        ending.cancel();
+        let ended = async { while rooms.join_next().await.is_some() {} };
+        if tokio::time::timeout(LAST_WORDS, ended).await.is_err() {
+            error!("a service did not end within {} s", LAST_WORDS.as_secs());
+            rooms.abort_all();
+        }
+        let store = self.store;
+        tokio::task::spawn_blocking(move || store.close()).await?;
+        outcome
+    }
+}
+
+/// What machines are told of us; none if nobody tells them anything.
+fn policy(config: &Config, listener: Option<&TcpListener>) -> anyhow::Result<Option<Policy>> {
+    let Some(mut authority) = config.http_authority else { return Ok(None) };
+    if let (0, Some(listener)) = (authority.port(), listener) {
+        authority.set_port(listener.local_addr()?.port());
+    }
+    let server = *authority.ip();
+    // The default port is left out: some firmware shows the URL on a small screen.
+    let authority = match authority.port() {
+        80 => server.to_string(),
+        _ => authority.to_string(),
+    };
+    Ok(Some(Policy { unclaimed: config.unclaimed.clone(), authority, server }))
+}
+
+fn bind_dhcp(
+    dhcp: &Dhcp,
+    config: &Config,
+    policy: Option<&Policy>,
+) -> anyhow::Result<(dhcp::serve::Sockets, dhcp::Settings)> {
+    let server = dhcp.subnet.server;
+    let sockets = dhcp::serve::Sockets::bind(&dhcp.adapter, server, dhcp.port).with_context(|| {
+        format!("cannot serve DHCP on {server}:{} of adapter {}", dhcp.port, dhcp.adapter)
+    })?;
+    info!(adapter = dhcp.adapter, address = %SocketAddr::from((server, sockets.port())), "DHCP");
+    let settings = dhcp::Settings {
+        subnet: dhcp.subnet.clone(),
+        tftp: config.next_server,
+        authority: policy.map(|policy| policy.authority.clone()),
+    };
+    Ok((sockets, settings))
+}
+
+fn listeners(config: Config) -> anyhow::Result<spi::Listeners> {
+    let plugin = config.plugin;
+    let tcp = plugin
+        .listen
+        .map(|listen| {
+            let secret = listen.token.map(|token| token.reveal().parse()).transpose()?;
+            anyhow::Ok(spi::TcpDoor { address: listen.address, secret })
+        })
+        .transpose()?;
+    Ok(spi::Listeners { directory: plugin.directory, name: plugin.name, tcp })
 }

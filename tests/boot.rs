@@ -60,10 +60,7 @@ fn a_machine_is_held_until_it_is_provisioned_and_boots_without_a_power_cycle() {
     // The loader runs and has fetched something: the daemon has it in its hands.
     machine.wait_for("iPXE 2", 120);
     machine.wait_for(&format!("http://{}", lab::SERVER), 120);
-    assert!(
-        !machine.console().contains("REMOTEBOOT"),
-        "nothing is provisioned yet"
-    );
+    assert!(!machine.console().contains("REMOTEBOOT"), "nothing is provisioned yet");
 
     provision(&daemon, &machine, "initrd");
     assert_reports(&mut machine, "a");
@@ -165,8 +162,5 @@ fn assert_reports(machine: &mut Machine, marker: &str) {
 
 #[track_caller]
 fn assert_has_word(cmdline: &str, word: &str) {
-    assert!(
-        cmdline.split_whitespace().any(|one| one == word),
-        "`{word}` in `{cmdline}`"
-    );
+    assert!(cmdline.split_whitespace().any(|one| one == word), "`{word}` in `{cmdline}`");
 }

@@ -35,14 +35,7 @@ impl Daemon {
             .expect("the daemon's folder can be written");
         let process = lab
             .command(env!("CARGO_BIN_EXE_remoteboot"))
-            .args([
-                "--adapter",
-                "br0",
-                "--startAddress",
-                "10.77.0.100",
-                "--leaseCount",
-                "50",
-            ])
+            .args(["--adapter", "br0", "--startAddress", "10.77.0.100", "--leaseCount", "50"])
             .args(["--enableDHCP", "--enableTFTP", "--enableHTTP"])
             .arg("--images")
             .arg(lab.images())
@@ -61,15 +54,9 @@ impl Daemon {
             if let Ok(Some(status)) = daemon.process.try_wait() {
                 panic!("the daemon ended ({status}), its log:\n{}", daemon.log());
             }
-            daemon
-                .ask("Instance.DescribeInstances", &nothing_but_all())
-                .ok()
+            daemon.ask("Instance.DescribeInstances", &nothing_but_all()).ok()
         });
-        assert!(
-            answers.is_some(),
-            "its socket does not answer, its log:\n{}",
-            daemon.log()
-        );
+        assert!(answers.is_some(), "its socket does not answer, its log:\n{}", daemon.log());
         daemon
     }
 
@@ -82,10 +69,7 @@ impl Daemon {
     pub(crate) fn call(&self, method: &str, parameters: Value) -> Value {
         match self.try_call(method, parameters) {
             Ok(result) => result,
-            Err(error) => panic!(
-                "{method}: {error}\n--- log\n{}",
-                last_lines(&self.log(), 30)
-            ),
+            Err(error) => panic!("{method}: {error}\n--- log\n{}", last_lines(&self.log(), 30)),
         }
     }
 
@@ -101,10 +85,7 @@ impl Daemon {
     #[track_caller]
     pub(crate) fn try_call(&self, method: &str, parameters: Value) -> Result<Value, Value> {
         let mut answer = self.ask(method, &parameters).unwrap_or_else(|error| {
-            panic!(
-                "{method}: {error}\n--- log\n{}",
-                last_lines(&self.log(), 30)
-            )
+            panic!("{method}: {error}\n--- log\n{}", last_lines(&self.log(), 30))
         });
         match answer.get_mut("error").map(Value::take) {
             None | Some(Value::Null) => Ok(answer["result"].take()),
@@ -120,9 +101,7 @@ impl Daemon {
             "Properties": properties, "Tags": {}, "Init": "", "LogicalID": null, "Attachments": null
         });
         let result = self.call("Instance.Provision", json!({ "Type": "", "Spec": spec }));
-        let id = result["ID"]
-            .as_str()
-            .unwrap_or_else(|| panic!("no ID in {result}"));
+        let id = result["ID"].as_str().unwrap_or_else(|| panic!("no ID in {result}"));
         id.to_owned()
     }
 
@@ -139,13 +118,9 @@ impl Daemon {
     #[track_caller]
     pub(crate) fn instances(&self) -> Vec<String> {
         let result = self.call("Instance.DescribeInstances", nothing_but_all());
-        let descriptions = result["Descriptions"]
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
-        let ids = descriptions
-            .iter()
-            .map(|description| description["ID"].as_str().map(str::to_owned));
+        let descriptions = result["Descriptions"].as_array().cloned().unwrap_or_default();
+        let ids =
+            descriptions.iter().map(|description| description["ID"].as_str().map(str::to_owned));
         ids.map(|id| id.expect("each instance has an ID")).collect()
     }
 
@@ -161,11 +136,7 @@ impl Daemon {
     /// When it runs on for ten seconds.
     #[track_caller]
     pub(crate) fn terminate(mut self) {
-        assert!(
-            self.asked_to_end(),
-            "it runs on after SIGTERM, its log:\n{}",
-            self.log()
-        );
+        assert!(self.asked_to_end(), "it runs on after SIGTERM, its log:\n{}", self.log());
     }
 
     fn asked_to_end(&mut self) -> bool {

@@ -148,19 +148,11 @@ impl Machine {
         let all = |key: &str| -> Vec<String> {
             let start = format!("REMOTEBOOT {key}=");
             let lines = console.lines().map(str::trim);
-            lines
-                .filter_map(|line| line.strip_prefix(&start))
-                .map(str::to_owned)
-                .collect()
+            lines.filter_map(|line| line.strip_prefix(&start)).map(str::to_owned).collect()
         };
         let one = |key: &str| -> String {
             let values = all(key);
-            assert_eq!(
-                values.len(),
-                1,
-                "one `{key}` in the report:\n{}",
-                last_lines(&console, 12)
-            );
+            assert_eq!(values.len(), 1, "one `{key}` in the report:\n{}", last_lines(&console, 12));
             values[0].clone()
         };
         Report {
@@ -182,10 +174,7 @@ impl Machine {
         self.boot_begins = usize::try_from(console.len()).expect("a console is small");
         self.powered_on = Instant::now();
         // Opened for both, or this would wait for ever for a QEMU that has ended.
-        let buttons = File::options()
-            .read(true)
-            .write(true)
-            .open(self.folder.join("buttons.in"));
+        let buttons = File::options().read(true).write(true).open(self.folder.join("buttons.in"));
         writeln!(buttons.expect("QEMU has a monitor"), "system_reset")
             .expect("QEMU's monitor listens");
     }

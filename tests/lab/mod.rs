@@ -65,14 +65,8 @@ impl Lab {
             .expect("unshare starts");
         let mut ready = String::new();
         let said = holder.stdout.take().expect("its output is piped");
-        BufReader::new(said)
-            .read_line(&mut ready)
-            .expect("the holder's output can be read");
-        assert_eq!(
-            ready.trim(),
-            "ready",
-            "cannot make a network namespace: run as root"
-        );
+        BufReader::new(said).read_line(&mut ready).expect("the holder's output can be read");
+        assert_eq!(ready.trim(), "ready", "cannot make a network namespace: run as root");
         Self { holder, folder }
     }
 
@@ -100,11 +94,7 @@ impl Lab {
             vec!["tuntap", "add", &name, "mode", "tap"],
             vec!["link", "set", &name, "master", "br0", "up"],
         ] {
-            let status = self
-                .command("ip")
-                .args(&arguments)
-                .status()
-                .expect("ip starts");
+            let status = self.command("ip").args(&arguments).status().expect("ip starts");
             assert!(status.success(), "ip {arguments:?}: {status}");
         }
         name
@@ -129,11 +119,7 @@ impl Lab {
     #[track_caller]
     pub(crate) fn daemon_with_loaders(&self, release: &str, arguments: &[&str]) -> Daemon {
         let loaders = cache().join("loaders").join(release);
-        assert!(
-            loaders.is_dir(),
-            "no loaders in {}: run tests/lab/install",
-            loaders.display()
-        );
+        assert!(loaders.is_dir(), "no loaders in {}: run tests/lab/install", loaders.display());
         Daemon::start(self, &loaders, arguments)
     }
 
@@ -157,11 +143,9 @@ impl Lab {
             if architecture == "arm64" && !has_arm64() {
                 continue;
             }
-            for (source, name) in [
-                ("vmlinuz", "vmlinuz"),
-                ("initrd-a", "initrd"),
-                ("initrd-b", "initrd-b"),
-            ] {
+            for (source, name) in
+                [("vmlinuz", "vmlinuz"), ("initrd-a", "initrd"), ("initrd-b", "initrd-b")]
+            {
                 let (source, target) = (from.join(source), folder.join(format!("{name}{suffix}")));
                 fs::hard_link(&source, &target)
                     .or_else(|_| fs::copy(&source, &target).map(drop))
@@ -191,17 +175,13 @@ pub(crate) fn has_arm64() -> bool {
 
 /// The folder that `tests/lab/install` fills.
 fn cache() -> PathBuf {
-    std::env::var_os("REMOTEBOOT_LAB").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/lab"),
-        PathBuf::from,
-    )
+    std::env::var_os("REMOTEBOOT_LAB")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/lab"), PathBuf::from)
 }
 
 /// A script of the lab, by its name in `tests/lab`.
 fn script(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/lab")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab").join(name)
 }
 
 fn is_root() -> bool {
@@ -227,10 +207,7 @@ fn ended_within(child: &mut Child, limit: Duration) -> bool {
 }
 
 fn last_lines(text: &str, count: usize) -> String {
-    let lines: Vec<&str> = text
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .collect();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     lines[lines.len().saturating_sub(count)..].join("\n")
 }
 
