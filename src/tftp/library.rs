@@ -111,7 +111,9 @@ mod tests {
         for name in ["autoexec.ipxe", "arm64-efi/autoexec.ipxe"] {
             let decision = asked(name, LEASED);
             assert!(text(&decision.answer).contains("/ipxe/02-00-00-00-00-01.ipxe"), "{name}");
-            assert!(matches!(decision.changes.as_slice(), [Change::Seen(machine)] if machine.mac == MACHINE));
+            assert!(
+                matches!(decision.changes.as_slice(), [Change::Seen(machine)] if machine.mac == MACHINE)
+            );
         }
     }
 

@@ -37,9 +37,7 @@ pub async fn serve_machines(
         };
         let catalogue = loaders.catalogue();
         let now = Timestamp::from(SystemTime::now());
-        store.note(|state| {
-            look_up(state, (&settings, &catalogue), (&request.file, address), now)
-        })
+        store.note(|state| look_up(state, (&settings, &catalogue), (&request.file, address), now))
     };
     serve(socket, Limits::default(), answer, stop).await
 }

@@ -4,9 +4,11 @@
 //! not), `transfer` (blocks, windows and acknowledgements, at the `pace` that
 //! losses allow), `reply` (values to bytes). `serve` owns the sockets and the
 //! clock, and nothing else here knows that either exists. Writes are refused.
-//! It must not know which machine may have which file.
+//! `library` alone knows who may have which file; `machines` puts it all together.
 
 pub mod answer;
+pub mod library;
+pub mod machines;
 pub mod pace;
 pub mod reply;
 pub mod request;

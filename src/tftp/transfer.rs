@@ -652,6 +652,10 @@ mod tests {
         }
     }
 
+    /// When a packet arrives, its number among all, whether it goes to the client,
+    /// and its octets.
+    type OnTheWay = (Instant, u64, bool, Vec<u8>);
+
     /// A transfer and a client with a network between them that does to one packet
     /// after the other what `fates` say, and then nothing bad any more.
     struct Network {
@@ -661,7 +665,7 @@ mod tests {
         used: usize,
         fate_of_data: Fate,
         chatty: bool,
-        on_the_way: BinaryHeap<Reverse<(Instant, u64, bool, Vec<u8>)>>,
+        on_the_way: BinaryHeap<Reverse<OnTheWay>>,
         count: u64,
         now: Instant,
         data_sent: usize,
@@ -740,11 +744,7 @@ mod tests {
         }
 
         /// The next packet, if it comes before both clocks; `None` at the end.
-        #[allow(clippy::type_complexity)]
-        fn next(
-            &mut self,
-            client_due: Instant,
-        ) -> Option<Option<Reverse<(Instant, u64, bool, Vec<u8>)>>> {
+        fn next(&mut self, client_due: Instant) -> Option<Option<Reverse<OnTheWay>>> {
             if self.outcome.is_some() {
                 return None;
             }
