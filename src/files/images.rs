@@ -88,6 +88,18 @@ struct Version {
     changed: (i64, i64),
 }
 
+impl Version {
+    fn of(metadata: &fs::Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            length: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
 impl OpenFile {
     fn new(name: &str, file: fs::File) -> Result<Self, FileError> {
         let unreadable = |source| FileError::Unreadable { name: name.to_owned(), source };
@@ -95,15 +107,15 @@ impl OpenFile {
         if !metadata.is_file() || metadata.file_type().is_fifo() {
             return Err(FileError::Irregular(name.to_owned()));
         }
-        let version = Version {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            length: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        };
+        let version = Version::of(&metadata);
         let modified = metadata.modified().map_err(unreadable)?;
         Ok(Self { file, length: metadata.len(), modified, version })
+    }
+
+    /// Whether the file still is what it was when it was opened.
+    #[must_use]
+    pub fn is_unchanged(&self) -> bool {
+        self.file.metadata().is_ok_and(|metadata| Version::of(&metadata) == self.version)
     }
 
     /// Opens a file that the operator named, wherever it is.
@@ -298,6 +310,7 @@ mod tests {
         fs::write(&path, "another kernel").expect("written");
         let second = opened(&images, "a/vmlinuz").expect("there");
         assert_ne!(first.entity_tag(), second.entity_tag());
+        assert!(second.is_unchanged() && !first.is_unchanged());
         assert_ne!(images.digest_within(&second, limit).await, known);
     }
 }
