@@ -5,6 +5,7 @@
 
 pub mod cmdline;
 mod identity;
+mod script;
 mod sighting;
 
 use crate::{
@@ -12,6 +13,7 @@ use crate::{
     state::State,
 };
 pub use identity::{Addressing, Claim, Imposter, Visitor, identify};
+pub use script::{Asker, Prelude, Script, base_name, script_for};
 pub use sighting::{Sighting, seen};
 
 /// What is the same for all machines, from the configuration.

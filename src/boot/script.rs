@@ -1,0 +1,300 @@
+//! What iPXE is told: boot this, wait and ask again, or say who you are.
+//!
+//! Every script ends in asking for itself again, so that a machine falls
+//! neither into its firmware's menu nor into a prompt. A failing command ends
+//! an iPXE script; `||` behind it says that it may fail. Only commands that
+//! iPXE 1.0.0 of 2019 has are used. Pure.
+
+use std::{fmt::Write as _, net::Ipv4Addr, path::Path};
+
+use super::{
+    Next, Policy, Sighting, UnclaimedImage,
+    cmdline::{self, InvalidCmdLine, Variables},
+    next,
+};
+use crate::{
+    model::{Instance, Mac, Source, Stage},
+    state::State,
+};
+
+/// What must come before the script can do anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prelude {
+    /// Nothing: iPXE has an address.
+    None,
+    /// The network must be opened: `autoexec.ipxe`, which iPXE 2.x for UEFI
+    /// runs before any DHCP of its own. It keeps the firmware's lease.
+    KeepLease,
+}
+
+/// Who asks for a script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asker {
+    /// The machine, if it can be told.
+    pub mac: Option<Mac>,
+    /// The address that it asks from.
+    pub address: Ipv4Addr,
+    /// How far its network is.
+    pub prelude: Prelude,
+}
+
+/// A script, and what its machine does next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Script {
+    /// The text, from `#!ipxe` to the last line's end.
+    pub text: String,
+    /// What handing it out shows of the machine, for [`super::seen`]; nothing
+    /// if it is not known which one asks.
+    pub sighting: Option<Sighting>,
+}
+
+/// Seconds between two questions of a machine that waits.
+const HOLD: u32 = 5;
+
+/// Seconds until a machine asks again whose script cannot be made.
+const UNSCRIPTABLE: u32 = 10;
+
+/// Why a machine that has something to boot is given no script for it.
+#[derive(Debug, thiserror::Error)]
+enum Unscriptable {
+    #[error("command line: {0}")]
+    CmdLine(#[from] InvalidCmdLine),
+    #[error("the URL `{0}` has a blank or a control character")]
+    Url(String),
+}
+
+/// The script for whoever asks.
+#[must_use]
+pub fn script_for(state: &State, policy: &Policy, asker: Asker) -> Script {
+    let mut text = String::from("#!ipxe\n");
+    open_network(&mut text, asker.prelude);
+    let Some(mac) = asker.mac else {
+        say_who_you_are(&mut text, policy);
+        return Script { text, sighting: None };
+    };
+    let stage = match next(state, policy, mac) {
+        Next::Hold => {
+            hold(&mut text, policy, (mac, asker.address));
+            Stage::Holding
+        }
+        next @ (Next::Instance(_) | Next::Unclaimed(_)) => {
+            match plan(policy, next, (mac, asker.address)) {
+                Ok(plan) => {
+                    boot(&mut text, &plan, own_url(policy, mac));
+                    Stage::Script
+                }
+                Err(error) => {
+                    show(&mut text, &format!("{mac} cannot boot: {error}"));
+                    ask_again(&mut text, &own_url(policy, mac), &UNSCRIPTABLE.to_string());
+                    Stage::Holding
+                }
+            }
+        }
+    };
+    let sighting = Sighting { mac, architecture: None, uuid: None, stage };
+    Script { text, sighting: Some(sighting) }
+}
+
+/// The name that a file of the unclaimed image has in its URL.
+#[must_use]
+pub fn base_name(path: &Path) -> &str {
+    path.file_name().and_then(std::ffi::OsStr::to_str).unwrap_or("file")
+}
+
+/// What one machine loads and boots.
+struct Plan<'a> {
+    policy: &'a Policy,
+    mac: Mac,
+    address: Ipv4Addr,
+    hostname: &'a str,
+    /// The kernel, then the initrds.
+    urls: Vec<String>,
+    cmdline: String,
+}
+
+fn plan<'a>(
+    policy: &'a Policy,
+    next: Next<'a>,
+    (mac, address): (Mac, Ipv4Addr),
+) -> Result<Plan<'a>, Unscriptable> {
+    let (urls, template, instance) = match next {
+        Next::Instance(instance) => {
+            (urls_of(policy, instance)?, &instance.image.cmdline, Some(instance))
+        }
+        Next::Unclaimed(image) => (unclaimed_urls(policy, image), &image.cmdline, None),
+        Next::Hold => (Vec::new(), &policy.authority, None),
+    };
+    let variables = Variables { mac, ip: address, server: policy.server, instance };
+    let own = cmdline::render(template, &variables)?;
+    // The names come first: behind a `--` of the operator's they would be
+    // arguments of init. UEFI with iPXE of 2019 panics the kernel without them.
+    let names = (0..urls.len().saturating_sub(1)).map(|number| format!("initrd=initrd.{number}"));
+    let cmdline = names.chain((!own.is_empty()).then_some(own)).collect::<Vec<_>>().join(" ");
+    if cmdline.len() > cmdline::MAX_LENGTH {
+        return Err(InvalidCmdLine::TooLong(cmdline.len()).into());
+    }
+    let hostname = instance.map_or("${hostname}", |instance| instance.hostname.as_str());
+    Ok(Plan { policy, mac, address, hostname, urls, cmdline })
+}
+
+fn urls_of(policy: &Policy, instance: &Instance) -> Result<Vec<String>, Unscriptable> {
+    let url = |(number, asset): (usize, &crate::model::Asset)| match &asset.source {
+        Source::File(file) => Ok(format!(
+            "http://{}/boot/{}/{number}/{}",
+            policy.authority,
+            instance.token.digits(),
+            percent_encoded(file.base_name())
+        )),
+        Source::Url(url) if is_one_word(url) => Ok(url.clone()),
+        Source::Url(url) => Err(Unscriptable::Url(url.clone())),
+    };
+    instance.image.assets().enumerate().map(url).collect()
+}
+
+/// A script is made of lines of words: nothing in a URL may end one.
+fn is_one_word(url: &str) -> bool {
+    !url.is_empty()
+        && !url.ends_with('\\')
+        && !url.chars().any(|c| c.is_control() || c.is_whitespace())
+}
+
+fn unclaimed_urls(policy: &Policy, image: &UnclaimedImage) -> Vec<String> {
+    let url = |(number, path): (usize, &std::path::PathBuf)| {
+        let name = percent_encoded(base_name(path));
+        format!("http://{}/unclaimed/{number}/{name}", policy.authority)
+    };
+    [&image.kernel, &image.initrd].into_iter().enumerate().map(url).collect()
+}
+
+/// All but the unreserved characters as `%XX` (RFC 3986 §2.1 and §2.3): no
+/// `${}` is left for iPXE to expand, no blank to end a word.
+fn percent_encoded(name: &str) -> String {
+    name.bytes().fold(String::with_capacity(name.len()), |mut encoded, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            line(&mut encoded, format_args!("%{byte:02X}"));
+        }
+        encoded
+    })
+}
+
+/// The URL at which this machine asks again.
+fn own_url(policy: &Policy, mac: Mac) -> String {
+    format!("http://{}/ipxe/{}.ipxe", policy.authority, mac.hyphenated())
+}
+
+fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+    text.write_fmt(arguments).expect("writing to a String has no errors");
+}
+
+/// Opens the card that the firmware's lease is for: iPXE 2.x has it before the
+/// card is open. The last card opened is `netX`. Without a lease it asks.
+fn open_network(text: &mut String, prelude: Prelude) {
+    match prelude {
+        Prelude::None => {}
+        Prelude::KeepLease => {
+            for card in 0..4 {
+                line(text, format_args!("isset ${{net{card}/ip}} && ifopen net{card} ||\n"));
+            }
+            text.push_str("isset ${netX/ip} || dhcp ||\n");
+        }
+    }
+}
+
+fn say_who_you_are(text: &mut String, policy: &Policy) {
+    let url = format!("http://{}/ipxe/${{netX/mac:hexhyp}}.ipxe", policy.authority);
+    ask_again(text, &url, "0");
+}
+
+fn hold(text: &mut String, policy: &Policy, (mac, address): (Mac, Ipv4Addr)) {
+    // A waiting machine asks every few seconds; the box is shown once.
+    text.push_str("isset ${waiting} && goto waiting ||\n");
+    show_box(text, "${hostname}", policy, (mac, address));
+    text.push_str("set waiting 1\nclear trouble ||\n:waiting\n");
+    show(text, &format!("{mac} waits to be provisioned"));
+    ask_again(text, &own_url(policy, mac), &HOLD.to_string());
+}
+
+fn boot(text: &mut String, plan: &Plan, own_url: String) {
+    let Plan { policy, mac, address, hostname, urls, cmdline } = plan;
+    text.push_str("clear waiting ||\n");
+    show_box(text, hostname, policy, (*mac, *address));
+    text.push_str("imgfree ||\n");
+    for (number, url) in urls.iter().enumerate() {
+        let command = match number.checked_sub(1) {
+            None => format!("kernel --name vmlinuz {url} {cmdline}").trim_end().to_owned(),
+            Some(initrd) => format!("initrd --name initrd.{initrd} {url}"),
+        };
+        let following = number + 1;
+        // Five attempts with 1, 2, 4 and 8 seconds between them.
+        line(
+            text,
+            format_args!(
+                ":loaded{number}\n\
+                 set trying {url}\n\
+                 set wait:int32 1\n\
+                 :load{number}\n\
+                 {command} && goto loaded{following} ||\n\
+                 iseq ${{wait}} 16 && goto trouble ||\n\
+                 echo remoteboot: cannot load ${{trying}}, again in ${{wait}} s\n\
+                 sleep ${{wait}} ||\n\
+                 inc wait ${{wait}} ||\n\
+                 goto load{number}\n"
+            ),
+        );
+    }
+    line(text, format_args!(":loaded{}\n", urls.len()));
+    text.push_str(
+        "set trying boot\n\
+         boot ||\n\
+         :trouble\n\
+         echo remoteboot: gave up on ${trying}\n\
+         isset ${trouble} || set trouble:int32 0 ||\n\
+         iseq ${trouble} 30 || inc trouble 5 ||\n\
+         echo remoteboot: asking again in ${trouble} s\n",
+    );
+    ask_again(text, &own_url, "${trouble}");
+}
+
+/// What the ancestor of this daemon showed, with values where we know them.
+fn show_box(text: &mut String, hostname: &str, policy: &Policy, (mac, address): (Mac, Ipv4Addr)) {
+    let server = policy.server;
+    line(
+        text,
+        format_args!(
+            "echo +-----------  Infrakit Remote Boot  -------------------------\n\
+             echo | hostname: {hostname}, next-server: {server}\n\
+             echo | address.: {address}\n\
+             echo | mac.....: {mac}\n\
+             echo | gateway.: ${{gateway}}\n\
+             echo +------------------------------------------------------------\n"
+        ),
+    );
+}
+
+/// A line on the console, of whatever text: nothing in it is expanded by iPXE,
+/// joins two lines, or ends the command.
+fn show(text: &mut String, shown: &str) {
+    let plain = |c: char| if c.is_control() || "$\\|&;".contains(c) { '?' } else { c };
+    line(text, format_args!("echo remoteboot: {}\n", shown.chars().map(plain).collect::<String>()));
+}
+
+/// Waits, then asks for the script at `url` for ever: every 5 seconds, and with
+/// a new address after each 6 questions in vain.
+fn ask_again(text: &mut String, url: &str, wait: &str) {
+    line(
+        text,
+        format_args!(
+            "set vain:int32 0\n\
+             sleep {wait} ||\n\
+             :ask\n\
+             chain --replace --autofree {url} ||\n\
+             inc vain ||\n\
+             iseq ${{vain}} 6 && dhcp ||\n\
+             iseq ${{vain}} 6 && set vain:int32 0 ||\n\
+             sleep 5 ||\n\
+             goto ask\n"
+        ),
+    );
+}
