@@ -10,6 +10,7 @@ pub mod boot;
 pub mod config;
 pub mod dhcp;
 pub mod files;
+pub mod http;
 pub mod model;
 pub mod pull;
 pub mod state;

@@ -1,0 +1,77 @@
+//! The listener: who is let in, and how all of it ends. No policy here.
+
+mod connection;
+mod exchange;
+mod neighbour;
+mod places;
+
+use std::{io, sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, task::JoinSet, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use self::places::Places;
+use super::Http;
+
+/// After an accept that failed, usually for want of file descriptors.
+const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(50);
+
+/// Connections that are being told that there are too many; one more is
+/// closed without a word.
+const MOST_TURNED_AWAY: usize = 64;
+
+/// Serves until `stop`: then accepts no more, closes what is idle, and gives
+/// running transfers [`super::Settings::stop_time`].
+///
+/// # Errors
+///
+/// What the system says if the listener is no listener.
+pub async fn serve(listener: TcpListener, http: Http, stop: CancellationToken) -> io::Result<()> {
+    // A listener without an address cannot be served.
+    listener.local_addr()?;
+    let settings = http.settings.clone();
+    let places = Places::new(settings.connections, settings.connections_per_client);
+    let waiting_room = Places::new(MOST_TURNED_AWAY, MOST_TURNED_AWAY);
+    let service = exchange::service(Arc::new(http));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(AFTER_FAILED_ACCEPT).await;
+                continue;
+            }
+        };
+        let client = peer.ip().to_canonical();
+        let settings = settings.clone();
+        match (places.take(client), waiting_room.take(client)) {
+            (Some(place), _) => {
+                let (service, stop) = (service.clone(), stop.clone());
+                connections.spawn(async move {
+                    connection::converse(stream, (client, settings), service, stop).await;
+                    drop(place);
+                });
+            }
+            (None, Some(place)) => {
+                connections.spawn(async move {
+                    connection::turn_away(stream, (client, settings)).await;
+                    drop(place);
+                });
+            }
+            (None, None) => tracing::debug!(%client, "too many connections"),
+        }
+    }
+    drop(listener);
+    let all_ended = async { while connections.join_next().await.is_some() {} };
+    if timeout(settings.stop_time, all_ended).await.is_err() {
+        tracing::info!(transfers = connections.len(), "transfers were cut");
+        connections.shutdown().await;
+    }
+    Ok(())
+}

@@ -1,0 +1,231 @@
+//! One request, from warp's filters to what is sent: reads the clock, opens
+//! and checks files, asks the store. Which thing it is, `answer` decides.
+
+use std::{
+    convert::Infallible,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use bytes::Bytes;
+use http_body_util::Empty;
+use tower_service::Service;
+use warp::{
+    Filter,
+    http::{HeaderMap, Method, Request as HttpRequest, Response, StatusCode, header},
+    path::FullPath,
+};
+
+use super::neighbour::neighbour;
+use crate::{
+    boot::{Addressing, Visitor},
+    files::{Catalogue, Digest, FileError, OpenFile},
+    http::{
+        Http, Refusal,
+        answer::{Answer, Asked, Place, Premises, ServedFile, answer},
+        range::{Conditions, Facts},
+        reply::{self, Body, Reply},
+        request::{Request, Wanted},
+    },
+    model::Timestamp,
+};
+
+/// Who sent a request: an extension of the request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Client(pub(super) IpAddr);
+
+/// The part of a file that is the body: an extension of the response.
+#[derive(Debug, Clone)]
+pub(super) struct Part {
+    pub(super) file: Arc<OpenFile>,
+    pub(super) first: u64,
+    pub(super) length: u64,
+}
+
+/// What the log says of the request: an extension of the response.
+#[derive(Debug, Clone)]
+pub(super) struct Shown(pub(super) String);
+
+/// That the connection ends after this: an extension of the response.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LastOne;
+
+/// The routes as a service for the requests of all connections.
+pub(super) fn service(
+    http: Arc<Http>,
+) -> impl Service<
+    HttpRequest<Empty<Bytes>>,
+    Response = warp::reply::Response,
+    Error = Infallible,
+    Future: Send,
+> + Clone
++ Send
++ 'static {
+    let routes = warp::method()
+        .and(warp::path::full())
+        .and(warp::header::headers_cloned())
+        .and(warp::ext::get::<Client>())
+        .then(move |method: Method, path: FullPath, headers: HeaderMap, client: Client| {
+            let http = Arc::clone(&http);
+            async move {
+                let request = Request::read(method.as_str(), path.as_str(), conditions(&headers));
+                exchange(&http, request, client).await
+            }
+        });
+    warp::service(routes)
+}
+
+/// What is sent for a refusal, also of what never became a request.
+pub(super) fn refused(refusal: &Refusal) -> Response<Bytes> {
+    let mut response = response(reply::refusal(refusal)).0;
+    if refusal.ends_connection() {
+        response.extensions_mut().insert(LastOne);
+    }
+    response
+}
+
+async fn exchange(
+    http: &Http,
+    request: Result<Request, Refusal>,
+    Client(client): Client,
+) -> Response<Bytes> {
+    let (shown, answered) = match request {
+        Ok(request) => (request.wanted.to_string(), answered(http, &request, client).await),
+        Err(refusal) => ("-".to_owned(), Err(refusal)),
+    };
+    let mut response = match answered {
+        Ok(response) => response,
+        Err(refusal) => {
+            tracing::debug!(%client, path = %shown, %refusal);
+            refused(&refusal)
+        }
+    };
+    response.extensions_mut().insert(Shown(shown));
+    response
+}
+
+/// A file is opened and checked before anything is decided, so that what the
+/// machine is seen to fetch was really there.
+async fn answered(
+    http: &Http,
+    request: &Request,
+    client: IpAddr,
+) -> Result<Response<Bytes>, Refusal> {
+    let IpAddr::V4(address) = client else {
+        return Err(Refusal::NotIpv4);
+    };
+    let asked = Asked { request, visitor: visitor(http, address) };
+    let (catalogue, is_file) = match &request.wanted {
+        Wanted::Loader(_) => (http.loaders.catalogue(), false),
+        Wanted::OwnScript(_) | Wanted::ScriptOf(_) => (Catalogue::default(), false),
+        Wanted::InstanceFile { .. } | Wanted::UnclaimedFile { .. } => (Catalogue::default(), true),
+    };
+    let premises =
+        Premises { policy: &http.policy, addressing: http.addressing, catalogue: &catalogue };
+    let mut opened = None;
+    if is_file {
+        let now = Timestamp::from(SystemTime::now());
+        if let Answer::File(file) =
+            http.store.look(|state| answer(state, &premises, &asked, now).answer)
+        {
+            opened = Some(Arc::new(open_checked(http, &file).await?));
+        }
+    }
+    let now = Timestamp::from(SystemTime::now());
+    let decided = http.store.decide(|state| answer(state, &premises, &asked, now)).await;
+    match decided.map_err(|_| Refusal::Stopping)? {
+        Answer::Script(text) => Ok(response(reply::script(text)).0),
+        Answer::Loader(program) => Ok(response(reply::loader(program)).0),
+        Answer::File(_) => {
+            let file = opened.ok_or(Refusal::Checking)?;
+            Ok(file_response(file, &request.conditions))
+        }
+        Answer::Refused(refusal) => Err(refusal),
+    }
+}
+
+fn visitor(http: &Http, address: Ipv4Addr) -> Visitor {
+    let neighbour = match http.addressing {
+        Addressing::Ours => None,
+        Addressing::Foreign => neighbour(address),
+    };
+    Visitor { address, neighbour }
+}
+
+fn conditions(headers: &HeaderMap) -> Conditions {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    Conditions {
+        range: text(header::RANGE),
+        if_range: text(header::IF_RANGE),
+        if_none_match: text(header::IF_NONE_MATCH),
+        if_modified_since: text(header::IF_MODIFIED_SINCE),
+    }
+}
+
+/// The file, if its bytes are those that it was provisioned with.
+async fn open_checked(http: &Http, wanted: &ServedFile) -> Result<OpenFile, Refusal> {
+    let opened = match &wanted.place {
+        Place::Images(file) => http.images.open(file),
+        Place::Operator(path) => OpenFile::at(path),
+    };
+    let file = opened.map_err(|error| unavailable(wanted, &error))?;
+    let Some(expected) = wanted.checksum else {
+        return Ok(file);
+    };
+    match http.images.digest_within(&file, http.settings.digest_time).await {
+        Digest::Known(found) if found == expected => Ok(file),
+        Digest::Known(found) => {
+            let (instance, place) = (&wanted.instance, &wanted.place);
+            tracing::error!(?instance, ?place, %expected, %found, "a boot file is not what it was");
+            Err(Refusal::Checksum)
+        }
+        Digest::Pending => Err(Refusal::Checking),
+        Digest::Unreadable(error) => {
+            tracing::error!(place = ?wanted.place, %error, "a boot file cannot be read");
+            Err(Refusal::FileUnreadable)
+        }
+    }
+}
+
+fn unavailable(wanted: &ServedFile, error: &FileError) -> Refusal {
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    tracing::error!(instance = ?wanted.instance, %error, cause, "a boot file cannot be served");
+    match error {
+        FileError::Missing { .. } => Refusal::FileMissing,
+        FileError::Outside { .. } | FileError::Irregular(_) | FileError::Unreadable { .. } => {
+            Refusal::FileUnreadable
+        }
+    }
+}
+
+fn file_response(file: Arc<OpenFile>, conditions: &Conditions) -> Response<Bytes> {
+    let facts = Facts {
+        length: file.length,
+        entity_tag: file.entity_tag(),
+        last_modified: reply::http_date(file.modified),
+    };
+    let (mut response, part) = response(reply::file(&facts, conditions));
+    if let Some((first, length)) = part {
+        response.extensions_mut().insert(Part { file, first, length });
+    }
+    response
+}
+
+/// The reply in warp's types, and the part of the file that is its body.
+fn response(reply: Reply) -> (Response<Bytes>, Option<(u64, u64)>) {
+    let (bytes, part) = match reply.body {
+        Body::Bytes(bytes) => (bytes, None),
+        Body::Part { first, length } => (Bytes::new(), Some((first, length))),
+    };
+    let mut response = Response::new(bytes);
+    *response.status_mut() =
+        StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    for (name, value) in reply.headers {
+        // Values are ours: numbers, names of types, tags of hexadecimal digits.
+        if let Ok(value) = value.try_into() {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    (response, part)
+}
