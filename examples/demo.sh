@@ -4,6 +4,7 @@
 #
 #   examples/demo.sh            (or `make demo`)
 #
+# It builds the daemon first, unless REMOTEBOOT names one that is built.
 # Everything happens in a private network that has no way out, with machines
 # that QEMU emulates. What is shown as a machine's command line is read from that
 # machine's own console. The script ends with an error if any step does not come
@@ -19,32 +20,42 @@ patience=150
 outside() {
     heading "Getting ready: tools, firmware and boot images"
     "$repository/tests/lab/install"
-    heading "Building remoteboot"
-    (cd "$repository" && cargo build)
-    remoteboot=$(cd "$repository" && cargo metadata --format-version 1 --no-deps --offline | jq -r .target_directory)/debug/remoteboot
-    [ -x "$remoteboot" ] || fail "cargo built no $remoteboot"
+    if [ -n "${REMOTEBOOT:-}" ]; then
+        remoteboot=$REMOTEBOOT
+    else
+        heading "Building remoteboot"
+        (cd "$repository" && cargo build --bin remoteboot)
+        remoteboot=$(cd "$repository" && cargo metadata --format-version 1 --no-deps | jq -r .target_directory)/debug/remoteboot
+    fi
+    [ -x "$remoteboot" ] || fail "there is no program $remoteboot"
 
     folder=$(mktemp -d "${TMPDIR:-/tmp}/remoteboot-demo.XXXXXX")
-    trap 'rm -rf "$folder"' EXIT
+    stage=
+    trap tidy EXIT
+    trap 'exit 130' INT TERM HUP
     # The first process of a process namespace takes all others with it when it
-    # ends, and the network goes with the last of them.
-    local own=(unshare --net --pid --fork --kill-child)
+    # ends, and the network goes with the last of them. And it ends when this does.
+    local own=(setpriv --pdeathsig KILL unshare --net --pid --fork --kill-child)
     [ "$(id -u)" = 0 ] || own+=(--user --map-root-user)
-    trap 'kill "$stage" 2>/dev/null || true' INT TERM
-    local outcome=0
     "${own[@]}" "$0" --inside "$folder" "$remoteboot" &
     stage=$!
+    local outcome=0
     wait "$stage" || outcome=$?
-    trap - INT TERM
     exit "$outcome"
+}
+
+tidy() {
+    if [ -n "$stage" ]; then
+        kill -KILL "$stage" 2>/dev/null || true
+        wait "$stage" 2>/dev/null || true
+    fi
+    # What is being killed may still have written.
+    rm -rf "$folder" || { sleep 1; rm -rf "$folder"; }
 }
 
 inside() {
     folder=$1 remoteboot=$2
     started=$SECONDS
-    # Take the daemon and the machines along, whatever ends this script.
-    trap 'kill $(jobs -p) 2>/dev/null || true; wait 2>/dev/null || true' EXIT
-    trap 'exit 130' INT TERM
 
     heading "A private network: the bridge br0, 10.77.0.1/24, and no way out"
     ip link set lo up
@@ -73,8 +84,13 @@ inside() {
     power_on 2 uefi-pxe "$uefi"
     power_on 3 "$kind" "$third"
 
-    heading "Machine 3 is not provisioned: it is held, and this is its answer when it is"
-    wait_for 3 'iPXE [0-9]'
+    heading "Machine 3 is not provisioned: it is held, with its power on"
+    wait_for 3 'http://10.77.0.1'
+    sleep 2
+    console 3 | grep -a REMOTEBOOT && fail "machine 3 has booted something"
+    echo "the end of its console:"
+    plain_console 3 | tail -5 | sed 's/^/    /'
+    heading "Now it is provisioned, and boots without a power cycle"
     provision_third "$third" "$kind"
 
     heading "Each machine's own command line, from its own console"
@@ -188,6 +204,11 @@ power_on() {
 # What a machine has printed since it was powered on or reset.
 console() {
     tail -c "+${begins[$1]}" "$folder/machine$1/console" 2>/dev/null | tr -d '\r' || true
+}
+
+# The same for a person to read: without what moves the cursor, or is blank.
+plain_console() {
+    console "$1" | sed 's/\x1b\[[0-9;=?]*[A-Za-z]//g' | grep -a '[^[:space:]]'
 }
 
 # Waits until a machine has printed a line that matches.
