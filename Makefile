@@ -1,6 +1,12 @@
 # What a person or a machine asks of this repository. `make demo` shows it at
 # work, `make test` proves it with real firmware, `make check` looks at the text.
 
+# The tests make network namespaces and taps of their own, which needs root;
+# the building does not.
+ifneq ($(shell id -u),0)
+as_root := --config 'target."cfg(unix)".runner="sudo -E"'
+endif
+
 .PHONY: demo test check
 
 demo:
@@ -8,7 +14,7 @@ demo:
 
 test:
 	tests/lab/install
-	cargo test --no-fail-fast -- --include-ignored
+	cargo test --no-fail-fast $(as_root) -- --include-ignored
 
 check:
 	cargo fmt --check

@@ -29,6 +29,7 @@ outside() {
     fi
     [ -x "$remoteboot" ] || fail "there is no program $remoteboot"
 
+    [ -w /dev/net/tun ] || fail "it cannot make a private network (/dev/net/tun): run it as root"
     folder=$(mktemp -d "${TMPDIR:-/tmp}/remoteboot-demo.XXXXXX")
     stage=
     trap tidy EXIT

@@ -107,6 +107,21 @@ fn three_machines_at_once_each_boot_their_own_command_line() {
     }
 }
 
+#[test]
+#[ignore = "boots real firmware: needs root and QEMU, run `make test`"]
+fn the_loaders_of_every_release_boot_a_uefi_machine() {
+    let releases = lab::releases();
+    assert!(!releases.is_empty(), "tests/lab/install finds loaders");
+    for release in releases {
+        let lab = Lab::new();
+        let daemon = lab.daemon_with_loaders(&release, &[]);
+        let mut machine = lab.machine(Firmware::UefiPxe, "52:54:00:77:00:01");
+        provision(&daemon, &machine, "initrd");
+        println!("loaders of {release}");
+        assert_reports(&mut machine, "a");
+    }
+}
+
 /// A machine with this firmware, provisioned and powered on, boots.
 #[track_caller]
 fn check(firmware: Firmware) {

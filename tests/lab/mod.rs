@@ -123,6 +123,26 @@ impl Lab {
         Daemon::start(self, &loaders, arguments)
     }
 
+    /// Adds an initial RAM disk to [`Lab::images`] that is padded to about so many
+    /// mebibytes (at most 100, or no machine here can hold it), for transfers that
+    /// take their time, and returns its name. Its marker is the name without
+    /// `initrd-`.
+    #[track_caller]
+    pub(crate) fn padded_initrd(&self, mebibytes: u32) -> String {
+        let marker = format!("padded{mebibytes}");
+        let status = Command::new(script("initrd"))
+            .args(["amd64", &marker, &mebibytes.to_string()])
+            .status()
+            .expect("tests/lab/initrd starts");
+        assert!(status.success(), "tests/lab/initrd: {status}");
+        let name = format!("initrd-{marker}");
+        link_or_copy(
+            &cache().join("images/amd64").join(&name),
+            &self.images().join(&name),
+        );
+        name
+    }
+
     /// The lab's own folder, gone with it.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
@@ -147,9 +167,7 @@ impl Lab {
                 [("vmlinuz", "vmlinuz"), ("initrd-a", "initrd"), ("initrd-b", "initrd-b")]
             {
                 let (source, target) = (from.join(source), folder.join(format!("{name}{suffix}")));
-                fs::hard_link(&source, &target)
-                    .or_else(|_| fs::copy(&source, &target).map(drop))
-                    .unwrap_or_else(|error| panic!("no {}: {error}", source.display()));
+                link_or_copy(&source, &target);
             }
         }
         folder
@@ -173,6 +191,16 @@ pub(crate) fn has_arm64() -> bool {
     !cache().join(".without-arm64").exists()
 }
 
+/// The releases whose loaders are there, for [`Lab::daemon_with_loaders`].
+pub(crate) fn releases() -> Vec<String> {
+    let entries = fs::read_dir(cache().join("loaders")).expect("tests/lab/install has run");
+    let folders = entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let names = folders.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| name != "best").collect()
+}
+
 /// The folder that `tests/lab/install` fills.
 fn cache() -> PathBuf {
     std::env::var_os("REMOTEBOOT_LAB")
@@ -182,6 +210,13 @@ fn cache() -> PathBuf {
 /// A script of the lab, by its name in `tests/lab`.
 fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab").join(name)
+}
+
+#[track_caller]
+fn link_or_copy(source: &Path, target: &Path) {
+    fs::hard_link(source, target)
+        .or_else(|_| fs::copy(source, target).map(drop))
+        .unwrap_or_else(|error| panic!("no {}: {error}", source.display()));
 }
 
 fn is_root() -> bool {
