@@ -1,0 +1,291 @@
+//! What Validate, Label and Destroy say, and every reason to refuse.
+//!
+//! Pure: the state, the request and the moment go in, a decision comes out.
+
+use std::net::Ipv4Addr;
+
+use serde_json::Value;
+
+use super::{
+    Settings,
+    properties::{InvalidProperties, Properties},
+    request,
+};
+use crate::{
+    boot::cmdline::{self, InvalidCmdLine},
+    model::{
+        Change, Decision, Instance, InstanceId, LogicalId, Mac, Machine, Timestamp, Unreservable,
+    },
+    state::State,
+};
+
+/// Why a call is refused.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The Properties cannot be used.
+    #[error(transparent)]
+    Properties(#[from] InvalidProperties),
+    /// No command line can be made of the template, or not for this instance.
+    #[error("Properties.CmdLine: {problem} (in `{template}`)")]
+    CmdLine { template: String, problem: InvalidCmdLine },
+    /// Nobody here gives out addresses.
+    #[error(
+        "Properties.Address: {0} cannot be kept for a machine, since another DHCP server gives out the addresses"
+    )]
+    NoSubnet(Ipv4Addr),
+    /// The address can be no machine's.
+    #[error("{said}: {problem}")]
+    Unreservable { said: Said, problem: Unreservable },
+    /// The address is another instance's.
+    #[error("{said}: {address} is kept for {owner}")]
+    Reserved { said: Said, address: Ipv4Addr, owner: Mac },
+    /// The address is in use.
+    #[error(
+        "{said}: {address} is in use by {holder} and cannot be given to {mac} before it is free"
+    )]
+    Leased { said: Said, address: Ipv4Addr, holder: Mac, mac: Mac },
+    /// Two fields say two things.
+    #[error("Properties.{field} {property} and LogicalID {logical_id} are not the same")]
+    Contradiction { field: &'static str, property: String, logical_id: LogicalId },
+    /// The machine that must be it is another instance.
+    #[error("{said}: the machine {mac} is instance {owner}")]
+    MachineHeld { said: Said, mac: Mac, owner: InstanceId },
+    /// Every machine that was seen is an instance.
+    #[error("no free machine")]
+    NoFreeMachine,
+    /// No disks can be attached.
+    #[error("Attachments: {0} asked for, but attachments are not understood here; leave them out")]
+    Attachments(usize),
+    /// No ID of ours, or one that was never issued.
+    #[error("there is no instance `{0}`")]
+    UnknownInstance(String),
+    /// It lived once.
+    #[error("instance {0} was destroyed")]
+    Destroyed(InstanceId),
+}
+
+/// Where a caller said what is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Said {
+    Address,
+    Mac,
+    LogicalId,
+}
+
+impl std::fmt::Display for Said {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Address => "Properties.Address",
+            Self::Mac => "Properties.MAC",
+            Self::LogicalId => "LogicalID",
+        })
+    }
+}
+
+/// The Properties, if an instance could be made of them; that their files are
+/// there is looked up elsewhere.
+pub(super) fn validate(settings: &Settings, properties: &Value) -> Result<Properties, Refusal> {
+    let properties = Properties::read(properties)?;
+    let template = &properties.image.cmdline;
+    cmdline::check(template)
+        .map_err(|problem| Refusal::CmdLine { template: template.clone(), problem })?;
+    if let Some(address) = properties.address {
+        let subnet = settings.subnet.as_ref().ok_or(Refusal::NoSubnet(address))?;
+        subnet
+            .reservable(address)
+            .map_err(|problem| Refusal::Unreservable { said: Said::Address, problem })?;
+    }
+    Ok(properties)
+}
+
+/// Adds the labels to the tags, over those of the same name.
+pub(super) fn label(state: &State, request: &request::Label) -> Decision<Result<(), Refusal>> {
+    let instance = match living(state, &request.instance) {
+        Ok(instance) => instance,
+        Err(refusal) => return Decision::only(Err(refusal)),
+    };
+    let mut labelled = instance.clone();
+    labelled.tags.extend(request.labels.clone());
+    if labelled == *instance {
+        return Decision::only(Ok(()));
+    }
+    Decision::with(Ok(()), Change::Instance(labelled))
+}
+
+/// What a Destroy found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gone {
+    /// This machine is free now.
+    Now(Mac),
+    /// It was destroyed before: whoever asks again has what he wants.
+    Before,
+}
+
+/// Ends an instance; its machine waits from now on, behind all others.
+pub(super) fn destroy(
+    state: &State,
+    request: &request::Destroy,
+    now: Timestamp,
+) -> Decision<Result<Gone, Refusal>> {
+    let instance = match living(state, &request.instance) {
+        Ok(instance) => instance,
+        Err(Refusal::Destroyed(_)) => return Decision::only(Ok(Gone::Before)),
+        Err(refusal) => return Decision::only(Err(refusal)),
+    };
+    let mut changes = vec![Change::Destroyed { id: instance.id, at: now }];
+    let waits = |machine: &Machine| Change::Seen(Machine { waiting_since: now, ..machine.clone() });
+    changes.extend(state.machines.find(instance.mac).map(waits));
+    Decision { answer: Ok(Gone::Now(instance.mac)), changes }
+}
+
+fn living<'a>(state: &'a State, id: &str) -> Result<&'a Instance, Refusal> {
+    let unknown = || Refusal::UnknownInstance(id.to_owned());
+    let id: InstanceId = id.parse().map_err(|_| unknown())?;
+    if state.instances.was_destroyed(id) {
+        return Err(Refusal::Destroyed(id));
+    }
+    state.instances.find(id).ok_or_else(unknown)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        model::{Asset, Image, Pool, Seconds, Source, Stage, Subnet, Tags, Token},
+        spi::request::Reason,
+    };
+
+    pub(in crate::spi) const NOW: Timestamp = Timestamp(1_000_000);
+
+    pub(in crate::spi) fn settings() -> Settings {
+        let subnet = Subnet {
+            network: "10.0.0.0/24".parse().expect("a network"),
+            server: [10, 0, 0, 1].into(),
+            gateway: [10, 0, 0, 254].into(),
+            dns: Vec::new(),
+            pool: pool(),
+            lease_time: Seconds(7200),
+        };
+        Settings { server: subnet.server, subnet: Some(subnet) }
+    }
+
+    pub(in crate::spi) fn pool() -> Pool {
+        Pool { first: [10, 0, 0, 9].into(), last: [10, 0, 0, 99].into(), except: Vec::new() }
+    }
+
+    pub(in crate::spi) fn mac(last: u8) -> Mac {
+        Mac::new([0x52, 0x54, 0, 0, 0, last])
+    }
+
+    pub(in crate::spi) fn machine(last: u8, since: u64) -> Change {
+        Change::Seen(Machine {
+            mac: mac(last),
+            architecture: None,
+            uuid: None,
+            first_seen: Timestamp(since),
+            last_seen: Timestamp(since),
+            waiting_since: Timestamp(since),
+            stage: Stage::Holding,
+        })
+    }
+
+    /// A state in which these machines wait, the first the longest.
+    pub(in crate::spi) fn waiting(machines: &[u8]) -> State {
+        let mut state = State::new(Some(pool()));
+        for (since, last) in (1..).zip(machines) {
+            state.apply(&machine(*last, since));
+        }
+        state
+    }
+
+    pub(in crate::spi) fn instance(number: u64, last: u8, tags: &[(&str, &str)]) -> Instance {
+        let kernel = Source::File("vmlinuz".parse().expect("a name"));
+        Instance {
+            id: InstanceId::next(None, Timestamp(number)),
+            logical_id: None,
+            tags: tags
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect(),
+            init: String::new(),
+            mac: mac(last),
+            address: None,
+            hostname: "host".parse().expect("a name"),
+            image: Image {
+                kernel: Asset { source: kernel, checksum: None },
+                initrds: Vec::new(),
+                cmdline: "a=b".to_owned(),
+            },
+            token: Token(u128::from(number)),
+            provisioned_at: Timestamp(number),
+        }
+    }
+
+    fn destroyed(state: &mut State, id: &str) -> Result<Gone, Refusal> {
+        let request = request::Destroy { instance: id.to_owned(), reason: Reason::Terminate };
+        let decision = destroy(state, &request, NOW);
+        decision.changes.iter().for_each(|change| state.apply(change));
+        decision.answer
+    }
+
+    #[test]
+    fn a_destroyed_instance_frees_its_machine_behind_all_others() {
+        let mut state = waiting(&[1, 2]);
+        let held = instance(5, 1, &[]);
+        state.apply(&Change::Instance(held.clone()));
+        assert_eq!(destroyed(&mut state, &held.id.to_string()), Ok(Gone::Now(mac(1))));
+        let queue: Vec<Mac> = state.machines.waiting().map(|machine| machine.mac).collect();
+        assert_eq!(queue, [mac(2), mac(1)]);
+        assert_eq!(state.machines.find(mac(1)).expect("seen").waiting_since, NOW);
+        assert_eq!(destroyed(&mut state, &held.id.to_string()), Ok(Gone::Before));
+    }
+
+    #[test]
+    fn an_id_that_was_never_issued_is_named() {
+        let mut state = waiting(&[1]);
+        for id in ["", "nosuch", "rb-00000000000000ff"] {
+            let refusal = Refusal::UnknownInstance(id.to_owned());
+            assert_eq!(destroyed(&mut state, id), Err(refusal));
+            let labels = request::Label { instance: id.to_owned(), labels: Tags::new() };
+            assert!(label(&state, &labels).answer.is_err());
+        }
+    }
+
+    #[test]
+    fn labels_are_added_and_replace_and_take_nothing_away() {
+        let mut state = waiting(&[1]);
+        let before = instance(5, 1, &[("a", "1"), ("b", "2")]);
+        state.apply(&Change::Instance(before.clone()));
+        let labels: Tags =
+            [("b", "3"), ("c", "")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        let request = request::Label { instance: before.id.to_string(), labels };
+        let decision = label(&state, &request);
+        decision.changes.iter().for_each(|change| state.apply(change));
+        let expected: Tags =
+            [("a", "1"), ("b", "3"), ("c", "")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        assert_eq!(state.instances.find(before.id).expect("alive").tags, expected);
+        assert_eq!(label(&state, &request).changes, []);
+    }
+
+    #[test]
+    fn a_command_line_and_an_address_are_checked_before_any_machine() {
+        let refusal = |properties: Value| {
+            validate(&settings(), &properties).expect_err("cannot be used").to_string()
+        };
+        let with = |field: &str, text: &str| {
+            let mut properties = json!({"Kernel": "k"});
+            properties[field] = json!(text);
+            refusal(properties)
+        };
+        assert!(with("CmdLine", "x={{ nope }}").starts_with("Properties.CmdLine: `{{ nope }}`"));
+        for address in ["10.0.0.1", "10.0.0.254", "10.0.0.0", "10.9.0.1"] {
+            let text = with("Address", address);
+            assert!(text.starts_with("Properties.Address: ") && text.contains(address), "{text}");
+        }
+        let without = Settings { subnet: None, ..settings() };
+        let properties = json!({"Kernel": "k", "Address": "10.0.0.40"});
+        assert_eq!(validate(&without, &properties), Err(Refusal::NoSubnet([10, 0, 0, 40].into())));
+    }
+}

@@ -1,0 +1,190 @@
+//! The methods, each under its name in `jsonrpc_core`'s dispatcher: reads the
+//! parameters, has the decision made on the state, and leaves the result.
+//!
+//! Knows no HTTP, no clock and no source of chance: both come with the call.
+
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use jsonrpc_core::{Compatibility, MetaIoHandler, Metadata, Value};
+use serde_json::value::RawValue;
+use tracing::{debug, info};
+
+use super::{
+    Spi,
+    answer::{self, Gone},
+    assets, describe,
+    envelope::{Call, Envelope, open},
+    provision::{self, Occasion, Order, Provisioned},
+    reply::{self, Outcome},
+    request::{Describe, Destroy, Label, Params, Provision, Validate},
+};
+
+/// Every method that there is.
+pub(super) const METHODS: [&str; 8] = [
+    "Handshake.Hello",
+    "Handshake.Implements",
+    "Handshake.Types",
+    "Instance.DescribeInstances",
+    "Instance.Destroy",
+    "Instance.Label",
+    "Instance.Provision",
+    "Instance.Validate",
+];
+
+/// How long Validate may wait for the digests of files, all together. The
+/// caller gives up after 15 seconds.
+const VALIDATE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long Provision may: controllers ask for many machines at once.
+const PROVISION_PATIENCE: Duration = Duration::from_millis(700);
+
+/// What goes with a call through the dispatcher.
+///
+/// The result does not go through it: the dispatcher would make a tree of
+/// values of it, which takes seven times as long as writing it for ten thousand
+/// instances. So the method leaves it here, written.
+#[derive(Clone)]
+struct Context {
+    occasion: Occasion,
+    result: Arc<Mutex<Option<Box<RawValue>>>>,
+}
+
+impl Metadata for Context {}
+
+/// The dispatcher.
+pub(super) struct Methods {
+    handler: MetaIoHandler<Context>,
+}
+
+impl Methods {
+    /// All methods, over this plugin's state.
+    pub(super) fn new(spi: &Spi) -> Self {
+        let mut methods = Self { handler: MetaIoHandler::with_compatibility(Compatibility::V2) };
+        methods.add("Handshake.Hello", spi, |_, _, _| async { reply::hello() });
+        methods.add("Handshake.Implements", spi, |_, _, _| async { reply::implements() });
+        methods.add("Handshake.Types", spi, |_, _, _| async { reply::types() });
+        methods.add("Instance.Validate", spi, validate);
+        methods.add("Instance.Provision", spi, provision);
+        methods.add("Instance.Label", spi, label);
+        methods.add("Instance.Destroy", spi, destroy);
+        methods.add("Instance.DescribeInstances", spi, describe);
+        methods
+    }
+
+    /// What is to be done with this body.
+    pub(super) fn open(body: &[u8]) -> Envelope {
+        open(body, &METHODS)
+    }
+
+    /// Does what the call says, to its end, and returns the body of the answer.
+    pub(super) async fn answer(&self, call: &Call, occasion: Occasion) -> String {
+        let context = Context { occasion, result: Arc::default() };
+        let core = self.handler.handle_request(&call.canonical(), context.clone()).await;
+        let result = context.result.lock().unwrap_or_else(PoisonError::into_inner).take();
+        call.close(core.as_deref(), result.as_deref())
+    }
+
+    fn add<Method, Answer>(&mut self, name: &'static str, spi: &Spi, method: Method)
+    where
+        Method: Fn(Spi, Params, Occasion) -> Answer + Copy + Send + Sync + 'static,
+        Answer: Future<Output = Outcome> + Send,
+    {
+        let spi = spi.clone();
+        self.handler.add_method_with_meta(name, move |params, context: Context| {
+            let spi = spi.clone();
+            async move {
+                let params = members(params);
+                match method(spi, params.clone(), context.occasion).await {
+                    Ok(result) => {
+                        let mut left =
+                            context.result.lock().unwrap_or_else(PoisonError::into_inner);
+                        *left = Some(result);
+                        Ok(Value::Null)
+                    }
+                    Err(failure) => {
+                        debug!(method = name, %failure, "refused");
+                        Err(reply::error(&failure, &params))
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// The envelope has seen to it that these are always an object.
+fn members(params: jsonrpc_core::Params) -> Params {
+    match params {
+        jsonrpc_core::Params::Map(members) => members,
+        jsonrpc_core::Params::None | jsonrpc_core::Params::Array(_) => Params::new(),
+    }
+}
+
+async fn validate(spi: Spi, params: Params, _: Occasion) -> Outcome {
+    let request = Validate::read(&params)?;
+    let properties = answer::validate(spi.settings(), &request.properties)?;
+    assets::check(spi.images(), &properties.image, VALIDATE_PATIENCE).await?;
+    reply::ok()
+}
+
+async fn provision(spi: Spi, params: Params, occasion: Occasion) -> Outcome {
+    let request = Provision::read(&params)?;
+    let store = spi.store();
+    // Before anything else is looked at: who asks again is owed the same ID,
+    // even if the files have gone since.
+    if let Some(id) = store.look_durably(|state| provision::already(state, &request)).await? {
+        info!(%id, logical_id = ?request.logical_id, "provisioned before");
+        return reply::id(id);
+    }
+    let properties = answer::validate(spi.settings(), &request.properties)?;
+    assets::check(spi.images(), &properties.image, PROVISION_PATIENCE).await?;
+    let order = Order { request: &request, properties: &properties };
+    let decided = store
+        .decide(|state| provision::provision(state, spi.settings(), order, occasion))
+        .await??;
+    match decided {
+        Provisioned::New(id, mac) => {
+            info!(%id, %mac, logical_id = ?request.logical_id, "provisioned");
+            reply::id(id)
+        }
+        Provisioned::Already(id) => {
+            // The other call may still be on its way to the disk.
+            store.look_durably(|_| ()).await?;
+            info!(%id, logical_id = ?request.logical_id, "provisioned before");
+            reply::id(id)
+        }
+    }
+}
+
+async fn label(spi: Spi, params: Params, _: Occasion) -> Outcome {
+    let request = Label::read(&params)?;
+    spi.store().decide(|state| answer::label(state, &request)).await??;
+    // Also labels that were there must be on disk.
+    spi.store().look_durably(|_| ()).await?;
+    info!(id = %request.instance, labels = request.labels.len(), "labelled");
+    reply::ok()
+}
+
+async fn destroy(spi: Spi, params: Params, occasion: Occasion) -> Outcome {
+    let request = Destroy::read(&params)?;
+    let now = occasion.now;
+    match spi.store().decide(|state| answer::destroy(state, &request, now)).await?? {
+        Gone::Now(mac) => {
+            info!(id = %request.instance, %mac, reason = ?request.reason, "destroyed");
+        }
+        Gone::Before => {
+            spi.store().look_durably(|_| ()).await?;
+            debug!(id = %request.instance, reason = ?request.reason, "destroyed before");
+        }
+    }
+    reply::ok()
+}
+
+async fn describe(spi: Spi, params: Params, occasion: Occasion) -> Outcome {
+    let request = Describe::read(&params)?;
+    let now = occasion.now;
+    Ok(spi.store().look_durably(|state| describe::describe(state, &request, now)).await??)
+}

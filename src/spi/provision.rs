@@ -1,0 +1,457 @@
+//! Which machine becomes an instance, and what it is given. Pure.
+
+use std::net::Ipv4Addr;
+
+use super::{
+    Settings,
+    answer::{Refusal, Said},
+    properties::Properties,
+    request,
+};
+use crate::{
+    boot::cmdline::{self, Variables},
+    model::{
+        Change, Decision, Hostname, Instance, InstanceId, LeaseState, LogicalId, Mac, Timestamp,
+        Token,
+    },
+    state::State,
+};
+
+/// A Provision that was read and checked as far as it goes without a machine.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Order<'a> {
+    pub(super) request: &'a request::Provision,
+    pub(super) properties: &'a Properties,
+}
+
+/// What is new with every call.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Occasion {
+    /// The time.
+    pub(super) now: Timestamp,
+    /// Random bits that were never used before.
+    pub(super) token: Token,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Provisioned {
+    /// An instance that was not there before.
+    New(InstanceId, Mac),
+    /// The one that the caller made before, and perhaps never heard of.
+    Already(InstanceId),
+}
+
+/// The living instance that this request asked for before: of the same group
+/// and the same logical ID. Callers that were not answered in time ask again.
+pub(super) fn already(state: &State, request: &request::Provision) -> Option<InstanceId> {
+    let group = request.tags.get(Instance::GROUP_TAG).map(String::as_str);
+    let named = state.instances.named(group, request.logical_id.as_ref()?)?;
+    Some(named.id)
+}
+
+/// Takes a machine and makes it an instance, or says why not.
+pub(super) fn provision(
+    state: &State,
+    settings: &Settings,
+    order: Order<'_>,
+    occasion: Occasion,
+) -> Decision<Result<Provisioned, Refusal>> {
+    if let Some(id) = already(state, order.request) {
+        return Decision::only(Ok(Provisioned::Already(id)));
+    }
+    match new_instance(state, settings, order, occasion) {
+        Err(refusal) => Decision::only(Err(refusal)),
+        Ok(instance) => {
+            let answer = Ok(Provisioned::New(instance.id, instance.mac));
+            Decision::with(answer, Change::Instance(instance))
+        }
+    }
+}
+
+fn new_instance(
+    state: &State,
+    settings: &Settings,
+    Order { request, properties }: Order<'_>,
+    Occasion { now, token }: Occasion,
+) -> Result<Instance, Refusal> {
+    if request.attachments > 0 {
+        return Err(Refusal::Attachments(request.attachments));
+    }
+    let named = Named::of(request.logical_id.as_ref(), settings)?;
+    let address = wanted_address(properties, named, request.logical_id.as_ref())?;
+    let mac = match wanted_machine(properties, named, request.logical_id.as_ref())? {
+        Some((mac, said)) => unheld(state, mac, said)?,
+        None => waiting(state, address.map(|(address, _)| address), now)?,
+    };
+    if let Some((address, said)) = address {
+        open_to(state, (address, said), mac, now)?;
+    }
+    let id = InstanceId::next(state.instances.last_id(), now);
+    let instance = Instance {
+        id,
+        logical_id: request.logical_id.clone(),
+        tags: request.tags.clone(),
+        init: request.init.clone(),
+        mac,
+        address: address.map(|(address, _)| address),
+        hostname: hostname(properties, named, request.logical_id.as_ref(), id),
+        image: properties.image.clone(),
+        token,
+        provisioned_at: now,
+    };
+    renderable(state, settings, &instance, now)?;
+    Ok(instance)
+}
+
+/// What a logical ID says about the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Named {
+    /// Which one it is.
+    Machine(Mac),
+    /// Which address of our network it has.
+    Address(Ipv4Addr),
+    /// An address of another network: nothing, and it is no host name.
+    ForeignAddress,
+    /// Nothing.
+    Nothing,
+}
+
+impl Named {
+    fn of(logical_id: Option<&LogicalId>, settings: &Settings) -> Result<Self, Refusal> {
+        let Some(LogicalId(text)) = logical_id else { return Ok(Self::Nothing) };
+        if let Ok(mac) = text.parse() {
+            return Ok(Self::Machine(mac));
+        }
+        let Ok(address) = text.parse::<Ipv4Addr>() else { return Ok(Self::Nothing) };
+        match &settings.subnet {
+            Some(subnet) if subnet.network.contains(&address) => subnet
+                .reservable(address)
+                .map(|()| Self::Address(address))
+                .map_err(|problem| Refusal::Unreservable { said: Said::LogicalId, problem }),
+            Some(_) | None => Ok(Self::ForeignAddress),
+        }
+    }
+}
+
+fn wanted_machine(
+    properties: &Properties,
+    named: Named,
+    logical_id: Option<&LogicalId>,
+) -> Result<Option<(Mac, Said)>, Refusal> {
+    match (properties.mac, named, logical_id) {
+        (Some(mac), Named::Machine(other), Some(logical_id)) if mac != other => {
+            Err(contradiction("MAC", mac.to_string(), logical_id))
+        }
+        (Some(mac), _, _) => Ok(Some((mac, Said::Mac))),
+        (None, Named::Machine(mac), _) => Ok(Some((mac, Said::LogicalId))),
+        (None, Named::Address(_) | Named::ForeignAddress | Named::Nothing, _) => Ok(None),
+    }
+}
+
+fn wanted_address(
+    properties: &Properties,
+    named: Named,
+    logical_id: Option<&LogicalId>,
+) -> Result<Option<(Ipv4Addr, Said)>, Refusal> {
+    match (properties.address, named, logical_id) {
+        (Some(address), Named::Address(other), Some(logical_id)) if address != other => {
+            Err(contradiction("Address", address.to_string(), logical_id))
+        }
+        (Some(address), _, _) => Ok(Some((address, Said::Address))),
+        (None, Named::Address(address), _) => Ok(Some((address, Said::LogicalId))),
+        (None, Named::Machine(_) | Named::ForeignAddress | Named::Nothing, _) => Ok(None),
+    }
+}
+
+fn contradiction(field: &'static str, property: String, logical_id: &LogicalId) -> Refusal {
+    Refusal::Contradiction { field, property, logical_id: logical_id.clone() }
+}
+
+/// The machine, if it is no instance; it need not have been seen yet.
+fn unheld(state: &State, mac: Mac, said: Said) -> Result<Mac, Refusal> {
+    match state.instances.of_machine(mac) {
+        Some(owner) => Err(Refusal::MachineHeld { said, mac, owner: owner.id }),
+        None => Ok(mac),
+    }
+}
+
+/// The machine that has the wanted address now, if it waits to boot; else the
+/// one that waits longest.
+fn waiting(state: &State, wanted: Option<Ipv4Addr>, now: Timestamp) -> Result<Mac, Refusal> {
+    let holder = wanted
+        .and_then(|address| state.addresses.lease(address))
+        .filter(|lease| lease.is_held(now) && lease.state != LeaseState::Declined)
+        .map(|lease| lease.mac)
+        .filter(|mac| state.machines.find(*mac).is_some())
+        .filter(|mac| state.instances.of_machine(*mac).is_none());
+    let longest = || state.machines.waiting().next().map(|machine| machine.mac);
+    holder.or_else(longest).ok_or(Refusal::NoFreeMachine)
+}
+
+fn open_to(
+    state: &State,
+    (address, said): (Ipv4Addr, Said),
+    mac: Mac,
+    now: Timestamp,
+) -> Result<(), Refusal> {
+    if let Some(owner) = state.addresses.reserved_for(address).filter(|owner| *owner != mac) {
+        return Err(Refusal::Reserved { said, address, owner });
+    }
+    if state.addresses.is_open_to(mac, address, now) {
+        return Ok(());
+    }
+    let holder = state.addresses.lease(address).map_or(mac, |lease| lease.mac);
+    Err(Refusal::Leased { said, address, holder, mac })
+}
+
+fn hostname(
+    properties: &Properties,
+    named: Named,
+    logical_id: Option<&LogicalId>,
+    id: InstanceId,
+) -> Hostname {
+    let from_logical_id = || match named {
+        Named::Nothing => logical_id.and_then(|LogicalId(text)| text.parse().ok()),
+        Named::Machine(_) | Named::Address(_) | Named::ForeignAddress => None,
+    };
+    let from_id = || id.to_string().parse().expect("`rb-` and digits are one label of a host name");
+    properties.hostname.clone().or_else(from_logical_id).unwrap_or_else(from_id)
+}
+
+/// Whether the command line can be made for this instance: a tag or a logical
+/// ID that it has not shows only here.
+fn renderable(
+    state: &State,
+    settings: &Settings,
+    instance: &Instance,
+    now: Timestamp,
+) -> Result<(), Refusal> {
+    let known = instance.address.or_else(|| state.address_of(instance.mac, now));
+    let variables = Variables {
+        mac: instance.mac,
+        // The machine may have no address yet; any is as long as this at most.
+        ip: known.unwrap_or(Ipv4Addr::BROADCAST),
+        server: settings.server,
+        instance: Some(instance),
+    };
+    let template = &instance.image.cmdline;
+    cmdline::render(template, &variables)
+        .map(|_| ())
+        .map_err(|problem| Refusal::CmdLine { template: template.clone(), problem })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        model::Lease,
+        spi::answer::{
+            tests::{NOW, mac, machine, settings, waiting as state_of},
+            validate,
+        },
+    };
+
+    /// Provisions this Spec and carries out what was decided.
+    fn provisioned(state: &mut State, spec: Value) -> Result<Provisioned, String> {
+        let params = json!({"Spec": spec});
+        let request = request::Provision::read(params.as_object().expect("an object"))
+            .map_err(|error| error.to_string())?;
+        let properties =
+            validate(&settings(), &request.properties).map_err(|refusal| refusal.to_string())?;
+        let order = Order { request: &request, properties: &properties };
+        let occasion = Occasion { now: NOW, token: Token(state.instances.count() as u128) };
+        let decision = provision(state, &settings(), order, occasion);
+        decision.changes.iter().for_each(|change| state.apply(change));
+        decision.answer.map_err(|refusal| refusal.to_string())
+    }
+
+    fn taken(state: &mut State, spec: Value) -> Mac {
+        match provisioned(state, spec).expect("a machine") {
+            Provisioned::New(_, mac) => mac,
+            Provisioned::Already(id) => panic!("{id} was there"),
+        }
+    }
+
+    fn made(state: &State, mac: Mac) -> &Instance {
+        state.instances.of_machine(mac).expect("an instance")
+    }
+
+    fn lease(address: [u8; 4], last: u8) -> Change {
+        Change::Lease(Lease {
+            address: address.into(),
+            mac: mac(last),
+            state: LeaseState::Bound,
+            expires: NOW.after(std::time::Duration::from_secs(60)),
+        })
+    }
+
+    const KERNEL: &str = "vmlinuz";
+
+    #[test]
+    fn the_longest_waiting_machine_goes_first_and_no_machine_twice() {
+        let mut state = state_of(&[7, 3, 5]);
+        let spec = json!({"Properties": {"Kernel": KERNEL}});
+        for last in [7, 3, 5] {
+            assert_eq!(taken(&mut state, spec.clone()), mac(last));
+        }
+        assert_eq!(provisioned(&mut state, spec), Err("no free machine".to_owned()));
+    }
+
+    #[test]
+    fn a_mac_chooses_the_machine_seen_or_not() {
+        let mut state = state_of(&[1, 2]);
+        let properties = json!({"Kernel": KERNEL, "MAC": mac(2).to_string()});
+        assert_eq!(taken(&mut state, json!({"Properties": properties})), mac(2));
+        let again = provisioned(&mut state, json!({"Properties": properties})).expect_err("held");
+        let id = made(&state, mac(2)).id;
+        assert_eq!(again, format!("Properties.MAC: the machine {} is instance {id}", mac(2)));
+        let unseen = json!({"Properties": {"Kernel": KERNEL}, "LogicalID": "52-54-00-00-00-09"});
+        assert_eq!(taken(&mut state, unseen), mac(9));
+        state.apply(&machine(9, 9));
+        let rest: Vec<Mac> = state.machines.waiting().map(|machine| machine.mac).collect();
+        assert_eq!(rest, [mac(1)]);
+    }
+
+    #[test]
+    fn two_macs_that_differ_are_a_contradiction() {
+        let mut state = state_of(&[1, 2]);
+        let spec = json!({
+            "Properties": {"Kernel": KERNEL, "MAC": mac(1).to_string()},
+            "LogicalID": mac(2).to_string(),
+        });
+        let refusal = provisioned(&mut state, spec).expect_err("two machines");
+        assert!(refusal.contains("Properties.MAC 52:54:00:00:00:01"), "{refusal}");
+        assert!(refusal.contains("LogicalID 52:54:00:00:00:02"), "{refusal}");
+    }
+
+    #[test]
+    fn an_address_as_logical_id_chooses_its_holder_else_the_longest_waiting() {
+        let mut state = state_of(&[1, 2, 3]);
+        state.apply(&lease([10, 0, 0, 40], 3));
+        let spec = |id: &str| json!({"Properties": {"Kernel": KERNEL}, "LogicalID": id});
+        assert_eq!(taken(&mut state, spec("10.0.0.40")), mac(3));
+        assert_eq!(taken(&mut state, spec("10.0.0.41")), mac(1));
+        for (last, address) in [(3, [10, 0, 0, 40]), (1, [10, 0, 0, 41])] {
+            assert_eq!(state.addresses.reservation_of(mac(last)), Some(address.into()));
+        }
+        assert_eq!(taken(&mut state, spec("192.168.2.200")), mac(2));
+        let foreign = made(&state, mac(2));
+        assert_eq!((foreign.address, foreign.hostname.as_str()), (None, &*foreign.id.to_string()));
+    }
+
+    #[test]
+    fn an_address_that_another_host_uses_is_refused() {
+        let mut state = state_of(&[1, 2]);
+        // No machine of ours: it never asked to boot.
+        state.apply(&lease([10, 0, 0, 40], 77));
+        let spec = |fields: Value| json!({"Properties": fields});
+        let leased = spec(json!({"Kernel": KERNEL, "Address": "10.0.0.40"}));
+        let refusal = provisioned(&mut state, leased).expect_err("in use");
+        assert!(refusal.starts_with("Properties.Address: 10.0.0.40 is in use by"), "{refusal}");
+        let wanted = spec(json!({"Kernel": KERNEL, "Address": "10.0.0.41"}));
+        assert_eq!(taken(&mut state, wanted.clone()), mac(1));
+        let refusal = provisioned(&mut state, wanted).expect_err("kept");
+        assert_eq!(refusal, format!("Properties.Address: 10.0.0.41 is kept for {}", mac(1)));
+        let gateway = json!({"Properties": {"Kernel": KERNEL}, "LogicalID": "10.0.0.254"});
+        assert!(
+            provisioned(&mut state, gateway).expect_err("no host's").starts_with("LogicalID: ")
+        );
+    }
+
+    #[test]
+    fn the_same_group_and_logical_id_are_the_same_instance_while_it_lives() {
+        let mut state = state_of(&[1, 2, 3, 4]);
+        let spec = |group: &str, kernel: &str| {
+            json!({
+                "Properties": {"Kernel": kernel}, "LogicalID": "pet", "Tags": {"infrakit.group": group},
+            })
+        };
+        taken(&mut state, spec("a", KERNEL));
+        let first = made(&state, mac(1)).id;
+        for kernel in [KERNEL, "another"] {
+            assert_eq!(provisioned(&mut state, spec("a", kernel)), Ok(Provisioned::Already(first)));
+        }
+        assert_eq!(taken(&mut state, spec("b", KERNEL)), mac(2));
+        state.apply(&Change::Destroyed { id: first, at: NOW });
+        assert_eq!(taken(&mut state, spec("a", KERNEL)), mac(3));
+        assert!(made(&state, mac(3)).id > first);
+    }
+
+    #[test]
+    fn a_host_is_named_by_its_properties_or_logical_id_or_id() {
+        let mut state = state_of(&[1, 2, 3, 4]);
+        let kernel = json!({"Kernel": KERNEL});
+        let cases = [
+            (
+                json!({"Properties": {"Kernel": KERNEL, "Hostname": "Web"}, "LogicalID": "pet"}),
+                "web",
+            ),
+            (json!({"Properties": kernel, "LogicalID": "Pet-1"}), "pet-1"),
+            (json!({"Properties": kernel, "LogicalID": "pet 1"}), ""),
+            (json!({"Properties": kernel}), ""),
+        ];
+        for (spec, name) in cases {
+            let mac = taken(&mut state, spec);
+            let instance = made(&state, mac);
+            let id = instance.id.to_string();
+            assert_eq!(instance.hostname.as_str(), if name.is_empty() { &id } else { name });
+        }
+    }
+
+    #[test]
+    fn a_tag_of_the_command_line_that_is_not_there_is_refused() {
+        let mut state = state_of(&[1]);
+        let spec = |tags: Value| json!({"Properties": {"Kernel": KERNEL, "CmdLine": "r={{ tags[\"role\"] }} i={{ ip }}"}, "Tags": tags});
+        let refusal = provisioned(&mut state, spec(json!({}))).expect_err("no such tag");
+        assert!(refusal.starts_with("Properties.CmdLine: "), "{refusal}");
+        assert_eq!(taken(&mut state, spec(json!({"role": "web"}))), mac(1));
+    }
+
+    #[test]
+    fn attachments_are_refused_and_what_was_said_is_kept() {
+        let mut state = state_of(&[1]);
+        let mut spec = json!({
+            "Properties": {"Kernel": KERNEL}, "Init": "#!/bin/sh\n", "Tags": {"a": "", "ü": "\n"},
+            "Attachments": [{"ID": "v1", "Type": "disk"}],
+        });
+        let refusal = provisioned(&mut state, spec.clone()).expect_err("not understood");
+        assert!(refusal.contains("attachments are not understood"), "{refusal}");
+        spec["Attachments"] = json!([]);
+        taken(&mut state, spec.clone());
+        let instance = made(&state, mac(1));
+        assert_eq!(instance.init, "#!/bin/sh\n");
+        assert_eq!(json!(instance.tags), spec["Tags"]);
+    }
+
+    proptest! {
+        /// Whatever is asked for, no machine and no address has two owners.
+        #[test]
+        fn nothing_belongs_to_two_instances(
+            asked in proptest::collection::vec((0u8..4, 0u8..6, 38u8..44), 1..25),
+        ) {
+            let mut state = state_of(&[1, 2, 3, 4, 5]);
+            state.apply(&lease([10, 0, 0, 40], 2));
+            state.apply(&lease([10, 0, 0, 41], 99));
+            for (kind, last, address) in asked {
+                let mut spec = json!({"Properties": {"Kernel": KERNEL}});
+                match kind {
+                    0 => {}
+                    1 => spec["Properties"]["MAC"] = json!(mac(last).to_string()),
+                    2 => spec["LogicalID"] = json!(format!("10.0.0.{address}")),
+                    _ => spec["Properties"]["Address"] = json!(format!("10.0.0.{address}")),
+                }
+                let _ = provisioned(&mut state, spec);
+            }
+            let living = state.instances.tagged(&crate::model::Tags::new());
+            let machines: std::collections::HashSet<_> = living.iter().map(|one| one.mac).collect();
+            prop_assert_eq!(machines.len(), living.len());
+            let kept: Vec<_> = living.iter().filter_map(|one| one.address).collect();
+            let distinct: std::collections::HashSet<_> = kept.iter().collect();
+            prop_assert_eq!(distinct.len(), kept.len());
+        }
+    }
+}

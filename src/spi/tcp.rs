@@ -1,0 +1,148 @@
+//! The same methods on TCP, by `jsonrpc_http_server`: its middleware hands each
+//! request to the same envelope and dispatcher as the Unix socket's.
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use jsonrpc_core::MetaIoHandler;
+use jsonrpc_http_server::{
+    RequestMiddlewareAction, Server, ServerBuilder,
+    hyper::{self, Body, body::HttpBody, header},
+};
+
+use super::{
+    admission::{Headers, Secret, admit},
+    exchange::{Answer, CONTENT_TYPE, Head, LARGEST_BODY},
+    serve::Counter,
+};
+
+/// Where to listen on TCP, and what callers must know.
+#[derive(Debug, Clone)]
+pub struct TcpDoor {
+    /// The address; port 0 for any that is free.
+    pub address: SocketAddr,
+    /// Required where others than this host's own processes can connect.
+    pub token: Option<Secret>,
+}
+
+/// Why TCP cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum TcpError {
+    /// Anybody could provision and destroy.
+    #[error("{0} can be reached from other hosts, so a token is required to listen on it")]
+    Open(SocketAddr),
+    /// The system refuses.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A server that runs until it is closed.
+pub(super) struct Running {
+    server: Server,
+    token: Option<Secret>,
+}
+
+impl Running {
+    /// Begins to serve.
+    pub(super) async fn start(counter: Arc<Counter>, door: TcpDoor) -> Result<Self, TcpError> {
+        let TcpDoor { address, token } = door;
+        if !address.ip().is_loopback() && token.is_none() {
+            return Err(TcpError::Open(address));
+        }
+        let required = token.clone();
+        let builder = ServerBuilder::new(MetaIoHandler::<()>::default())
+            .event_loop_executor(tokio::runtime::Handle::current())
+            .request_middleware(move |request: hyper::Request<Body>| {
+                let (counter, token) = (Arc::clone(&counter), required.clone());
+                let response = async move {
+                    let answer = answer(&counter, token.as_ref(), request).await;
+                    Ok(response(answer))
+                };
+                // Hosts are looked at in `admit`, since any literal address of
+                // ours is right.
+                RequestMiddlewareAction::Respond {
+                    should_validate_hosts: false,
+                    response: Box::pin(response),
+                }
+            });
+        // It waits for the socket to be bound by our own runtime.
+        let started = tokio::task::spawn_blocking(move || builder.start_http(&address)).await;
+        let listen = |source| TcpError::Listen { address, source };
+        match started {
+            Ok(Ok(server)) => Ok(Self { server, token }),
+            Ok(Err(source)) => Err(listen(source)),
+            Err(_) => Err(listen(io::Error::other("the starting thread has ended"))),
+        }
+    }
+
+    /// Under which URL it is found by who may read it.
+    pub(super) fn url(&self) -> String {
+        let path = self.token.as_ref().map(Secret::path).unwrap_or_default();
+        format!("http://{}{path}", self.server.address())
+    }
+
+    /// Ends it when the calls in flight have been answered.
+    pub(super) async fn close(self) {
+        let close = move || {
+            self.server.close_handle().close();
+            self.server.wait();
+        };
+        if tokio::task::spawn_blocking(close).await.is_err() {
+            tracing::error!("the TCP server ended by a panic");
+        }
+    }
+}
+
+async fn answer(
+    counter: &Arc<Counter>,
+    token: Option<&Secret>,
+    request: hyper::Request<Body>,
+) -> Answer {
+    let (head, body) = request.into_parts();
+    let text = |name| {
+        head.headers.get(name).map(|value: &header::HeaderValue| {
+            // What is no text is no header that we know.
+            value.to_str().unwrap_or("?")
+        })
+    };
+    let headers = Headers {
+        host: text(header::HOST),
+        origin: text(header::ORIGIN),
+        authorization: text(header::AUTHORIZATION),
+    };
+    let path = match admit(headers, head.uri.path(), token) {
+        Ok(path) => path,
+        Err(answer) => return answer,
+    };
+    let content_type = text(header::CONTENT_TYPE);
+    let head = Head { method: head.method.as_str(), path, content_type };
+    counter.answer(head, read(body)).await
+}
+
+/// The body; nothing if it is too large, or breaks off.
+async fn read(mut body: Body) -> Option<Vec<u8>> {
+    let mut whole = Vec::new();
+    while let Some(piece) = body.data().await {
+        let piece = piece.ok()?;
+        if whole.len() + piece.len() > LARGEST_BODY {
+            return None;
+        }
+        whole.extend_from_slice(&piece);
+    }
+    Some(whole)
+}
+
+fn response(answer: Answer) -> hyper::Response<Body> {
+    let Answer { status, header, body } = answer;
+    let mut builder =
+        hyper::Response::builder().status(status).header(header::CONTENT_TYPE, CONTENT_TYPE);
+    if let Some((name, value)) = &header {
+        builder = builder.header(*name, value.as_ref());
+    }
+    builder.body(Body::from(body)).unwrap_or_else(|_| hyper::Response::new(Body::empty()))
+}
