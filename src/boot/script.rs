@@ -298,3 +298,163 @@ fn ask_again(text: &mut String, url: &str, wait: &str) {
         ),
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Asset, Change, Image, InstanceId, Source, Timestamp, Token};
+
+    const MAC: Mac = Mac::new([0x52, 0x54, 0, 0xaa, 1, 1]);
+
+    fn policy(unclaimed: Option<UnclaimedImage>) -> Policy {
+        Policy { unclaimed, authority: "10.0.0.1:8080".to_owned(), server: [10, 0, 0, 1].into() }
+    }
+
+    fn file(name: &str) -> Asset {
+        Asset { source: Source::File(name.parse().expect("a name")), checksum: None }
+    }
+
+    fn instance(image: Image) -> Instance {
+        Instance {
+            id: InstanceId::next(None, Timestamp(1)),
+            logical_id: None,
+            tags: [("evil".to_owned(), "x\nshell".to_owned())].into(),
+            init: String::new(),
+            mac: MAC,
+            address: None,
+            hostname: "web-1".parse().expect("a name"),
+            image,
+            token: Token(0xab),
+            provisioned_at: Timestamp(1),
+        }
+    }
+
+    fn script_of(image: Option<Image>, unclaimed: Option<UnclaimedImage>) -> Script {
+        let mut state = State::new(None);
+        if let Some(image) = image {
+            state.apply(&Change::Instance(instance(image)));
+        }
+        let asker = Asker { mac: Some(MAC), address: [10, 0, 0, 9].into(), prelude: Prelude::None };
+        script_for(&state, &policy(unclaimed), asker)
+    }
+
+    fn stage(script: &Script) -> Option<Stage> {
+        script.sighting.as_ref().map(|sighting| sighting.stage)
+    }
+
+    fn check_golden(script: &Script, expected: &str) {
+        assert_eq!(script.text, expected, "got:\n{}", script.text);
+    }
+
+    #[test]
+    fn an_instance_gets_its_files_one_after_the_other_and_boots() {
+        let image = Image {
+            kernel: file("a/vm linuz"),
+            initrds: vec![
+                file("initrd.img"),
+                Asset {
+                    source: Source::Url("https://x.example/${buildarch}/i?a=b".to_owned()),
+                    checksum: None,
+                },
+            ],
+            cmdline: "host={{ hostname }} ip={{ ip }} x=${net0/mac} -- --flag".to_owned(),
+        };
+        let script = script_of(Some(image), None);
+        assert_eq!(stage(&script), Some(Stage::Script));
+        check_golden(&script, include_str!("../../tests/golden/instance.ipxe"));
+    }
+
+    #[test]
+    fn an_unclaimed_machine_gets_the_image_of_the_command_line() {
+        let unclaimed = UnclaimedImage {
+            kernel: "/srv/kernel".into(),
+            initrd: "initrd.img".into(),
+            cmdline: "console=ttyS0 quiet".to_owned(),
+        };
+        let script = script_of(None, Some(unclaimed));
+        assert_eq!(stage(&script), Some(Stage::Script));
+        check_golden(&script, include_str!("../../tests/golden/unclaimed.ipxe"));
+    }
+
+    #[test]
+    fn a_machine_without_an_image_waits_and_asks_again() {
+        let script = script_of(None, None);
+        assert_eq!(stage(&script), Some(Stage::Holding));
+        check_golden(&script, include_str!("../../tests/golden/hold.ipxe"));
+    }
+
+    #[test]
+    fn a_machine_that_cannot_be_told_says_who_it_is() {
+        let asker = Asker { mac: None, address: [10, 0, 0, 9].into(), prelude: Prelude::KeepLease };
+        let script = script_for(&State::new(None), &policy(None), asker);
+        assert_eq!(script.sighting, None);
+        check_golden(&script, include_str!("../../tests/golden/autoexec_unknown.ipxe"));
+    }
+
+    #[test]
+    fn a_script_that_cannot_be_made_says_why_and_is_asked_for_again() {
+        let mut image =
+            Image { kernel: file("k"), initrds: Vec::new(), cmdline: "{{ tags.evil }}".to_owned() };
+        let script = script_of(Some(image.clone()), None);
+        assert_eq!(stage(&script), Some(Stage::Holding));
+        check_golden(&script, include_str!("../../tests/golden/unscriptable.ipxe"));
+        for url in ["http://x/a b", "http://x/a\nshell", "http://x/a\\", ""] {
+            image.kernel.source = Source::Url(url.to_owned());
+            let script = script_of(Some(image.clone()), None);
+            assert!(!script.text.contains("\nkernel"), "{url:?}");
+            assert!(script.text.contains("has a blank or a control character"), "{url:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_is_shown_without_anything_that_ipxe_would_act_on() {
+        let mut text = String::new();
+        show(&mut text, "a ${b} || c && d ; e \\ f\ng");
+        assert_eq!(text, "echo remoteboot: a ?{b} ?? c ?? d ? e ? f?g\n");
+    }
+
+    #[test]
+    fn the_names_of_initrds_count_for_the_length_of_the_command_line() {
+        let mut image = Image {
+            kernel: file("k"),
+            initrds: vec![file("i")],
+            cmdline: "x".repeat(cmdline::MAX_LENGTH - "initrd=initrd.0 ".len()),
+        };
+        assert!(script_of(Some(image.clone()), None).text.contains("\nkernel"));
+        image.cmdline.push('x');
+        assert!(!script_of(Some(image), None).text.contains("\nkernel"));
+    }
+
+    #[test]
+    fn every_command_that_may_fail_is_allowed_to() {
+        let image =
+            Image { kernel: file("k"), initrds: vec![file("i")], cmdline: "quiet".to_owned() };
+        for script in [script_of(Some(image), None), script_of(None, None)] {
+            for line in script.text.lines() {
+                let cannot_fail = ["#!ipxe", "echo ", "goto ", "set ", ":"]
+                    .iter()
+                    .any(|command| line.starts_with(command));
+                let else_does = line == "iseq ${trouble} 30 || inc trouble 5 ||";
+                assert!(cannot_fail || else_does || line.ends_with("||"), "{line}");
+            }
+            assert!(script.text.ends_with("goto ask\n"));
+        }
+    }
+
+    #[test]
+    fn every_label_that_is_gone_to_is_there_once() {
+        let image = Image {
+            kernel: file("k"),
+            initrds: (0..12).map(|_| file("i")).collect(),
+            cmdline: String::new(),
+        };
+        for script in [script_of(Some(image), None), script_of(None, None)] {
+            let words: Vec<&str> = script.text.split_whitespace().collect();
+            for pair in words.windows(2).filter(|pair| pair[0] == "goto") {
+                let label = format!(":{}", pair[1]);
+                let count = script.text.lines().filter(|line| **line == label).count();
+                assert_eq!(count, 1, "{label}");
+            }
+        }
+    }
+}

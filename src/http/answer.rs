@@ -189,3 +189,221 @@ impl Visit<'_> {
         boot::seen(self.state, sighting, self.now)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::{
+        boot::{Imposter, UnclaimedImage},
+        http::range::Conditions,
+        model::{Architecture, Image, Lease, LeaseState},
+    };
+
+    const NOW: Timestamp = Timestamp(1000);
+    const MAC: Mac = Mac::new([2, 0, 0, 0, 0, 1]);
+    const OTHER: Mac = Mac::new([2, 0, 0, 0, 0, 2]);
+    const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
+    const OTHER_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 10);
+    const TOKEN: Token = Token(0xab);
+    const OTHER_TOKEN: Token = Token(0xcd);
+
+    fn policy() -> Policy {
+        Policy { unclaimed: None, authority: "10.0.0.1".to_owned(), server: [10, 0, 0, 1].into() }
+    }
+
+    fn with_unclaimed() -> Policy {
+        let unclaimed = UnclaimedImage {
+            kernel: "/srv/kernel".into(),
+            initrd: "/srv/in itrd".into(),
+            cmdline: "quiet".to_owned(),
+        };
+        Policy { unclaimed: Some(unclaimed), ..policy() }
+    }
+
+    fn instance(mac: Mac, token: Token) -> Instance {
+        let file = |name: &str| Asset {
+            source: Source::File(name.parse().expect("a name")),
+            checksum: Some(Checksum([7; 32])),
+        };
+        let url = Asset { source: Source::Url("http://x/y".to_owned()), checksum: None };
+        Instance {
+            id: InstanceId::next(None, Timestamp(u64::try_from(token.0).expect("small"))),
+            logical_id: None,
+            tags: [].into(),
+            init: String::new(),
+            mac,
+            address: None,
+            hostname: "web-1".parse().expect("a name"),
+            image: Image {
+                kernel: file("a/vm linuz"),
+                initrds: vec![file("b/ünit.img"), url],
+                cmdline: "quiet".to_owned(),
+            },
+            token,
+            provisioned_at: NOW,
+        }
+    }
+
+    /// Two machines with leases, and an instance on each.
+    fn state() -> State {
+        let mut state = leases();
+        state.apply(&Change::Instance(instance(MAC, TOKEN)));
+        state.apply(&Change::Instance(instance(OTHER, OTHER_TOKEN)));
+        state
+    }
+
+    fn leases() -> State {
+        let mut state = State::new(None);
+        for (mac, address) in [(MAC, ADDRESS), (OTHER, OTHER_ADDRESS)] {
+            let (state_of, expires) = (LeaseState::Bound, Timestamp(5000));
+            state.apply(&Change::Lease(Lease { address, mac, state: state_of, expires }));
+        }
+        state
+    }
+
+    fn asked(
+        (state, policy): (&State, &Policy),
+        method: &str,
+        path: &str,
+        address: Ipv4Addr,
+    ) -> Decision<Answer> {
+        let request = Request::read(method, path, Conditions::default()).expect(path);
+        let program = (Architecture::Bios, "undionly.kpxe".to_owned(), Bytes::from("program"));
+        let catalogue = Catalogue::new([program]);
+        let premises = Premises { policy, addressing: Addressing::Ours, catalogue: &catalogue };
+        let visitor = Visitor { address, neighbour: None };
+        answer(state, &premises, &Asked { request: &request, visitor }, NOW)
+    }
+
+    fn stage(decision: &Decision<Answer>) -> Option<Stage> {
+        match decision.changes.as_slice() {
+            [] => None,
+            [Change::Seen(machine)] => Some(machine.stage),
+            changes => panic!("more than one sighting: {changes:?}"),
+        }
+    }
+
+    #[test]
+    fn every_file_that_a_script_names_here_is_given_to_its_machine() {
+        for (state, policy, count) in [(state(), policy(), 2), (leases(), with_unclaimed(), 2)] {
+            let script = asked((&state, &policy), "GET", "/infrakit.ipxe", ADDRESS);
+            assert_eq!(stage(&script), Some(Stage::Script));
+            let Answer::Script(text) = script.answer else { panic!("no script") };
+            let paths: Vec<&str> = text
+                .lines()
+                .filter_map(|line| line.strip_prefix("set trying http://10.0.0.1/"))
+                .collect();
+            assert_eq!(paths.len(), count, "{text}");
+            for (number, path) in paths.iter().enumerate() {
+                let path = format!("/{path}");
+                let answered = asked((&state, &policy), "GET", &path, ADDRESS);
+                assert!(matches!(answered.answer, Answer::File(_)), "{path}: {answered:?}");
+                assert_eq!(stage(&answered), (number == 0).then_some(Stage::Kernel), "{path}");
+            }
+        }
+    }
+
+    #[test]
+    fn both_names_of_a_script_give_the_same() {
+        let (state, policy) = (state(), policy());
+        let mine = asked((&state, &policy), "GET", "/infrakit.ipxe", ADDRESS);
+        let named = asked((&state, &policy), "GET", "/ipxe/02-00-00-00-00-01.ipxe", ADDRESS);
+        assert_eq!(mine, named);
+    }
+
+    #[test]
+    fn a_machine_that_waits_is_seen_waiting() {
+        let (state, policy) = (leases(), policy());
+        let answered = asked((&state, &policy), "GET", "/infrakit.ipxe", ADDRESS);
+        assert_eq!(stage(&answered), Some(Stage::Holding));
+    }
+
+    #[test]
+    fn head_changes_nothing() {
+        let (state, policy) = (state(), policy());
+        let kernel = format!("/boot/{}/0/vm%20linuz", TOKEN.digits());
+        for path in ["/infrakit.ipxe", &kernel] {
+            let (get, head) = (
+                asked((&state, &policy), "GET", path, ADDRESS),
+                asked((&state, &policy), "HEAD", path, ADDRESS),
+            );
+            assert_eq!((&get.answer, get.changes.len()), (&head.answer, 1));
+            assert!(head.changes.is_empty());
+        }
+    }
+
+    #[test]
+    fn nobody_gets_what_is_anothers() {
+        let (state, policy) = (state(), policy());
+        for (path, address) in [
+            ("/ipxe/02-00-00-00-00-02.ipxe".to_owned(), ADDRESS),
+            (format!("/boot/{}/0/vm%20linuz", OTHER_TOKEN.digits()), ADDRESS),
+            (format!("/boot/{}/1/%C3%BCnit.img", TOKEN.digits()), OTHER_ADDRESS),
+        ] {
+            let answered = asked((&state, &policy), "GET", &path, address);
+            assert!(
+                matches!(
+                    answered.answer,
+                    Answer::Refused(Refusal::Imposter(Imposter::AnothersAddress { .. }))
+                ),
+                "{path}: {answered:?}"
+            );
+            assert!(answered.changes.is_empty());
+        }
+        // From an address that is leased to nobody.
+        let path = format!("/boot/{}/0/vm%20linuz", TOKEN.digits());
+        let answered = asked((&state, &policy), "GET", &path, [10, 0, 0, 77].into());
+        assert!(matches!(
+            answered.answer,
+            Answer::Refused(Refusal::Imposter(Imposter::NoLease { .. }))
+        ));
+    }
+
+    #[test]
+    fn what_is_not_there_is_not_found() {
+        let (state, policy) = (state(), policy());
+        let (ours, nobodys) = (TOKEN.digits(), Token(0xef).digits());
+        for path in [
+            format!("/boot/{nobodys}/0/vm%20linuz"),
+            format!("/boot/{ours}/0/another"),
+            format!("/boot/{ours}/2/y"),
+            format!("/boot/{ours}/3/x"),
+            "/loader/nope".to_owned(),
+            "/unclaimed/0/kernel".to_owned(),
+        ] {
+            let answered = asked((&state, &policy), "GET", &path, ADDRESS);
+            assert_eq!(answered, Decision::only(Answer::Refused(Refusal::NotFound)), "{path}");
+        }
+        let beyond = asked((&state, &with_unclaimed()), "GET", "/unclaimed/2/x", ADDRESS);
+        assert_eq!(beyond.answer, Answer::Refused(Refusal::NotFound));
+    }
+
+    #[test]
+    fn a_destroyed_instance_has_no_files() {
+        let (mut state, policy) = (state(), policy());
+        let id = state.instances.of_token(TOKEN).expect("provisioned").id;
+        state.apply(&Change::Destroyed { id, at: NOW });
+        let path = format!("/boot/{}/0/vm%20linuz", TOKEN.digits());
+        let answered = asked((&state, &policy), "GET", &path, ADDRESS);
+        assert_eq!(answered.answer, Answer::Refused(Refusal::NotFound));
+    }
+
+    #[test]
+    fn a_visitor_that_no_lease_tells_is_asked_who_it_is() {
+        let (state, policy) = (state(), policy());
+        let answered = asked((&state, &policy), "GET", "/infrakit.ipxe", [10, 0, 0, 77].into());
+        assert!(answered.changes.is_empty());
+        let Answer::Script(text) = answered.answer else { panic!("no script") };
+        assert!(text.contains("http://10.0.0.1/ipxe/${netX/mac:hexhyp}.ipxe"), "{text}");
+    }
+
+    #[test]
+    fn a_boot_program_is_for_everybody() {
+        let (state, policy) = (state(), policy());
+        let path = "/loader/undionly.kpxe";
+        let answered = asked((&state, &policy), "GET", path, [10, 0, 0, 77].into());
+        assert_eq!(answered, Decision::only(Answer::Loader(Bytes::from("program"))));
+    }
+}
