@@ -4,16 +4,18 @@
 use std::{
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     ops::RangeInclusive,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     str::FromStr as _,
 };
 
 use super::{
-    Config, Fault, Given, Host, Listen, ListenToken, Log, LogFormat, LogOutput, Plugin, Problems,
-    Remark, Setting,
+    CONFIG_VARIABLE, Config, Fault, Given, Host, Listen, ListenToken, Log, LogFormat, LogOutput,
+    Plugin, Problems, Remark, Setting,
     checker::{Checker, is_no_machine},
     given::IMAGE,
     network::{self, Network},
+    setting::VARIABLE_PREFIX,
 };
 use crate::{
     boot::{UnclaimedImage, cmdline},
@@ -70,8 +72,10 @@ impl Checker<'_> {
         let images = self.directory(Setting::Images).unwrap_or_else(|| state_dir.join("images"));
         if !images.is_dir() {
             let text = format!("{} is no directory yet; it is made at the start", images.display());
-            self.remark(Remark::Note(text));
+            let is_expected = !self.given.has(Setting::Images);
+            self.remark(if is_expected { Remark::Note(text) } else { Remark::Warning(text) });
         }
+        self.unknown_variables();
         let network = Network::of(self);
         let ports = self.ports();
         let dhcp = network::dhcp(self, &network, ports.dhcp);
@@ -98,6 +102,18 @@ impl Checker<'_> {
         self.same_ports(&config);
         self.boot_programs(&config);
         config
+    }
+
+    /// A misspelt variable would be as if it were not there.
+    fn unknown_variables(&mut self) {
+        let known: Vec<String> = Setting::all().map(Setting::variable).collect();
+        let names = self.host.variables.keys().filter(|name| name.starts_with(VARIABLE_PREFIX));
+        let mut unknown: Vec<&String> =
+            names.filter(|name| *name != CONFIG_VARIABLE && !known.contains(name)).collect();
+        unknown.sort();
+        for name in unknown {
+            self.remark(Remark::Warning(format!("{name}: there is no such setting")));
+        }
     }
 
     fn ports(&mut self) -> Ports {
@@ -193,6 +209,11 @@ impl Checker<'_> {
         if line.len() < SHORTEST_TOKEN || !line.bytes().all(is_plain) {
             self.problem(Setting::ListenTokenFile, Fault::Token { path });
             return None;
+        }
+        let is_open = std::fs::metadata(&path).is_ok_and(|file| file.mode() & 0o077 != 0);
+        if is_open {
+            let text = format!("{} can be read by others; chmod 600", path.display());
+            self.remark(Remark::Warning(text));
         }
         Some(ListenToken(line.to_owned()))
     }
@@ -315,4 +336,258 @@ fn wrong_in_name(name: &str, directory: &Path) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {}
+pub(super) mod tests {
+    use super::*;
+    use crate::config::{self, Adapter, Invocation, show};
+
+    /// A machine with a kernel, an initrd and some adapters.
+    pub(crate) fn machine() -> (tempfile::TempDir, Host) {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        for name in ["kernel", "initrd", "undionly.kpxe"] {
+            std::fs::write(directory.path().join(name), name).expect("written");
+        }
+        std::fs::write(directory.path().join("nothing"), "").expect("written");
+        let adapter = |name: &str, addresses: &[&str], is_up| {
+            let addresses = addresses.iter().map(|text| text.parse().expect("a network"));
+            Adapter { name: name.to_owned(), addresses: addresses.collect(), is_up }
+        };
+        let host = Host {
+            adapters: vec![
+                adapter("eth0", &["192.168.0.1/24"], true),
+                adapter("two0", &["10.0.0.1/24", "10.0.1.1/24"], true),
+                adapter("tiny0", &["172.16.0.1/29"], false),
+                adapter("bare0", &[], true),
+                adapter("top0", &["255.255.255.1/24"], true),
+            ],
+            home: Some(directory.path().join("home")),
+            working_directory: directory.path().to_owned(),
+            ..Host::default()
+        };
+        (directory, host)
+    }
+
+    pub(crate) fn checked(host: &Host, line: &[&str]) -> Checked {
+        let words = ["remoteboot"].iter().chain(line).map(|word| (*word).into());
+        let Ok(Invocation::Run(flags)) = config::parse(words.collect()) else {
+            panic!("{line:?} is no command line");
+        };
+        config::load(&flags, host)
+    }
+
+    pub(crate) fn config_of(host: &Host, line: &[&str]) -> Config {
+        let checked = checked(host, line);
+        checked.outcome.unwrap_or_else(|problems| panic!("{line:?}: {problems}"))
+    }
+
+    pub(crate) fn problems_of(host: &Host, line: &[&str]) -> String {
+        match checked(host, line).outcome {
+            Ok(config) => panic!("{line:?} is right: {config:?}"),
+            Err(problems) => problems.to_string(),
+        }
+    }
+
+    /// The line of the ancestor's users.
+    pub(crate) const ANCESTRAL: [&str; 9] = [
+        "./kernel",
+        "./initrd",
+        "console=tty0",
+        "--adapter=eth0",
+        "--startAddress=192.168.0.2",
+        "--leaseCount=50",
+        "--enableDHCP",
+        "--enableTFTP",
+        "--enableHTTP",
+    ];
+
+    #[test]
+    fn the_line_of_the_ancestor_means_what_it_meant() {
+        let (directory, host) = machine();
+        let config = config_of(&host, &ANCESTRAL);
+        let image = config.unclaimed.expect("an image");
+        assert_eq!(image.kernel, directory.path().join("kernel"));
+        assert_eq!(
+            (image.initrd, image.cmdline.as_str()),
+            (directory.path().join("initrd"), "console=tty0")
+        );
+        let own = Ipv4Addr::new(192, 168, 0, 1);
+        let dhcp = config.dhcp.expect("a DHCP server");
+        assert_eq!((dhcp.adapter.as_str(), dhcp.port, dhcp.client_port()), ("eth0", 67, 68));
+        assert_eq!(dhcp.subnet.network, "192.168.0.0/24".parse().expect("a network"));
+        assert_eq!((dhcp.subnet.server, dhcp.subnet.gateway), (own, own));
+        assert_eq!(dhcp.subnet.dns, [own]);
+        assert_eq!(dhcp.subnet.pool.first, Ipv4Addr::new(192, 168, 0, 2));
+        assert_eq!(dhcp.subnet.pool.last, Ipv4Addr::new(192, 168, 0, 51));
+        assert_eq!(dhcp.subnet.lease_time.0, 7200);
+        assert_eq!(config.tftp, Some(SocketAddr::from((own, 69))));
+        assert_eq!(config.http, Some(SocketAddr::from((own, 80))));
+        assert_eq!(config.http_authority, Some(SocketAddrV4::new(own, 80)));
+        assert_eq!(config.next_server, Some(own));
+        assert_eq!(config.ipxe_path, Some(directory.path().join("undionly.kpxe")));
+    }
+
+    #[test]
+    fn without_anything_it_is_a_plugin_only() {
+        let (directory, mut host) = machine();
+        std::fs::remove_file(directory.path().join("undionly.kpxe")).expect("removed");
+        let config = config_of(&host, &[]);
+        assert_eq!((config.dhcp, config.tftp, config.http), (None, None, None));
+        assert_eq!((config.unclaimed, config.ipxe_path), (None, None));
+        let home = directory.path().join("home");
+        assert_eq!(config.plugin.directory, home.join(".infrakit/plugins"));
+        assert_eq!((config.plugin.name.as_str(), config.plugin.listen), ("remoteboot", None));
+        assert_eq!(config.state_dir, home.join(".local/state/remoteboot"));
+        assert_eq!(config.images, home.join(".local/state/remoteboot/images"));
+        host.home = None;
+        assert!(problems_of(&host, &[]).contains("--state-dir: there is no home directory"));
+        host.is_root = true;
+        let line = ["--plugins=plugins"];
+        assert_eq!(config_of(&host, &line).state_dir, PathBuf::from("/var/lib/remoteboot"));
+    }
+
+    #[test]
+    fn directories_follow_the_variables_of_others() {
+        let (_directory, mut host) = machine();
+        let mut set = |name: &str, value: &str| {
+            host.variables.insert(name.to_owned(), value.to_owned());
+            config_of(&host, &[])
+        };
+        assert_eq!(set("XDG_STATE_HOME", "/x").state_dir, PathBuf::from("/x/remoteboot"));
+        assert_eq!(set("INFRAKIT_REMOTEBOOT_STATE_DIR", "/y").state_dir, PathBuf::from("/y"));
+        assert_eq!(set("INFRAKIT_HOME", "/i").plugin.directory, PathBuf::from("/i/plugins"));
+        assert_eq!(set("INFRAKIT_PLUGINS_DIR", "/p").plugin.directory, PathBuf::from("/p"));
+        assert_eq!(set("INFRAKIT_PLUGINS_DIR", "").plugin.directory, PathBuf::from("/i/plugins"));
+    }
+
+    #[test]
+    fn each_wrong_setting_is_named_with_its_value() {
+        let (_directory, host) = machine();
+        let cases: [(&[&str], &[&str]); 26] = [
+            (&["kernel"], &["kernel `kernel`", "1 of 3"]),
+            (&["kernel", "initrd"], &["initrd `initrd`", "2 of 3"]),
+            (&["nope", "initrd", ""], &["kernel `nope`", "No such file"]),
+            (&["kernel", "nothing", ""], &["initrd `nothing`", "is empty"]),
+            (&["kernel", ".", ""], &["initrd `.`", "is no regular file"]),
+            (&["kernel", "initrd", "{{ nope }}"], &["cmdline `{{ nope }}`", "unknown"]),
+            (&["--enableDHCP=maybe"], &["--enableDHCP=maybe", "neither true nor false"]),
+            (&["--http-port=65536"], &["--http-port=65536", "0 to 65535"]),
+            (&["--dhcp-port=0"], &["--dhcp-port=0", "1 to 65534"]),
+            (&["--log=6"], &["--log=6", "0 to 5"]),
+            (&["--log-format=xml"], &["--log-format=xml", "term, logfmt, json"]),
+            (&["--enableHTTP"], &["--address-http", "is needed"]),
+            (&["--enableTFTP"], &["--address-tftp", "is needed"]),
+            (
+                &["--enableHTTP", "--addressHTTP=0.0.0.0"],
+                &["--addressHTTP=0.0.0.0", "no machine's"],
+            ),
+            (
+                &["--enableHTTP", "--addressHTTP=10.9.9.9"],
+                &["--addressHTTP=10.9.9.9", "this machine"],
+            ),
+            (&["--ipxe-dir=nope"], &["--ipxe-dir=nope", "no such directory"]),
+            (&["--iPXEPath=nope"], &["--iPXEPath=nope", "No such file"]),
+            (&["--images=kernel"], &["--images=kernel", "is no directory"]),
+            (&["--state-dir="], &["--state-dir=", "is empty"]),
+            (&["--name=a/b"], &["--name=a/b", "slash"]),
+            (&["--name=.hidden"], &["--name=.hidden", "dot"]),
+            (&["--name=x.pid"], &["--name=x.pid", ".pid"]),
+            (&["--name="], &["--name=", "empty"]),
+            (&["--listen=24864"], &["--listen=24864", "127.0.0.1:24864"]),
+            (&["--listen=0.0.0.0:1"], &["--listen=0.0.0.0:1", "no machine's"]),
+            (&["--config=nope.toml"], &["--config=nope.toml", "No such file"]),
+        ];
+        for (line, named) in cases {
+            let problems = problems_of(&host, line);
+            assert!(named.iter().all(|text| problems.contains(text)), "{line:?}: {problems}");
+        }
+    }
+
+    #[test]
+    fn all_problems_are_found_at_once() {
+        let (_directory, host) = machine();
+        let line = ["nope", "--adapter=eth9", "--leaseCount=-1", "--enableDHCP", "--log=9"];
+        let problems = problems_of(&host, &line);
+        for named in ["nope", "eth9", "leaseCount=-1", "--start-address", "--log=9"] {
+            assert!(problems.contains(named), "{named} is not in {problems}");
+        }
+    }
+
+    #[test]
+    fn two_servers_do_not_share_a_port() {
+        let (_directory, host) = machine();
+        let with = |more: &[&'static str]| [&ANCESTRAL[..], more].concat();
+        let problems = problems_of(&host, &with(&["--tftp-port=67"]));
+        assert!(problems.contains("--tftp-port=67: is the port of --dhcp-port"), "{problems}");
+        let line = ["--enableHTTP", "--addressHTTP=127.0.0.1", "--listen=127.0.0.1:80"];
+        assert!(problems_of(&host, &line).contains("--listen=127.0.0.1:80: is the port of"));
+        // HTTP by TCP and TFTP by UDP are two.
+        config_of(&host, &with(&["--tftp-port=80"]));
+    }
+
+    #[test]
+    fn only_loopback_is_listened_on_without_a_token() {
+        let (directory, host) = machine();
+        assert!(problems_of(&host, &["--listen=192.168.0.1:9"]).contains("--listen-token-file"));
+        assert!(config_of(&host, &["--listen=127.0.0.1:9"]).plugin.listen.is_some());
+        let path = directory.path().join("token");
+        let line = ["--listen=192.168.0.1:9", "--listen-token-file=token"];
+        for wrong in
+            ["", "fifteen-letters", "sixteen/letters-", "sixteen letters-", "two-lines-of-16\nx"]
+        {
+            std::fs::write(&path, wrong).expect("written");
+            let problems = problems_of(&host, &line);
+            assert!(problems.contains("--listen-token-file=token"), "{problems}");
+            assert!(wrong.is_empty() || !problems.contains(wrong), "{problems}");
+        }
+        std::fs::write(&path, "sixteen-letters-\n").expect("written");
+        let listen = config_of(&host, &line).plugin.listen.expect("a listener");
+        assert!(!format!("{listen:?}").contains("sixteen"));
+        assert_eq!(listen.token.expect("a token").reveal(), "sixteen-letters-");
+    }
+
+    #[test]
+    fn a_misspelt_variable_is_remarked_on() {
+        let (_directory, mut host) = machine();
+        host.variables.insert("INFRAKIT_REMOTEBOOT_ADAPTOR".to_owned(), "eth0".to_owned());
+        let remarks = format!("{:?}", checked(&host, &[]).remarks);
+        assert!(remarks.contains("INFRAKIT_REMOTEBOOT_ADAPTOR"), "{remarks}");
+    }
+
+    #[test]
+    fn what_check_shows_means_the_same_again() {
+        let (directory, host) = machine();
+        let more = ["--dns=192.168.0.8,192.168.0.9", "--lease-time=600", "--listen=127.0.0.1:9"];
+        for line in [&[][..], &ANCESTRAL, &[&ANCESTRAL[..], &more[..]].concat()] {
+            let first = checked(&host, line);
+            std::fs::write(directory.path().join("shown.toml"), show(&first)).expect("written");
+            let second = config_of(&host, &["--config=shown.toml"]);
+            assert_eq!(second, first.outcome.expect("it is right"));
+        }
+    }
+
+    #[test]
+    fn the_example_is_complete_and_means_the_line_of_the_ancestor() {
+        let (directory, host) = machine();
+        let example = include_str!("../../examples/remoteboot.toml");
+        for setting in Setting::all() {
+            let is_there = example.lines().any(|line| {
+                let line = line.trim_start_matches(['#', ' ']);
+                line.split_once(" = ").is_some_and(|(key, _)| key == setting.name())
+            });
+            assert!(is_there, "{}", setting.name());
+        }
+        std::fs::write(directory.path().join("example.toml"), example).expect("written");
+        let from_file = config_of(&host, &["--config=example.toml"]);
+        assert_eq!(from_file, config_of(&host, &ANCESTRAL));
+        // What is commented out is right, too, but for files that are elsewhere.
+        let all: String = example
+            .lines()
+            .map(|line| line.strip_prefix("# ").filter(|rest| rest.contains(" = ")).unwrap_or(line))
+            .fold(String::new(), |text, line| text + line + "\n");
+        std::fs::write(directory.path().join("example.toml"), all).expect("written");
+        let problems = problems_of(&host, &["--config=example.toml"]);
+        let unexpected = problems
+            .lines()
+            .find(|line| !line.contains("listen-token-file") && !line.contains("`ipxe-"));
+        assert_eq!(unexpected, None);
+    }
+}

@@ -58,6 +58,11 @@ impl Network {
                 let fault = Fault::NotOurs { of: "this machine".to_owned(), known };
                 checker.problem(setting, fault);
             }
+            if address.is_loopback() && self.own.is_some_and(|own| !own.addr().is_loopback()) {
+                let place = checker.given.place(setting);
+                let text = format!("{place}: no other machine can reach this address");
+                checker.remark(Remark::Warning(text));
+            }
             return Some(address);
         }
         let unknown = self.own.is_none()
@@ -197,4 +202,135 @@ fn adapter<'a>(checker: &mut Checker<'a>) -> Option<&'a super::Adapter> {
         checker.remark(Remark::Warning(text));
     }
     Some(adapter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::check::tests::{checked, config_of, machine, problems_of};
+
+    fn subnet(line: &[&str]) -> Subnet {
+        let (_directory, host) = machine();
+        let line = [&["--enableDHCP"], line].concat();
+        config_of(&host, &line).dhcp.expect("a DHCP server").subnet
+    }
+
+    fn problems(line: &[&str]) -> String {
+        let (_directory, host) = machine();
+        problems_of(&host, &[&["--enableDHCP"], line].concat())
+    }
+
+    #[test]
+    fn each_impossible_network_is_named() {
+        let cases: [(&[&str], &[&str]); 17] = [
+            (&[], &["--adapter: is needed", "--start-address: is needed"]),
+            (&["--adapter=eth9"], &["--adapter=eth9", "eth0, two0, tiny0, bare0"]),
+            (&["--adapter=bare0"], &["--adapter=bare0", "no IPv4 address"]),
+            (&["--adapter=eth0"], &["--start-address: is needed"]),
+            (
+                &["--adapter=eth0", "--startAddress=fe80::1"],
+                &["--startAddress=fe80::1", "not an IPv4"],
+            ),
+            (&["--adapter=eth0", "--startAddress=0.0.0.0"], &["--startAddress=0.0.0.0"]),
+            (&["--adapter=eth0", "--startAddress=10.0.0.2"], &["=10.0.0.2", "192.168.0.0/24"]),
+            (&["--adapter=eth0", "--startAddress=192.168.0.1"], &["=192.168.0.1", "our own"]),
+            (&["--adapter=eth0", "--startAddress=192.168.0.0"], &["=192.168.0.0", "broadcast"]),
+            (
+                &["--adapter=eth0", "--startAddress=192.168.0.200", "--leaseCount=56"],
+                &["--leaseCount=56", "192.168.0.255"],
+            ),
+            (
+                &["--adapter=eth0", "--startAddress=192.168.0.200", "--leaseCount=57"],
+                &["--leaseCount=57", "end at 192.168.1.0"],
+            ),
+            (
+                &["--adapter=top0", "--startAddress=255.255.255.200", "--leaseCount=57"],
+                &["--leaseCount=57", "255.255.255.255"],
+            ),
+            (&["--leaseCount=0"], &["--leaseCount=0"]),
+            (&["--leaseCount=1e3"], &["--leaseCount=1e3"]),
+            (&["--gateway=router"], &["--gateway=router", "not an IPv4"]),
+            (&["--dns=10.0.0.1,dns"], &["--dns=10.0.0.1,dns", "`dns`"]),
+            (
+                &["--adapter=eth0", "--addressDHCP=10.0.0.1"],
+                &["--addressDHCP=10.0.0.1", "eth0, which has 192.168.0.1"],
+            ),
+        ];
+        for (line, named) in cases {
+            let problems = problems(line);
+            assert!(named.iter().all(|text| problems.contains(text)), "{line:?}: {problems}");
+        }
+    }
+
+    #[test]
+    fn of_several_addresses_the_one_near_the_machines_is_ours() {
+        let server = |start: &str| subnet(&["--adapter=two0", start, "--leaseCount=5"]).server;
+        assert_eq!(server("--startAddress=10.0.1.9"), Ipv4Addr::new(10, 0, 1, 1));
+        assert_eq!(server("--startAddress=10.0.0.9"), Ipv4Addr::new(10, 0, 0, 1));
+        let line = ["--adapter=two0", "--addressDHCP=10.0.1.1", "--startAddress=10.0.1.9"];
+        assert_eq!(subnet(&line).server, Ipv4Addr::new(10, 0, 1, 1));
+    }
+
+    #[test]
+    fn what_belongs_to_somebody_is_left_out_of_the_range() {
+        let line = [
+            "--enableDHCP",
+            "--adapter=tiny0",
+            "--startAddress=172.16.0.2",
+            "--leaseCount=5",
+            "--gateway=172.16.0.6",
+            "--dns=172.16.0.3,172.16.0.6",
+        ];
+        let (_directory, host) = machine();
+        let checked = checked(&host, &line);
+        let subnet = checked.outcome.expect("it is right").dhcp.expect("a DHCP server").subnet;
+        let given: Vec<Ipv4Addr> = subnet.pool.addresses().collect();
+        assert_eq!(given, [2, 4, 5].map(|last| Ipv4Addr::new(172, 16, 0, last)));
+        let remarks: Vec<String> = checked.remarks.iter().map(Remark::to_string).collect();
+        for text in ["172.16.0.3 is left out", "172.16.0.6 is left out", "tiny0 is down"] {
+            assert!(remarks.iter().any(|remark| remark.contains(text)), "{remarks:?}");
+        }
+        let line = [
+            "--adapter=tiny0",
+            "--startAddress=172.16.0.2",
+            "--leaseCount=1",
+            "--gateway=172.16.0.2",
+        ];
+        assert!(problems(&line).contains("every address of the range"));
+    }
+
+    #[test]
+    fn a_router_elsewhere_is_remarked_on() {
+        let (_directory, host) = machine();
+        let line =
+            ["--enableDHCP", "--adapter=eth0", "--startAddress=192.168.0.9", "--gateway=10.0.0.1"];
+        let remarks = format!("{:?}", checked(&host, &line).remarks);
+        assert!(remarks.contains("--gateway=10.0.0.1"), "{remarks}");
+    }
+
+    #[test]
+    fn a_server_that_is_not_ours_may_be_anywhere() {
+        let (_directory, host) = machine();
+        let line = [
+            "--enableDHCP",
+            "--adapter=eth0",
+            "--startAddress=192.168.0.9",
+            "--addressHTTP=10.9.9.9",
+            "--http-port=8080",
+            "--addressTFTP=10.9.9.8",
+        ];
+        let config = config_of(&host, &line);
+        let authority = config.http_authority.map(|authority| authority.to_string());
+        assert_eq!(authority.as_deref(), Some("10.9.9.9:8080"));
+        assert_eq!(config.next_server, Some(Ipv4Addr::new(10, 9, 9, 8)));
+        assert_eq!((config.http, config.tftp), (None, None));
+    }
+
+    #[test]
+    fn no_adapter_is_needed_to_serve_files_on_loopback() {
+        let (_directory, host) = machine();
+        let line = ["--enableHTTP", "--addressHTTP=127.0.0.1", "--http-port=0"];
+        let http = config_of(&host, &line).http.map(|http| http.to_string());
+        assert_eq!(http.as_deref(), Some("127.0.0.1:0"));
+    }
 }

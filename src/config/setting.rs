@@ -72,7 +72,7 @@ pub struct Description {
 }
 
 /// What the names of all variables begin with.
-const VARIABLE_PREFIX: &str = "INFRAKIT_REMOTEBOOT_";
+pub(super) const VARIABLE_PREFIX: &str = "INFRAKIT_REMOTEBOOT_";
 
 impl Setting {
     /// All of them, in the order of `--help`.

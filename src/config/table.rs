@@ -232,7 +232,7 @@ pub(super) const TABLE: [Description; 31] = [
     Description {
         setting: Setting::Log,
         name: "log",
-        ancestral: Some("log"),
+        ancestral: None,
         form: Form::Value("0..5"),
         heading: "Log",
         help: "How much is logged: 0 and 1 errors, 2 warnings, 3 what is done, 4 and 5 details \
@@ -241,7 +241,7 @@ pub(super) const TABLE: [Description; 31] = [
     Description {
         setting: Setting::LogFormat,
         name: "log-format",
-        ancestral: Some("log-format"),
+        ancestral: None,
         form: Form::Value("FORMAT"),
         heading: "Log",
         help: "term for people, logfmt or json for programs [default: term]",
@@ -249,7 +249,7 @@ pub(super) const TABLE: [Description; 31] = [
     Description {
         setting: Setting::LogCaller,
         name: "log-caller",
-        ancestral: Some("log-caller"),
+        ancestral: None,
         form: Form::Switch,
         heading: "Log",
         help: "Logs the place in the source, too",
@@ -257,7 +257,7 @@ pub(super) const TABLE: [Description; 31] = [
     Description {
         setting: Setting::LogStack,
         name: "log-stack",
-        ancestral: Some("log-stack"),
+        ancestral: None,
         form: Form::Switch,
         heading: "Log",
         help: "Logs with each line what it is part of",
@@ -265,7 +265,7 @@ pub(super) const TABLE: [Description; 31] = [
     Description {
         setting: Setting::LogStdout,
         name: "log-stdout",
-        ancestral: Some("log-stdout"),
+        ancestral: None,
         form: Form::Switch,
         heading: "Log",
         help: "Logs to standard output instead of standard error",
