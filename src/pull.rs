@@ -36,7 +36,7 @@ pub enum PullError {
     /// It is no URL that programs can be downloaded from.
     #[error("--url={0} is not an http or https URL")]
     Url(String),
-    /// The server cannot be asked, or broke off.
+    /// The server cannot be asked, or sent less than it announced.
     #[error("cannot download {url}")]
     Request {
         /// What was asked for.
@@ -58,16 +58,6 @@ pub enum PullError {
     TooLarge {
         /// What was asked for.
         url: String,
-    },
-    /// It is shorter than the server said.
-    #[error("{url} ended after {received} of {announced} bytes")]
-    Short {
-        /// What was asked for.
-        url: String,
-        /// What the server said, in bytes.
-        announced: u64,
-        /// What came, in bytes.
-        received: u64,
     },
     /// There is nothing in it.
     #[error("{url} is empty")]
@@ -256,10 +246,6 @@ async fn download(client: &Client, wanted: &Url) -> Result<Vec<u8>, PullError> {
         progress.set_position(content.len() as u64);
     }
     progress.finish_and_clear();
-    let received = content.len() as u64;
-    if let Some(announced) = announced.filter(|announced| *announced != received) {
-        return Err(PullError::Short { url: url(), announced, received });
-    }
     if content.is_empty() {
         return Err(PullError::Empty { url: url() });
     }

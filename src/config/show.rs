@@ -26,7 +26,9 @@ pub fn show(checked: &Checked) -> String {
 fn written(setting: Setting, checked: &Checked) -> Option<String> {
     let text = checked.given.text(setting)?;
     let is_switch = setting.description().form == Form::Switch;
-    Some(if is_switch && matches!(text, "true" | "false") { text.to_owned() } else { quoted(text) })
+    let is_plain = is_switch && matches!(text, "true" | "false");
+    let is_number = text.parse::<i64>().is_ok_and(|number| number.to_string() == text);
+    Some(if is_plain || is_number { text.to_owned() } else { quoted(text) })
 }
 
 /// The setting as it is meant, if it means anything.
