@@ -58,7 +58,7 @@ struct Daemon {
     dhcp: Option<(dhcp::serve::Sockets, dhcp::Settings)>,
     tftp: Option<(UdpSocket, tftp::library::Settings)>,
     http: Option<(TcpListener, http::Http)>,
-    plugin: spi::Doors,
+    plugin: (spi::Spi, spi::Listeners),
 }
 
 impl Daemon {
@@ -66,8 +66,9 @@ impl Daemon {
         let subnet = config.dhcp.as_ref().map(|dhcp| dhcp.subnet.clone());
         let pool = subnet.as_ref().map(|subnet| subnet.pool.clone());
         let store = Store::open(&config.state_dir, pool)?;
-        std::fs::create_dir_all(&config.images)
-            .with_context(|| format!("cannot make the image directory {}", config.images.display()))?;
+        std::fs::create_dir_all(&config.images).with_context(|| {
+            format!("cannot make the image directory {}", config.images.display())
+        })?;
         let images = Images::new(config.images.clone());
         let loaders = Arc::new(Loaders::new(config.ipxe_path.clone(), config.ipxe_dir.clone()));
         let addressing = match config.dhcp {
@@ -83,7 +84,11 @@ impl Daemon {
             None => None,
         };
         let policy = policy(&config, listener.as_ref())?;
-        let dhcp = config.dhcp.as_ref().map(|dhcp| bind_dhcp(dhcp, &config, policy.as_ref())).transpose()?;
+        let dhcp = config
+            .dhcp
+            .as_ref()
+            .map(|dhcp| bind_dhcp(dhcp, &config, policy.as_ref()))
+            .transpose()?;
         let tftp = match config.tftp {
             Some(address) => {
                 let socket = UdpSocket::bind(address)
@@ -100,14 +105,17 @@ impl Daemon {
                 let (store, images) = (store.clone(), images.clone());
                 let (loaders, policy) = (Arc::clone(&loaders), Arc::new(policy.clone()));
                 let settings = http::Settings::default();
-                Some((listener, http::Http { store, images, loaders, policy, addressing, settings }))
+                Some((
+                    listener,
+                    http::Http { store, images, loaders, policy, addressing, settings },
+                ))
             }
             (Some(_), None) | (None, _) => None,
         };
         let server = policy.as_ref().map(|policy| policy.server).or(config.next_server);
         let settings = spi::Settings { subnet, server: server.unwrap_or([127, 0, 0, 1].into()) };
         let plugin = spi::Spi::new(store.clone(), images, settings);
-        let plugin = spi::Doors::open(plugin, listeners(config)?).await?;
+        let plugin = (plugin, listeners(config)?);
         Ok(Self { store, loaders, dhcp, tftp, http, plugin })
     }
 
@@ -123,14 +131,18 @@ impl Daemon {
         if let Some((socket, settings)) = self.tftp {
             let hall = (settings, Arc::clone(&self.loaders), self.store.clone());
             let ending = ending.clone();
-            rooms.spawn(async { tftp::machines::serve_machines(socket, hall, ending).await.context("TFTP") });
+            rooms.spawn(async {
+                tftp::machines::serve_machines(socket, hall, ending).await.context("TFTP")
+            });
         }
         if let Some((listener, http)) = self.http {
             let ending = ending.clone();
             rooms.spawn(async { http::serve(listener, http, ending).await.context("HTTP") });
         }
         let plugin_ending = ending.clone();
-        rooms.spawn(async { self.plugin.serve(plugin_ending).await.context("plugin") });
+        rooms.spawn(async {
+            spi::serve(self.plugin.0, self.plugin.1, plugin_ending).await.context("plugin")
+        });
         let outcome = tokio::select! {
             () = stop => Ok(()),
             reason = self.store.failed() => Err(anyhow::Error::from(reason)),
@@ -173,9 +185,10 @@ fn bind_dhcp(
     policy: Option<&Policy>,
 ) -> anyhow::Result<(dhcp::serve::Sockets, dhcp::Settings)> {
     let server = dhcp.subnet.server;
-    let sockets = dhcp::serve::Sockets::bind(&dhcp.adapter, server, dhcp.port).with_context(|| {
-        format!("cannot serve DHCP on {server}:{} of adapter {}", dhcp.port, dhcp.adapter)
-    })?;
+    let sockets =
+        dhcp::serve::Sockets::bind(&dhcp.adapter, server, dhcp.port).with_context(|| {
+            format!("cannot serve DHCP on {server}:{} of adapter {}", dhcp.port, dhcp.adapter)
+        })?;
     info!(adapter = dhcp.adapter, address = %SocketAddr::from((server, sockets.port())), "DHCP");
     let settings = dhcp::Settings {
         subnet: dhcp.subnet.clone(),
@@ -190,8 +203,8 @@ fn listeners(config: Config) -> anyhow::Result<spi::Listeners> {
     let tcp = plugin
         .listen
         .map(|listen| {
-            let secret = listen.token.map(|token| token.reveal().parse()).transpose()?;
-            anyhow::Ok(spi::TcpDoor { address: listen.address, secret })
+            let token = listen.token.map(|token| token.reveal().parse()).transpose()?;
+            anyhow::Ok(spi::TcpDoor { address: listen.address, token })
         })
         .transpose()?;
     Ok(spi::Listeners { directory: plugin.directory, name: plugin.name, tcp })

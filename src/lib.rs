@@ -8,11 +8,13 @@
 
 pub mod boot;
 pub mod config;
+pub mod daemon;
 pub mod dhcp;
 pub mod files;
 pub mod http;
 pub mod model;
 pub mod pull;
+pub mod spi;
 pub mod state;
 pub mod store;
 pub mod tftp;

@@ -8,10 +8,7 @@ use bytes::Bytes;
 
 use super::{answer::Answer, reply::ErrorCode, request::FileName};
 use crate::{
-    boot::{
-        self, Addressing, Claim, Policy, Visitor, identify,
-        script::{Asker, Prelude, script_for},
-    },
+    boot::{self, Addressing, Asker, Claim, Policy, Prelude, Visitor, identify, script_for},
     files::Catalogue,
     model::{Decision, Timestamp},
     state::State,

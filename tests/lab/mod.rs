@@ -136,10 +136,7 @@ impl Lab {
             .expect("tests/lab/initrd starts");
         assert!(status.success(), "tests/lab/initrd: {status}");
         let name = format!("initrd-{marker}");
-        link_or_copy(
-            &cache().join("images/amd64").join(&name),
-            &self.images().join(&name),
-        );
+        link_or_copy(&cache().join("images/amd64").join(&name), &self.images().join(&name));
         name
     }
 
@@ -194,9 +191,8 @@ pub(crate) fn has_arm64() -> bool {
 /// The releases whose loaders are there, for [`Lab::daemon_with_loaders`].
 pub(crate) fn releases() -> Vec<String> {
     let entries = fs::read_dir(cache().join("loaders")).expect("tests/lab/install has run");
-    let folders = entries
-        .flatten()
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let folders =
+        entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     let names = folders.map(|entry| entry.file_name().to_string_lossy().into_owned());
     names.filter(|name| name != "best").collect()
 }

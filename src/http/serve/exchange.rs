@@ -20,7 +20,7 @@ use warp::{
 use super::neighbour::neighbour;
 use crate::{
     boot::{Addressing, Visitor},
-    files::{Catalogue, Digest, FileError, OpenFile},
+    files::{Digest, FileError, OpenFile},
     http::{
         Http, Refusal,
         answer::{Answer, Asked, Place, Premises, ServedFile, answer},
@@ -116,10 +116,10 @@ async fn answered(
         return Err(Refusal::NotIpv4);
     };
     let asked = Asked { request, visitor: visitor(http, address) };
-    let (catalogue, is_file) = match &request.wanted {
-        Wanted::Loader(_) => (http.loaders.catalogue(), false),
-        Wanted::OwnScript(_) | Wanted::ScriptOf(_) => (Catalogue::default(), false),
-        Wanted::InstanceFile { .. } | Wanted::UnclaimedFile { .. } => (Catalogue::default(), true),
+    let catalogue = http.loaders.catalogue();
+    let is_file = match &request.wanted {
+        Wanted::Loader(_) | Wanted::OwnScript(_) | Wanted::ScriptOf(_) => false,
+        Wanted::InstanceFile { .. } | Wanted::UnclaimedFile { .. } => true,
     };
     let premises =
         Premises { policy: &http.policy, addressing: http.addressing, catalogue: &catalogue };
