@@ -101,7 +101,8 @@ pub enum PullError {
 pub fn run(pull: Pull) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let client = client()?;
+        let is_plain = pull.url.as_deref().is_some_and(|url| url.starts_with("http:"));
+        let client = client(is_plain)?;
         match &pull.directory {
             Some(directory) => all(&client, Path::new(directory), pull.url.as_deref()).await,
             None => one(&client, &pull).await,
@@ -185,10 +186,22 @@ fn below(source: &str, name: &str) -> Result<Url, PullError> {
     parsed(&format!("{}/{name}", source.trim_end_matches('/')))
 }
 
-fn client() -> anyhow::Result<Client> {
-    // Without a default, two providers in one program make TLS panic.
+/// A client that trusts whom the system trusts. A mirror by plain http needs
+/// nobody's trust, so there it does without if the system names nobody.
+fn client(is_plain: bool) -> anyhow::Result<Client> {
+    // reqwest comes without a provider of ciphers and panics if there is none.
     // It is already there if this runs a second time.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    match builder().build() {
+        Err(_) if is_plain => builder().tls_certs_only([]).build(),
+        outcome => outcome,
+    }
+    .context(
+        "cannot prepare for https; are the system's root certificates installed (ca-certificates)?",
+    )
+}
+
+fn builder() -> reqwest::ClientBuilder {
     let policy = redirect::Policy::custom(|attempt| {
         let is_circle = attempt.previous().len() > MOST_REDIRECTS;
         let from = attempt.previous().last().map(Url::scheme);
@@ -198,12 +211,11 @@ fn client() -> anyhow::Result<Client> {
             false => attempt.stop(),
         }
     });
-    let builder = Client::builder()
+    Client::builder()
         .user_agent(concat!("remoteboot/", env!("CARGO_PKG_VERSION")))
         .redirect(policy)
         .connect_timeout(PATIENCE)
-        .read_timeout(PATIENCE);
-    builder.build().context("cannot prepare for downloads")
+        .read_timeout(PATIENCE)
 }
 
 /// Whether a redirect leads from one scheme to another without giving up TLS.

@@ -253,6 +253,23 @@ fn all_programs_come_under_the_names_that_the_daemon_looks_for() {
     assert!(!directory.path().join("ipxe/loong64-efi/snponly.efi").exists());
 }
 
+#[test]
+fn a_mirror_by_plain_http_needs_no_root_certificates() {
+    let directory = directory();
+    let (_runtime, address) = server();
+    let pull = |url: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_remoteboot"));
+        command.args(["pulliPXE", "--url", url]).current_dir(directory.path()).env_clear();
+        command.envs([("SSL_CERT_FILE", "/nonexistent"), ("SSL_CERT_DIR", "/nonexistent")]);
+        command.output().expect("the program starts")
+    };
+    let output = pull(&format!("http://{address}/undionly.kpxe"));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let output = pull("https://127.0.0.1:1/undionly.kpxe");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("ca-certificates"), "{}", text(&output.stderr));
+}
+
 /// Answers one connection with these bytes, and hangs up.
 fn raw_server(answer: &'static [u8]) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
