@@ -5,6 +5,10 @@ use super::{Instance, InstanceId, Lease, Machine, Timestamp};
 /// One thing that becomes different. Only `State::apply` carries it out, and
 /// only the store writes it down.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a change is moved once, a box would be one more allocation"
+)]
 pub enum Change {
     /// The address has this lease from now on.
     Lease(Lease),
