@@ -188,3 +188,111 @@ async fn describe(spi: Spi, params: Params, occasion: Occasion) -> Outcome {
     let now = occasion.now;
     Ok(spi.store().look_durably(|state| describe::describe(state, &request, now)).await??)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        files::Images,
+        spi::{answer::tests, reply::Failure},
+        store::Store,
+    };
+
+    fn registered(directory: &std::path::Path) -> Methods {
+        let store = Store::open(&directory.join("state"), None).expect("a new store");
+        let images = Images::new(directory.to_owned());
+        Methods::new(&Spi::new(store, images, tests::settings()))
+    }
+
+    fn specification() -> Vec<Value> {
+        let text = include_str!("../../plugin-spec/openrpc.json");
+        let specification: Value = serde_json::from_str(text).expect("JSON");
+        specification["methods"].as_array().expect("a list").clone()
+    }
+
+    #[test]
+    fn what_is_dispatched_known_and_specified_is_the_same() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let methods = registered(directory.path());
+        let dispatched: BTreeSet<String> =
+            methods.handler.into_iter().map(|(name, _)| name).collect();
+        let known: BTreeSet<String> = METHODS.iter().map(|name| (*name).to_owned()).collect();
+        let specified: BTreeSet<String> = specification()
+            .iter()
+            .map(|method| method["name"].as_str().expect("text").to_owned())
+            .collect();
+        assert_eq!(dispatched, known);
+        assert_eq!(specified, known);
+    }
+
+    #[test]
+    fn every_example_of_the_specification_is_read_and_names_only_its_parameters() {
+        for method in specification() {
+            let name = method["name"].as_str().expect("text");
+            let names: BTreeSet<&str> = method["params"]
+                .as_array()
+                .expect(name)
+                .iter()
+                .filter_map(|one| one["name"].as_str())
+                .collect();
+            let examples = method["examples"].as_array().expect(name);
+            assert!(!examples.is_empty(), "{name}");
+            for example in examples {
+                let params: Params = example["params"]
+                    .as_array()
+                    .expect(name)
+                    .iter()
+                    .map(|one| (one["name"].as_str().expect(name).to_owned(), one["value"].clone()))
+                    .collect();
+                assert!(
+                    params.keys().all(|key| names.contains(key.as_str())),
+                    "{name}: {params:?}"
+                );
+                let read: Result<(), Failure> = match name {
+                    "Instance.Validate" => {
+                        Validate::read(&params).map_err(Failure::from).and_then(|read| {
+                            Ok(answer::validate(&tests::settings(), &read.properties)
+                                .map(|_| ())?)
+                        })
+                    }
+                    "Instance.Provision" => {
+                        Provision::read(&params).map_err(Failure::from).and_then(|read| {
+                            Ok(answer::validate(&tests::settings(), &read.properties)
+                                .map(|_| ())?)
+                        })
+                    }
+                    "Instance.Label" => Label::read(&params).map(|_| ()).map_err(Failure::from),
+                    "Instance.Destroy" => Destroy::read(&params).map(|_| ()).map_err(Failure::from),
+                    "Instance.DescribeInstances" => {
+                        Describe::read(&params).map(|_| ()).map_err(Failure::from)
+                    }
+                    "Handshake.Hello" | "Handshake.Implements" | "Handshake.Types" => Ok(()),
+                    other => panic!("{other} is no method"),
+                };
+                read.unwrap_or_else(|failure| panic!("{name}: {failure}"));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn handshakes_are_answered_as_specified() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let methods = registered(directory.path());
+        let occasion = Occasion { now: tests::NOW, token: crate::model::Token(1) };
+        for specified in specification().iter().filter(|method| {
+            method["name"].as_str().is_some_and(|name| name.starts_with("Handshake."))
+        }) {
+            let body = json!({"jsonrpc": "2.0", "method": specified["name"], "id": 1}).to_string();
+            let Envelope::Call(call) = Methods::open(body.as_bytes()) else {
+                panic!("{body} is a call");
+            };
+            let answer: Value =
+                serde_json::from_str(&methods.answer(&call, occasion).await).expect("JSON");
+            assert_eq!(answer["result"], specified["examples"][0]["result"]["value"]);
+        }
+    }
+}

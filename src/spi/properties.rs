@@ -352,6 +352,32 @@ mod tests {
         );
     }
 
+    #[test]
+    fn the_schema_has_exactly_these_fields_and_its_examples_are_read() {
+        let schema: Value =
+            serde_json::from_str(include_str!("../../plugin-spec/properties.schema.json"))
+                .expect("JSON");
+        let mut fields: Vec<&String> =
+            schema["properties"].as_object().expect("an object").keys().collect();
+        let mut known = FIELDS.to_vec();
+        fields.sort();
+        known.sort_unstable();
+        assert_eq!(fields, known);
+        assert_eq!(schema["additionalProperties"], false);
+        assert_eq!(schema["required"], json!(["Kernel"]));
+        let whole: Value = serde_json::from_str(crate::spi::info::EXAMPLE).expect("JSON");
+        assert_eq!(whole.as_object().expect("an object").len(), FIELDS.len());
+        for example in schema["examples"].as_array().expect("a list").iter().chain([&whole]) {
+            read(example).expect("an example");
+        }
+        // Each field alone is taken, as the schema says of all but one.
+        for (field, value) in whole.as_object().expect("an object") {
+            let mut alone = json!({"Kernel": whole["Kernel"]});
+            alone[field] = value.clone();
+            read(&alone).expect(field);
+        }
+    }
+
     proptest! {
         #[test]
         fn no_text_in_any_field_panics(field in proptest::sample::select(&FIELDS[..]), text: String) {
