@@ -293,10 +293,17 @@ async fn a_file_that_changes_while_it_is_sent_does_not_arrive_whole() {
 
 #[tokio::test]
 async fn a_client_that_does_not_end_its_head_is_cut() {
-    let settings = Settings { head_time: Duration::from_millis(200), ..Settings::default() };
+    let settings = Settings {
+        head_time: Duration::from_millis(200),
+        idle_time: Duration::from_secs(600),
+        ..Settings::default()
+    };
     let room = Room::open(settings).await;
     let mut silent = room.connect().await;
     let mut slow = room.connect().await;
+    // Its second head is the slow one: once begun, it has no more time than a first.
+    slow.write_all(b"GET /infrakit.ipxe HTTP/1.1\r\n\r\n").await.expect("sent");
+    Reply::read(&mut slow, true).await.expect("a reply");
     slow.write_all(b"GET /infrakit.ipxe HTTP/1.1\r\nx: ").await.expect("sent");
     assert_eq!(limited(silent.read(&mut [0; 8])).await.unwrap_or(0), 0);
     assert_eq!(limited(slow.read(&mut [0; 8])).await.unwrap_or(0), 0);
@@ -306,6 +313,8 @@ async fn a_client_that_does_not_end_its_head_is_cut() {
 #[tokio::test]
 async fn an_idle_connection_is_closed_and_a_stalled_transfer_cut() {
     let settings = Settings {
+        // Longer than the test waits: it must not be what ends the connection.
+        head_time: Duration::from_secs(600),
         idle_time: Duration::from_millis(200),
         stall_time: Duration::from_millis(200),
         ..Settings::default()

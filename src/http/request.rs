@@ -131,6 +131,20 @@ fn decoded(part: &str) -> Result<String, Refusal> {
     if text.chars().any(char::is_control) { Err(Refusal::Path) } else { Ok(text) }
 }
 
+/// A path that names nothing of ours, for the log: in one line, not too long,
+/// and without what may be a token.
+#[must_use]
+pub fn loggable(path: &str) -> String {
+    const LONGEST: usize = 100;
+    let is_digit = |byte: u8| byte.is_ascii_hexdigit();
+    let part = |part: &str| {
+        let digits = part.bytes().filter(|byte| is_digit(*byte)).count();
+        if digits >= 16 { "...".to_owned() } else { part.escape_debug().to_string() }
+    };
+    let shown = path.split('/').map(part).collect::<Vec<_>>().join("/");
+    shown.chars().take(LONGEST).collect()
+}
+
 impl fmt::Display for Wanted {
     /// The path for the log: without the token, which only its machine may know.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -241,6 +255,10 @@ mod tests {
         let wanted = Wanted::InstanceFile { token, number: 0, name: "k".to_owned() };
         assert_eq!(wanted.to_string(), "/boot/.../0/k");
         assert!(!format!("{wanted:?}").contains("deadbeef"));
+        let path = format!("/boot/{}/0/../k", token.digits());
+        assert_eq!(loggable(&path), "/boot/.../0/../k");
+        assert_eq!(loggable("/favicon\n.ico"), "/favicon\\n.ico");
+        assert_eq!(loggable(&"/x".repeat(5000)).len(), 100);
     }
 
     proptest! {

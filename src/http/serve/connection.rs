@@ -71,7 +71,7 @@ pub(super) async fn converse<Routes>(
         let ending = response.extensions().get::<LastOne>().is_some() || !speech.keep_alive;
         match connection.send(&response, speech, begun).await {
             Ok(()) if ending || stop.is_cancelled() => return connection.finish().await,
-            Ok(()) => {}
+            Ok(()) => connection.served = true,
             Err(error) => {
                 tracing::debug!(%client, %error, "the transfer ended early");
                 return;

@@ -26,7 +26,7 @@ use crate::{
         answer::{Answer, Asked, Place, Premises, ServedFile, answer},
         range::{Conditions, Facts},
         reply::{self, Body, Reply},
-        request::{Request, Wanted},
+        request::{Request, Wanted, loggable},
     },
     model::Timestamp,
 };
@@ -69,8 +69,12 @@ pub(super) fn service(
         .then(move |method: Method, path: FullPath, headers: HeaderMap, client: Client| {
             let http = Arc::clone(&http);
             async move {
-                let request = Request::read(method.as_str(), path.as_str(), conditions(&headers));
-                exchange(&http, request, client).await
+                let (path, conditions) = (path.as_str(), conditions(&headers));
+                let request = Request::read(method.as_str(), path, conditions);
+                let shown = request
+                    .as_ref()
+                    .map_or_else(|_| loggable(path), |request| request.wanted.to_string());
+                exchange(&http, (request, shown), client).await
             }
         });
     warp::service(routes)
@@ -87,12 +91,12 @@ pub(super) fn refused(refusal: &Refusal) -> Response<Bytes> {
 
 async fn exchange(
     http: &Http,
-    request: Result<Request, Refusal>,
+    (request, shown): (Result<Request, Refusal>, String),
     Client(client): Client,
 ) -> Response<Bytes> {
-    let (shown, answered) = match request {
-        Ok(request) => (request.wanted.to_string(), answered(http, &request, client).await),
-        Err(refusal) => ("-".to_owned(), Err(refusal)),
+    let answered = match request {
+        Ok(request) => answered(http, &request, client).await,
+        Err(refusal) => Err(refusal),
     };
     let mut response = match answered {
         Ok(response) => response,
@@ -129,7 +133,8 @@ async fn answered(
         if let Answer::File(file) =
             http.store.look(|state| answer(state, &premises, &asked, now).answer)
         {
-            opened = Some(Arc::new(open_checked(http, &file).await?));
+            let checked = Arc::new(open_checked(http, &file).await?);
+            opened = Some((file, checked));
         }
     }
     let now = Timestamp::from(SystemTime::now());
@@ -137,10 +142,14 @@ async fn answered(
     match decided.map_err(|_| Refusal::Stopping)? {
         Answer::Script(text) => Ok(response(reply::script(text)).0),
         Answer::Loader(program) => Ok(response(reply::loader(program)).0),
-        Answer::File(_) => {
-            let file = opened.ok_or(Refusal::Checking)?;
-            Ok(file_response(file, &request.conditions))
-        }
+        // Provisioned anew while the file was checked: what was checked is of
+        // no more use.
+        Answer::File(wanted) => match opened {
+            Some((file, checked)) if file == wanted => {
+                Ok(file_response(checked, &request.conditions))
+            }
+            Some(_) | None => Err(Refusal::Checking),
+        },
         Answer::Refused(refusal) => Err(refusal),
     }
 }
