@@ -269,11 +269,20 @@ mod tests {
         path: &str,
         address: Ipv4Addr,
     ) -> Decision<Answer> {
+        let visitor = Visitor { address, neighbour: None };
+        visited((state, policy), (method, path), Addressing::Ours, visitor)
+    }
+
+    fn visited(
+        (state, policy): (&State, &Policy),
+        (method, path): (&str, &str),
+        addressing: Addressing,
+        visitor: Visitor,
+    ) -> Decision<Answer> {
         let request = Request::read(method, path, Conditions::default()).expect(path);
         let program = (Architecture::Bios, "undionly.kpxe".to_owned(), Bytes::from("program"));
         let catalogue = Catalogue::new([program]);
-        let premises = Premises { policy, addressing: Addressing::Ours, catalogue: &catalogue };
-        let visitor = Visitor { address, neighbour: None };
+        let premises = Premises { policy, addressing, catalogue: &catalogue };
         answer(state, &premises, &Asked { request: &request, visitor }, NOW)
     }
 
@@ -359,6 +368,19 @@ mod tests {
             answered.answer,
             Answer::Refused(Refusal::Imposter(Imposter::NoLease { .. }))
         ));
+    }
+
+    #[test]
+    fn beside_another_dhcp_server_the_card_that_answers_decides_who_gets_a_file() {
+        let (mut state, policy) = (State::new(None), policy());
+        state.apply(&Change::Instance(instance(MAC, TOKEN)));
+        let path = format!("/boot/{}/0/vm%20linuz", TOKEN.digits());
+        for (neighbour, is_given) in [(Some(MAC), true), (None, true), (Some(OTHER), false)] {
+            let visitor = Visitor { address: ADDRESS, neighbour };
+            let answered = visited((&state, &policy), ("GET", &path), Addressing::Foreign, visitor);
+            assert_eq!(matches!(answered.answer, Answer::File(_)), is_given, "{neighbour:?}");
+            assert_eq!(stage(&answered), is_given.then_some(Stage::Kernel));
+        }
     }
 
     #[test]
