@@ -58,7 +58,7 @@ struct Daemon {
     dhcp: Option<(dhcp::serve::Sockets, dhcp::Settings)>,
     tftp: Option<(UdpSocket, tftp::library::Settings)>,
     http: Option<(TcpListener, http::Http)>,
-    plugin: (spi::Spi, spi::Listeners),
+    plugin: spi::Doors,
 }
 
 impl Daemon {
@@ -115,7 +115,7 @@ impl Daemon {
         let server = policy.as_ref().map(|policy| policy.server).or(config.next_server);
         let settings = spi::Settings { subnet, server: server.unwrap_or([127, 0, 0, 1].into()) };
         let plugin = spi::Spi::new(store.clone(), images, settings);
-        let plugin = (plugin, listeners(config)?);
+        let plugin = spi::Doors::open(&plugin, listeners(config)?).await?;
         Ok(Self { store, loaders, dhcp, tftp, http, plugin })
     }
 
@@ -141,7 +141,8 @@ impl Daemon {
         }
         let plugin_ending = ending.clone();
         rooms.spawn(async {
-            spi::serve(self.plugin.0, self.plugin.1, plugin_ending).await.context("plugin")
+            self.plugin.serve(plugin_ending).await;
+            Ok(())
         });
         let outcome = tokio::select! {
             () = stop => Ok(()),

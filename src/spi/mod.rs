@@ -24,7 +24,7 @@ mod url;
 use std::{io, net::Ipv4Addr, path::PathBuf, sync::Arc};
 
 pub use admission::{InvalidSecret, Secret};
-pub use serve::serve;
+pub use serve::Doors;
 pub use socket::SocketError;
 pub use tcp::{TcpDoor, TcpError};
 

@@ -20,55 +20,66 @@ use super::{
 use crate::model::{Timestamp, Token};
 
 /// How long calls in flight are waited for at the end.
-const LAST_CALLS: Duration = Duration::from_secs(5);
+const LAST_CALLS: Duration = Duration::from_secs(3);
 
-/// Serves until `stop` is cancelled; then no more calls are taken, those in
-/// flight are answered, and the files in the plugins directory go.
-///
-/// The store is open by then: while the state is not known there is no socket,
-/// so no controller ever counts instances in an empty list.
-///
-/// # Errors
-///
-/// [`ServeError`] if a socket cannot be had; nothing is served then.
-pub async fn serve(
-    spi: Spi,
-    listeners: Listeners,
-    stop: CancellationToken,
-) -> Result<(), ServeError> {
-    let counter = Arc::new(Counter { methods: Methods::new(&spi) });
-    let (mut presence, listener) = Presence::begin(&listeners.directory, &listeners.name)?;
-    let listener = tokio::net::UnixListener::from_std(listener).map_err(ServeError::Runtime)?;
-    let tcp = match listeners.tcp {
-        None => None,
-        Some(door) => {
-            let running = Running::start(Arc::clone(&counter), door).await?;
-            presence.announce(&running.url())?;
-            Some(running)
-        }
-    };
-    info!(name = %listeners.name, directory = %listeners.directory.display(), tcp = tcp.is_some(), "plugin is served");
-    let unix = warp::serve(filter(counter))
-        .incoming(listener)
-        .graceful(stop.clone().cancelled_owned())
-        .run();
-    let ended = async {
-        stop.cancelled().await;
-        // Found by nobody any more, while the last calls are answered.
-        drop(presence);
-        tokio::time::sleep(LAST_CALLS).await;
-    };
-    let all = async {
-        unix.await;
-        if let Some(tcp) = tcp {
-            tcp.close().await;
-        }
-    };
-    tokio::select! {
-        () = all => {}
-        () = ended => debug!("calls were still in flight at the end"),
+/// The sockets of the plugin, bound: whoever finds them waits to be served.
+pub struct Doors {
+    presence: Presence,
+    unix: tokio::net::UnixListener,
+    tcp: Option<Running>,
+    counter: Arc<Counter>,
+}
+
+impl Doors {
+    /// Takes the plugin's place in the plugins directory, and listens.
+    ///
+    /// The store is open by then: while the state is not known there is no
+    /// socket, so no controller ever counts instances in an empty list.
+    ///
+    /// # Errors
+    ///
+    /// [`ServeError`] if a socket cannot be had; none is left behind then.
+    pub async fn open(spi: &Spi, listeners: Listeners) -> Result<Self, ServeError> {
+        let counter = Arc::new(Counter { methods: Methods::new(spi) });
+        let (mut presence, listener) = Presence::begin(&listeners.directory, &listeners.name)?;
+        let unix = tokio::net::UnixListener::from_std(listener).map_err(ServeError::Runtime)?;
+        let tcp = match listeners.tcp {
+            None => None,
+            Some(door) => {
+                let running = Running::start(Arc::clone(&counter), door).await?;
+                presence.announce(&running.url())?;
+                Some(running)
+            }
+        };
+        info!(name = %listeners.name, directory = %listeners.directory.display(), tcp = tcp.is_some(), "plugin");
+        Ok(Self { presence, unix, tcp, counter })
     }
-    Ok(())
+
+    /// Serves until `stop` is cancelled; then no more calls are taken, those in
+    /// flight are answered, and the files in the plugins directory go.
+    pub async fn serve(self, stop: CancellationToken) {
+        let Self { presence, unix, tcp, counter } = self;
+        let unix = warp::serve(filter(counter))
+            .incoming(unix)
+            .graceful(stop.clone().cancelled_owned())
+            .run();
+        let ended = async {
+            stop.cancelled().await;
+            // Found by nobody any more, while the last calls are answered.
+            drop(presence);
+            tokio::time::sleep(LAST_CALLS).await;
+        };
+        let all = async {
+            unix.await;
+            if let Some(tcp) = tcp {
+                tcp.close().await;
+            }
+        };
+        tokio::select! {
+            () = all => {}
+            () = ended => debug!("calls were still in flight at the end"),
+        }
+    }
 }
 
 /// Where requests of both sockets are answered.
