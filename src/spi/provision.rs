@@ -82,7 +82,16 @@ fn new_instance(
     let address = wanted_address(properties, named, request.logical_id.as_ref())?;
     let mac = match wanted_machine(properties, named, request.logical_id.as_ref())? {
         Some((mac, said)) => unheld(state, mac, said)?,
-        None => waiting(state, address.map(|(address, _)| address), now)?,
+        None => {
+            // A machine that nobody holds owns no reservation: say so before
+            // "no free machine", which a controller would retry for ever.
+            if let Some((address, said)) = address
+                && let Some(owner) = state.addresses.reserved_for(address)
+            {
+                return Err(Refusal::Reserved { said, address, owner });
+            }
+            waiting(state, address.map(|(address, _)| address), now)?
+        }
     };
     if let Some((address, said)) = address {
         open_to(state, (address, said), mac, now)?;
