@@ -11,7 +11,7 @@ const ROOMS: [&str; 4] = ["dhcp", "tftp", "http", "spi"];
 
 /// Files that may touch the world: sockets, files, the clock, the environment.
 /// All others are pure.
-const HANDS: [&str; 17] = [
+const HANDS: [&str; 18] = [
     "main.rs",
     "daemon.rs",
     "pull.rs",
@@ -29,6 +29,7 @@ const HANDS: [&str; 17] = [
     "spi/tcp.rs",
     "spi/socket.rs",
     "spi/assets.rs",
+    "spi/unix.rs",
 ];
 
 /// What a pure file must not name.
@@ -50,12 +51,14 @@ const WORLD: [&str; 14] = [
 ];
 
 /// A foreign crate and where it may be named.
-const CRATES: [(&str, &[&str]); 12] = [
+const CRATES: [(&str, &[&str]); 14] = [
     ("dhcproto", &["dhcp/request.rs", "dhcp/reply.rs"]),
     ("etherparse", &["dhcp/link.rs"]),
     ("libc", &["dhcp/link.rs"]),
-    ("warp", &["http/serve.rs", "http/serve/", "spi/serve.rs"]),
+    ("warp", &["http/serve.rs", "http/serve/", "spi/serve.rs", "spi/unix.rs"]),
     ("httparse", &["http/"]),
+    ("hyper", &["spi/unix.rs", "spi/tcp.rs"]),
+    ("hyper_util", &["spi/unix.rs"]),
     ("jsonrpc_core", &["spi/"]),
     ("jsonrpc_http_server", &["spi/tcp.rs"]),
     ("mac_address", &["model/mac.rs"]),

@@ -19,6 +19,7 @@ mod request;
 mod serve;
 mod socket;
 mod tcp;
+mod unix;
 mod url;
 
 use std::{io, net::Ipv4Addr, path::PathBuf, sync::Arc};

@@ -16,6 +16,7 @@ use super::{
     provision::Occasion,
     socket::Presence,
     tcp::Running,
+    unix,
 };
 use crate::model::{Timestamp, Token};
 
@@ -59,10 +60,7 @@ impl Doors {
     /// flight are answered, and the files in the plugins directory go.
     pub async fn serve(self, stop: CancellationToken) {
         let Self { presence, unix, tcp, counter } = self;
-        let unix = warp::serve(filter(counter))
-            .incoming(unix)
-            .graceful(stop.clone().cancelled_owned())
-            .run();
+        let unix = unix::serve(unix, warp::service(filter(counter)), stop.clone());
         let ended = async {
             stop.cancelled().await;
             // Found by nobody any more, while the last calls are answered.

@@ -112,7 +112,10 @@ where
 fn request(head: Head, client: IpAddr) -> Option<Request<Empty<Bytes>>> {
     let mut request = Request::new(Empty::new());
     *request.method_mut() = Method::from_bytes(head.method.as_bytes()).ok()?;
-    *request.uri_mut() = head.target.parse::<Uri>().ok()?;
+    let target = head.target.parse::<Uri>().ok()?;
+    // warp's path filters panic on a target without a path, as of `CONNECT x:1`.
+    target.path_and_query()?;
+    *request.uri_mut() = target;
     for (name, value) in &head.headers {
         let name = warp::http::HeaderName::from_bytes(name.as_bytes()).ok()?;
         request.headers_mut().append(name, value.as_slice().try_into().ok()?);
