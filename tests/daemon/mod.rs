@@ -139,6 +139,11 @@ impl Daemon {
         wait(&mut self.child);
     }
 
+    /// Waits for the end that somebody else has asked for.
+    pub(crate) fn ended(mut self) -> ExitStatus {
+        wait(&mut self.child)
+    }
+
     /// As `infrakit plugin stop` does.
     pub(crate) fn terminate(mut self) -> ExitStatus {
         let pid = self.pid().to_string();
@@ -240,6 +245,5 @@ pub(crate) fn eventually<Thing>(what: &str, mut look: impl FnMut() -> Option<Thi
 }
 
 fn wait(child: &mut Child) -> ExitStatus {
-    let ended = eventually("the end of the daemon", || child.try_wait().expect("a child of ours"));
-    ended
+    eventually("the end of the daemon", || child.try_wait().expect("a child of ours"))
 }
