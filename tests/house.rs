@@ -293,3 +293,37 @@ fn no_file_is_two_things() {
     }
     check("a file over 400 lines or a function over 80 is two things", &broken);
 }
+
+#[test]
+fn every_test_that_the_documents_name_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut code = String::new();
+    let mut folders = vec![root.join("src"), root.join("tests")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                code.push_str(&fs::read_to_string(&path).expect("text"));
+            }
+        }
+    }
+    let mut broken = Vec::new();
+    let mut named = 0;
+    for document in ["ancestor.md", "firmware.md"] {
+        let text = fs::read_to_string(root.join("docs").join(document)).expect("a document");
+        let names = text.split('`').skip(1).step_by(2).filter(|name| {
+            name.matches('_').count() > 3
+                && name.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit())
+        });
+        for name in names {
+            named += 1;
+            if !code.contains(&format!("fn {name}(")) {
+                broken.push(format!("{document} names {name}"));
+            }
+        }
+    }
+    assert!(named > 50, "names are found: {named}");
+    check("a document names only tests that there are", &broken);
+}

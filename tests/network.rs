@@ -228,7 +228,7 @@ fn without_root_two_capabilities_are_enough() {
     fs::create_dir(&folder).expect("made");
     std::os::unix::fs::chown(&folder, Some(65534), Some(65534)).expect("chown");
     // The way to it must be open to others.
-    let parent = fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o755));
+    let parent: fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(lab.folder(), parent).expect("set");
     let program = lab.folder().join("remoteboot");
     fs::copy(env!("CARGO_BIN_EXE_remoteboot"), &program).expect("copied");
