@@ -156,6 +156,24 @@ fn tcp_speaks_the_same_to_clients_that_are_no_pages_of_others() {
 }
 
 #[test]
+fn requests_that_never_end_do_not_hold_up_the_end_of_the_daemon() {
+    let home = Home::new();
+    let daemon = home.start(&["--listen", "127.0.0.1:0"]);
+    let url = eventually("the file for TCP", || {
+        fs::read_to_string(home.plugins().join(format!("{NAME}.listen"))).ok()
+    });
+    let authority = url.strip_prefix("http://").expect("http");
+    let half = format!("POST / HTTP/1.1\r\nHost: {authority}\r\nContent-Length: 99\r\n\r\n{{");
+    let mut tcp = TcpStream::connect(authority).expect("it listens");
+    tcp.write_all(half.as_bytes()).expect("sent");
+    let mut unix = connect(&home.socket());
+    unix.write_all(half.as_bytes()).expect("sent");
+    hello(&daemon);
+    assert!(daemon.terminate().success());
+    assert_eq!(fs::read_dir(home.plugins()).expect("there").count(), 0);
+}
+
+#[test]
 fn nothing_that_is_sent_stops_the_plugin() {
     let home = Home::new();
     waiting(&home, 1);

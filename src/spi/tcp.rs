@@ -43,8 +43,9 @@ pub enum TcpError {
 
 /// A server that runs until it is closed.
 pub(super) struct Running {
-    server: Server,
+    address: SocketAddr,
     token: Option<Secret>,
+    server: Option<Server>,
 }
 
 impl Running {
@@ -74,7 +75,7 @@ impl Running {
         let started = tokio::task::spawn_blocking(move || builder.start_http(&address)).await;
         let listen = |source| TcpError::Listen { address, source };
         match started {
-            Ok(Ok(server)) => Ok(Self { server, token }),
+            Ok(Ok(server)) => Ok(Self { address: *server.address(), token, server: Some(server) }),
             Ok(Err(source)) => Err(listen(source)),
             Err(_) => Err(listen(io::Error::other("the starting thread has ended"))),
         }
@@ -83,18 +84,38 @@ impl Running {
     /// Under which URL it is found by who may read it.
     pub(super) fn url(&self) -> String {
         let path = self.token.as_ref().map(Secret::path).unwrap_or_default();
-        format!("http://{}{path}", self.server.address())
+        format!("http://{}{path}", self.address)
     }
 
     /// Ends it when the calls in flight have been answered.
-    pub(super) async fn close(self) {
-        let close = move || {
-            self.server.close_handle().close();
-            self.server.wait();
-        };
-        if tokio::task::spawn_blocking(close).await.is_err() {
-            tracing::error!("the TCP server ended by a panic");
+    pub(super) async fn close(mut self) {
+        let (done, ended) = tokio::sync::oneshot::channel();
+        end(self.server.take(), move || {
+            // Nobody waits any more if the daemon has given up on it.
+            let _ = done.send(());
+        });
+        if ended.await.is_err() {
+            tracing::error!("the TCP server could not be ended");
         }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        end(self.server.take(), || ());
+    }
+}
+
+/// Dropping the server waits for its last connection, so it has a thread of its
+/// own for that: none of the runtime's, which would have to wait for it, too.
+fn end(server: Option<Server>, then: impl FnOnce() + Send + 'static) {
+    let Some(server) = server else { return then() };
+    let ending = move || {
+        drop(server);
+        then();
+    };
+    if let Err(error) = std::thread::Builder::new().name("tcp-end".to_owned()).spawn(ending) {
+        tracing::error!(%error, "no thread to end the TCP server");
     }
 }
 
