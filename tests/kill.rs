@@ -3,6 +3,7 @@
 //! is on disk afterwards is compared with every answer that was received.
 
 mod daemon;
+mod machine;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,6 +19,7 @@ use std::{
 };
 
 use daemon::Home;
+use machine::free_port;
 use remoteboot::{
     model::{InstanceId, LeaseState, Mac},
     state::State,
@@ -187,12 +189,6 @@ fn compare(ledger: &Ledger, state: &State, life: u32) {
         let lease = lease.unwrap_or_else(|| panic!("life {life}: the lease of {address} is lost"));
         assert_eq!((lease.mac, lease.state), (*mac, LeaseState::Bound), "life {life}: {address}");
     }
-}
-
-/// A port that nobody uses on loopback now.
-fn free_port() -> u16 {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
-    socket.local_addr().expect("bound").port()
 }
 
 #[test]

@@ -9,6 +9,7 @@
 use std::{
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket},
+    sync::atomic::{AtomicU16, Ordering},
     time::Duration,
 };
 
@@ -30,17 +31,10 @@ pub(crate) struct Ports {
 }
 
 impl Ports {
-    /// Ports that nobody uses now.
+    /// Ports that nobody uses now, and that the system gives to nobody who asks
+    /// for any: they are below its ephemeral ones.
     pub(crate) fn free() -> Self {
-        let udp = || UdpSocket::bind("127.0.0.1:0").expect("a port");
-        let (dhcp, tftp) = (udp(), udp());
-        let http = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = |address: std::io::Result<SocketAddr>| address.expect("bound").port();
-        Self {
-            dhcp: port(dhcp.local_addr()),
-            tftp: port(tftp.local_addr()),
-            http: port(http.local_addr()),
-        }
+        Self { dhcp: free_port(), tftp: free_port(), http: free_port() }
     }
 
     /// The arguments that make a daemon listen there, on loopback.
@@ -54,6 +48,28 @@ impl Ports {
             arguments.extend([format!("--{name}-port"), port.to_string()]);
         }
         arguments
+    }
+}
+
+/// A port that nobody uses now, by UDP or TCP, each time another one.
+pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let turn = NEXT.fetch_add(2, Ordering::Relaxed);
+        let start = u16::try_from(std::process::id() % 500).expect("small") * 20;
+        // DHCP's clients are on the port after the server's.
+        let port = 20_000 + (start + turn) % 10_000;
+        // Looked up, not tried: a socket made for trying would live on for a
+        // moment in the processes that other tests start just then.
+        let local = format!(":{port:04X} ");
+        let is_used = ["udp", "tcp", "udp6", "tcp6"].iter().any(|table| {
+            let text = std::fs::read_to_string(format!("/proc/net/{table}")).unwrap_or_default();
+            let own = |line: &str| line.split_whitespace().nth(1).map(|local| format!("{local} "));
+            text.lines().filter_map(own).any(|address| address.ends_with(&local))
+        });
+        if !is_used {
+            return port;
+        }
     }
 }
 
