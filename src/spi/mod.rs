@@ -7,6 +7,7 @@
 mod admission;
 mod answer;
 mod assets;
+mod counter;
 mod describe;
 mod envelope;
 mod exchange;

@@ -1,24 +1,21 @@
-//! Serves the plugin: reads requests, gives each its time and its random bits,
-//! sends the answers. The Unix socket is warp's.
+//! The plugin's doors: bound, served and ended together. warp has the routes of
+//! the Unix socket, `unix` its connections, `tcp` the other way in.
 
-use std::{pin::pin, sync::Arc, time::Duration, time::SystemTime};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Buf;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info};
+use tracing::{debug, info};
 use warp::{Filter, Stream};
 
 use super::{
     Listeners, ServeError, Spi,
-    envelope::Envelope,
-    exchange::{Answer, CONTENT_TYPE, Head, LARGEST_BODY, Route, route},
-    methods::Methods,
-    provision::Occasion,
+    counter::Counter,
+    exchange::{Answer, CONTENT_TYPE, Head, LARGEST_BODY},
     socket::Presence,
     tcp::Running,
     unix,
 };
-use crate::model::{Timestamp, Token};
 
 /// How long calls in flight are waited for at the end.
 const LAST_CALLS: Duration = Duration::from_secs(3);
@@ -41,7 +38,7 @@ impl Doors {
     ///
     /// [`ServeError`] if a socket cannot be had; none is left behind then.
     pub async fn open(spi: &Spi, listeners: Listeners) -> Result<Self, ServeError> {
-        let counter = Arc::new(Counter { methods: Methods::new(spi) });
+        let counter = Arc::new(Counter::new(spi));
         let (mut presence, listener) = Presence::begin(&listeners.directory, &listeners.name)?;
         let unix = tokio::net::UnixListener::from_std(listener).map_err(ServeError::Runtime)?;
         let tcp = match listeners.tcp {
@@ -78,57 +75,6 @@ impl Doors {
             () = ended => debug!("calls were still in flight at the end"),
         }
     }
-}
-
-/// Where requests of both sockets are answered.
-pub(super) struct Counter {
-    methods: Methods,
-}
-
-impl Counter {
-    /// The answer to a request whose body is still to be read.
-    ///
-    /// A call is done to its end even if its caller hangs up: InfraKit's client
-    /// does so after 15 seconds, and would find half a Provision.
-    pub(super) async fn answer(
-        self: &Arc<Self>,
-        head: Head<'_>,
-        body: impl Future<Output = Option<Vec<u8>>>,
-    ) -> Answer {
-        match route(head) {
-            Route::Answer(answer) => return answer,
-            Route::Call => {}
-        }
-        let Some(body) = body.await else { return Answer::too_large() };
-        let call = match Methods::open(&body) {
-            Envelope::Answer(answer) => return Answer::ok(answer),
-            Envelope::Call(call) => Arc::new(call),
-        };
-        let occasion = match occasion() {
-            Ok(occasion) => occasion,
-            Err(problem) => {
-                error!(%problem, "the system gives no random bits");
-                return Answer::ok(call.broken());
-            }
-        };
-        let work = {
-            let (counter, call) = (Arc::clone(self), Arc::clone(&call));
-            tokio::spawn(async move { counter.methods.answer(&call, occasion).await })
-        };
-        let answer = work.await.unwrap_or_else(|panic| {
-            error!(method = call.method, %panic, "a call ended by a panic");
-            call.broken()
-        });
-        debug!(method = call.method, bytes = answer.len(), "answered");
-        Answer::ok(answer)
-    }
-}
-
-fn occasion() -> Result<Occasion, getrandom::Error> {
-    let mut bits = [0; 16];
-    getrandom::fill(&mut bits)?;
-    let token = Token(u128::from_ne_bytes(bits));
-    Ok(Occasion { now: Timestamp::from(SystemTime::now()), token })
 }
 
 /// What warp does with a request on the Unix socket.

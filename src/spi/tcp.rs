@@ -11,8 +11,8 @@ use jsonrpc_http_server::{
 
 use super::{
     admission::{Headers, Secret, admit},
+    counter::Counter,
     exchange::{Answer, CONTENT_TYPE, Head, LARGEST_BODY},
-    serve::Counter,
 };
 
 /// Where to listen on TCP, and what callers must know.
