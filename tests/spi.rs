@@ -170,6 +170,7 @@ fn requests_that_never_end_do_not_hold_up_the_end_of_the_daemon() {
     unix.write_all(half.as_bytes()).expect("sent");
     hello(&daemon);
     assert!(daemon.terminate().success());
+    assert!(!home.log().contains("did not end within"), "{}", home.log());
     assert_eq!(fs::read_dir(home.plugins()).expect("there").count(), 0);
 }
 

@@ -214,8 +214,10 @@ fn append_relay_information(packet: &mut Vec<u8>, information: &[u8]) {
     if packet.last() == Some(&255) {
         packet.pop();
     }
-    // RFC 3396: what is longer than 255 bytes came in pieces, and goes so.
-    for piece in information.chunks(255) {
+    // RFC 3396: what is longer than 255 bytes came in pieces, and goes so. What is
+    // empty came as one piece, and is repeated, too.
+    let whole = std::iter::once(information).filter(|information| information.is_empty());
+    for piece in whole.chain(information.chunks(255)) {
         let length = u8::try_from(piece.len()).expect("a piece has 255 bytes at most");
         packet.extend_from_slice(&[82, length]);
         packet.extend_from_slice(piece);
