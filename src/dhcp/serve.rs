@@ -51,9 +51,17 @@ impl Sockets {
     ///
     /// What the system says: the port is in use, the right to it is missing.
     pub fn bind(adapter: &str, server: Ipv4Addr, port: u16) -> io::Result<Self> {
-        let own = bound(adapter, SocketAddrV4::new(server, port))?;
+        // The first one shares its port with nobody, so that two servers on it are an
+        // error at the start. From then on it shares with the second one.
+        let own = socket(adapter)?;
+        own.bind(&SocketAddr::from((server, port)).into())?;
+        own.set_reuse_address(true)?;
+        let own = UdpSocket::from_std(own.into())?;
         let port = own.local_addr()?.port();
-        let any = bound(adapter, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))?;
+        let any = socket(adapter)?;
+        any.set_reuse_address(true)?;
+        any.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())?;
+        let any = UdpSocket::from_std(any.into())?;
         let link = match Link::open(adapter) {
             Ok(link) => Some(link),
             Err(error) => {
@@ -97,17 +105,15 @@ impl Sockets {
     }
 }
 
-fn bound(adapter: &str, address: SocketAddrV4) -> io::Result<UdpSocket> {
+/// A socket that is not yet bound, but to its adapter.
+fn socket(adapter: &str) -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
-    // Our two sockets share the port, by address; SO_REUSEADDR lets them.
-    socket.set_reuse_address(true)?;
     socket.set_broadcast(true)?;
     socket.set_nonblocking(true)?;
     socket.bind_device(Some(adapter.as_bytes()))?;
     // The system gives less if it allows no more.
     let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
-    socket.bind(&SocketAddr::from(address).into())?;
-    UdpSocket::from_std(socket.into())
+    Ok(socket)
 }
 
 /// Answers until told to stop.
