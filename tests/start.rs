@@ -47,6 +47,21 @@ fn a_port_in_use_is_an_error_that_names_it_and_nothing_else_answers() {
 }
 
 #[test]
+fn another_server_that_would_share_the_port_is_noticed() {
+    // DHCP servers set SO_REUSEADDR: two of them would each hear some machines.
+    let (home, ports) = (Home::new(), Ports::free());
+    let daemon = home.start(&words(&arguments(ports)));
+    let (other, mut others) = (Home::new(), Ports::free());
+    others.dhcp = ports.dhcp;
+    let status = other.start_in_vain(&words(&arguments(others)));
+    assert_eq!(status.code(), Some(1), "{}", other.log());
+    assert!(other.log().contains("DHCP") && other.log().contains("in use"), "{}", other.log());
+    assert!(!other.socket().exists());
+    assert!(Machine::new(1, ports).lease(IPXE).boot_file.ends_with(".ipxe"));
+    assert!(daemon.terminate().success());
+}
+
+#[test]
 fn a_second_daemon_on_the_same_state_is_refused_and_the_first_goes_on() {
     let (home, ports) = (Home::new(), Ports::free());
     let daemon = home.start(&words(&arguments(ports)));
