@@ -106,7 +106,8 @@ impl Methods {
                         Ok(Value::Null)
                     }
                     Err(failure) => {
-                        debug!(method = name, %failure, "refused");
+                        // Quoted: it repeats what the caller wrote, line breaks and all.
+                        debug!(method = name, failure = ?failure.to_string(), "refused");
                         Err(reply::error(&failure, &params))
                     }
                 }
