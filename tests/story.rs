@@ -4,10 +4,14 @@
 mod daemon;
 mod machine;
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    io::{Read, Write},
+    time::Duration,
+};
 
 use daemon::{Daemon, Home};
-use machine::{BIOS, HOST, HTTP, IPXE, Machine, Ports, UEFI, initrds_of, kernel_of};
+use machine::{BIOS, HOST, HTTP, IPXE, Machine, Ports, UEFI, connected, initrds_of, kernel_of};
 use serde_json::{Value, json};
 
 /// A daemon with all its doors open, and boot programs of its own.
@@ -261,6 +265,30 @@ fn destroy_takes_the_files_away_and_a_second_provision_gives_new_ones() {
     assert!(second > id, "{second} is later than {id}");
     assert_eq!(machine.boot(UEFI).kernel, b"another kernel");
     assert_ne!(kernel_of(&machine.script()).0, old);
+}
+
+#[test]
+fn destroy_cuts_a_transfer_that_is_under_way() {
+    let stage = Stage::new();
+    let daemon = stage.start();
+    let machine = stage.machine(1);
+    let length = 64 << 20;
+    stage.image("large", &vec![b'l'; length]);
+    let more = [("MAC", json!(machine.mac.to_string())), ("Kernel", json!("large"))];
+    let id = provision(&daemon, &properties(&more));
+    let (url, _) = kernel_of(&machine.script());
+    let mut stream = connected(machine.lease(IPXE).address, stage.ports.http);
+    let request = format!("GET {} HTTP/1.1\r\nHost: x\r\n\r\n", machine.path(&url));
+    stream.write_all(request.as_bytes()).expect("sent");
+    let mut read = vec![0; 100_000];
+    stream.read_exact(&mut read).expect("it has begun");
+    destroy(&daemon, &id);
+    let mut rest = Vec::new();
+    // It may end by a reset.
+    let _ = stream.read_to_end(&mut rest);
+    let received = read.len() + rest.len();
+    // What was in the sockets' buffers arrives; the rest never leaves.
+    assert!(received < length / 2, "{received} of {length} bytes arrived");
 }
 
 #[test]

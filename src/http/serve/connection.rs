@@ -252,7 +252,8 @@ impl Connection {
     }
 
     /// A file that changes meanwhile is not sent to its end: the client must
-    /// see that what it has is not what was checked.
+    /// see that what it has is not what was checked. Neither is one whose
+    /// instance was destroyed meanwhile.
     async fn send_part(&self, part: &Part) -> io::Result<()> {
         let (mut place, end) = (part.first, part.first + part.length);
         while place < end {
@@ -260,6 +261,10 @@ impl Connection {
             if !part.file.is_unchanged() {
                 tracing::error!(client = %self.client, "a boot file changed while it was sent");
                 return Err(io::ErrorKind::InvalidData.into());
+            }
+            if !part.is_granted() {
+                tracing::info!(client = %self.client, "its instance is gone: a transfer is cut");
+                return Err(io::ErrorKind::PermissionDenied.into());
             }
             let sending = self.stream.async_io(Interest::WRITABLE, || {
                 let mut offset = place;

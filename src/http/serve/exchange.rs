@@ -28,7 +28,8 @@ use crate::{
         reply::{self, Body, Reply},
         request::{Request, Wanted, loggable},
     },
-    model::Timestamp,
+    model::{InstanceId, Timestamp},
+    store::Store,
 };
 
 /// Who sent a request: an extension of the request.
@@ -36,11 +37,22 @@ use crate::{
 pub(super) struct Client(pub(super) IpAddr);
 
 /// The part of a file that is the body: an extension of the response.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Part {
     pub(super) file: Arc<OpenFile>,
     pub(super) first: u64,
     pub(super) length: u64,
+    /// Whose file it is, and who knows whether that still lives.
+    owner: Option<(InstanceId, Store)>,
+}
+
+impl Part {
+    /// Whether the machine may still have it: Destroy takes it away at once.
+    pub(super) fn is_granted(&self) -> bool {
+        self.owner
+            .as_ref()
+            .is_none_or(|(id, store)| store.look(|state| state.instances.find(*id).is_some()))
+    }
 }
 
 /// What the log says of the request: an extension of the response.
@@ -146,7 +158,8 @@ async fn answered(
         // no more use.
         Answer::File(wanted) => match opened {
             Some((file, checked)) if file == wanted => {
-                Ok(file_response(checked, &request.conditions))
+                let owner = file.instance.map(|id| (id, http.store.clone()));
+                Ok(file_response((checked, owner), &request.conditions))
             }
             Some(_) | None => Err(Refusal::Checking),
         },
@@ -208,7 +221,10 @@ fn unavailable(wanted: &ServedFile, error: &FileError) -> Refusal {
     }
 }
 
-fn file_response(file: Arc<OpenFile>, conditions: &Conditions) -> Response<Bytes> {
+fn file_response(
+    (file, owner): (Arc<OpenFile>, Option<(InstanceId, Store)>),
+    conditions: &Conditions,
+) -> Response<Bytes> {
     let facts = Facts {
         length: file.length,
         entity_tag: file.entity_tag(),
@@ -216,7 +232,7 @@ fn file_response(file: Arc<OpenFile>, conditions: &Conditions) -> Response<Bytes
     };
     let (mut response, part) = response(reply::file(&facts, conditions));
     if let Some((first, length)) = part {
-        response.extensions_mut().insert(Part { file, first, length });
+        response.extensions_mut().insert(Part { file, first, length, owner });
     }
     response
 }
