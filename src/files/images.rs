@@ -214,19 +214,27 @@ impl Images {
 
     fn reading(&self, file: &OpenFile) -> watch::Receiver<Digest> {
         let mut digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(reading) = digests.get(&file.version) {
+        if let Some(reading) = digests.get(&file.version)
+            && !matches!(*reading.borrow(), Digest::Unreadable(_))
+        {
             return reading.clone();
         }
-        let (report, reading) = watch::channel(Digest::Pending);
-        // The same file in another state is of no more use.
+        // The same file in another state is of no more use, and one that could
+        // not be read is tried again: a disk may recover.
         let Version { device, inode, .. } = file.version;
         digests.retain(|version, _| (version.device, version.inode) != (device, inode));
-        match file.file.try_clone() {
-            Ok(copy) => drop(std::thread::spawn(move || report.send_replace(hash(&copy)))),
-            Err(error) => drop(report.send_replace(Digest::Unreadable(error.to_string()))),
+        let (report, reading) = watch::channel(Digest::Pending);
+        let begun = file.file.try_clone().and_then(|copy| {
+            let read = move || report.send_replace(hash(&copy));
+            std::thread::Builder::new().name("digest".to_owned()).spawn(read)
+        });
+        match begun {
+            Ok(_) => {
+                digests.insert(file.version, reading.clone());
+                reading
+            }
+            Err(error) => watch::channel(Digest::Unreadable(error.to_string())).1,
         }
-        digests.insert(file.version, reading.clone());
-        reading
     }
 }
 
@@ -312,5 +320,22 @@ mod tests {
         assert_ne!(first.entity_tag(), second.entity_tag());
         assert!(second.is_unchanged() && !first.is_unchanged());
         assert_ne!(images.digest_within(&second, limit).await, known);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_could_not_be_read_once_is_read_again() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("kernel");
+        fs::write(&path, "bytes").expect("written");
+        let images = Images::new(directory.path().to_owned());
+        let limit = Duration::from_secs(10);
+        // Reading from a descriptor for writing is refused, as by a bad disk.
+        let blind = fs::File::options().write(true).open(&path).expect("there");
+        let blind = OpenFile::new("kernel", blind).expect("a regular file");
+        let refused = images.digest_within(&blind, limit).await;
+        assert!(matches!(refused, Digest::Unreadable(_)), "{refused:?}");
+        let file = images.open(&"kernel".parse().expect("a name")).expect("there");
+        let expected = Checksum(Sha256::digest("bytes").into());
+        assert_eq!(images.digest_within(&file, limit).await, Digest::Known(expected));
     }
 }
