@@ -187,10 +187,13 @@ fn conditions(headers: &HeaderMap) -> Conditions {
 
 /// The file, if its bytes are those that it was provisioned with.
 async fn open_checked(http: &Http, wanted: &ServedFile) -> Result<OpenFile, Refusal> {
-    let opened = match &wanted.place {
-        Place::Images(file) => http.images.open(file),
-        Place::Operator(path) => OpenFile::at(path),
-    };
+    let (images, place) = (http.images.clone(), wanted.place.clone());
+    // On a thread that may wait: the directory may be on a slow disk or network.
+    let opening = tokio::task::spawn_blocking(move || match place {
+        Place::Images(file) => images.open(&file),
+        Place::Operator(path) => OpenFile::at(&path),
+    });
+    let opened = opening.await.map_err(|_| Refusal::Stopping)?;
     let file = opened.map_err(|error| unavailable(wanted, &error))?;
     let Some(expected) = wanted.checksum else {
         return Ok(file);
