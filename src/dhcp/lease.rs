@@ -83,7 +83,13 @@ pub(super) fn selected(state: &State, mac: Mac, address: Ipv4Addr, now: Timestam
 /// (INIT-REBOOT).
 pub(super) fn kept(state: &State, mac: Mac, address: Ipv4Addr, now: Timestamp) -> Standing {
     let addresses = &state.addresses;
-    let last = addresses.last_of(mac).filter(|lease| lease.state != LeaseState::Declined);
+    // An offer that it did not take, or an address that it gave back, says nothing
+    // of another one: it may be another server's (RFC 2131 §4.3.2).
+    let last = addresses.last_of(mac).filter(|lease| match lease.state {
+        LeaseState::Bound => true,
+        LeaseState::Offered | LeaseState::Released => lease.address == address,
+        LeaseState::Declined => false,
+    });
     let reserved = addresses.reservation_of(mac);
     if last.is_none() && reserved.is_none() {
         return Standing::Unknown;

@@ -106,6 +106,31 @@ fn a_client_that_is_not_ours_is_never_refused() {
 }
 
 #[test]
+fn a_client_that_chose_another_server_is_never_refused_for_our_unused_offer() {
+    let elsewhere = Ipv4Addr::new(10, 0, 0, 200);
+    let asks = |lab: &mut Lab| {
+        let mut asked = request(card(1), 3, &[(50, &elsewhere.octets())]);
+        for kind in [Kind::Reboot { address: elsewhere }, Kind::Extend { address: elsewhere }] {
+            asked.kind = kind;
+            assert_eq!(silence(&lab.hear(&asked)), Why::UnknownClient, "{kind:?}");
+        }
+    };
+    let mut lab = Lab::new();
+    lab.discover(card(1), HOST);
+    asks(&mut lab);
+    after(&mut lab, 100_000);
+    asks(&mut lab);
+
+    // Nor for an address that it gave back to us before.
+    let mut lab = Lab::new();
+    let had = lab.lease(card(1), HOST);
+    let mut release = request(card(1), 1, HOST);
+    release.kind = Kind::Release { server: Some(SERVER), address: had };
+    assert_eq!(silence(&lab.hear(&release)), Why::Released);
+    asks(&mut lab);
+}
+
+#[test]
 fn a_machine_of_ours_that_asks_for_what_it_has_not_is_refused() {
     let mut lab = Lab::new();
     lab.lease(card(1), HOST);
