@@ -83,11 +83,13 @@ pub(super) fn selected(state: &State, mac: Mac, address: Ipv4Addr, now: Timestam
 /// (INIT-REBOOT).
 pub(super) fn kept(state: &State, mac: Mac, address: Ipv4Addr, now: Timestamp) -> Standing {
     let addresses = &state.addresses;
-    // An offer that it did not take, or an address that it gave back, says nothing
-    // of another one: it may be another server's (RFC 2131 §4.3.2).
+    // An offer that it did not take, a lease that has expired or an address that it
+    // gave back says nothing of another one: it may be another server's (RFC 2131
+    // §4.3.2).
     let last = addresses.last_of(mac).filter(|lease| match lease.state {
-        LeaseState::Bound => true,
-        LeaseState::Offered | LeaseState::Released => lease.address == address,
+        LeaseState::Bound | LeaseState::Offered | LeaseState::Released => {
+            lease.address == address || lease.is_bound(now)
+        }
         LeaseState::Declined => false,
     });
     let reserved = addresses.reservation_of(mac);

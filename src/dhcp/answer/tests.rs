@@ -121,6 +121,12 @@ fn a_client_that_chose_another_server_is_never_refused_for_our_unused_offer() {
     after(&mut lab, 100_000);
     asks(&mut lab);
 
+    // Nor for a lease of ours that ended long ago.
+    let mut lab = Lab::new();
+    lab.lease(card(1), HOST);
+    after(&mut lab, 100_000);
+    asks(&mut lab);
+
     // Nor for an address that it gave back to us before.
     let mut lab = Lab::new();
     let had = lab.lease(card(1), HOST);
