@@ -113,7 +113,11 @@ impl Daemon {
             (Some(_), None) | (None, _) => None,
         };
         let server = policy.as_ref().map(|policy| policy.server).or(config.next_server);
-        let settings = spi::Settings { subnet, server: server.unwrap_or([127, 0, 0, 1].into()) };
+        let settings = spi::Settings {
+            subnet,
+            server: server.unwrap_or([127, 0, 0, 1].into()),
+            authority: policy.as_ref().map(|policy| policy.authority.clone()),
+        };
         let plugin = spi::Spi::new(store.clone(), images, settings);
         let plugin = spi::Doors::open(&plugin, listeners(config)?).await?;
         Ok(Self { store, loaders, dhcp, tftp, http, plugin })

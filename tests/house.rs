@@ -52,7 +52,7 @@ const WORLD: [&str; 14] = [
 ];
 
 /// A foreign crate and where it may be named.
-const CRATES: [(&str, &[&str]); 14] = [
+const CRATES: [(&str, &[&str]); 15] = [
     ("dhcproto", &["dhcp/request.rs", "dhcp/reply.rs"]),
     ("etherparse", &["dhcp/link.rs"]),
     ("libc", &["dhcp/link.rs"]),
@@ -65,7 +65,8 @@ const CRATES: [(&str, &[&str]); 14] = [
     ("mac_address", &["model/mac.rs"]),
     ("minijinja", &["boot/cmdline.rs"]),
     ("redb", &["store/disk.rs"]),
-    ("serde_json", &["store/rows.rs", "spi/"]),
+    ("serde_json", &["store/rows.rs", "spi/", "boot/init.rs"]),
+    ("humantime", &["model/timestamp.rs"]),
     ("reqwest", &["pull.rs", "pull/"]),
 ];
 

@@ -14,8 +14,8 @@ use remoteboot::{
     files::{Images, Loaders},
     http::{Http, Settings, serve},
     model::{
-        Asset, Change, Checksum, Decision, Image, Instance, InstanceId, Lease, LeaseState, Mac,
-        Source, Stage, Timestamp, Token,
+        Asset, BootMode, Change, Checksum, Decision, Image, Instance, InstanceId, Lease,
+        LeaseState, Mac, Progress, Secrets, Source, Stage, Timestamp, Token,
     },
     store::Store,
 };
@@ -512,6 +512,7 @@ impl Room {
     async fn provision(&self, mac: Mac, token: Token, file: &str) {
         let content = std::fs::read(Path::new(&self.path("images")).join(file)).expect("there");
         let checksum = Checksum(Sha256::digest(content).into());
+        let now = Timestamp::from(SystemTime::now());
         let instance = Instance {
             id: InstanceId::next(None, Timestamp(u64::try_from(token.0).expect("small"))),
             logical_id: None,
@@ -520,23 +521,30 @@ impl Room {
             mac,
             address: None,
             hostname: "web-1".parse().expect("a name"),
-            image: Image {
+            index: None,
+            boot: BootMode::Always,
+            image: Some(Image {
                 kernel: Asset {
                     source: Source::File(file.parse().expect("a name")),
                     checksum: Some(checksum),
                 },
                 initrds: Vec::new(),
                 cmdline: "quiet".to_owned(),
+            }),
+            secrets: Secrets {
+                files: token,
+                init: Token(token.0 << 8),
+                report: Token(token.0 << 16),
             },
-            token,
-            provisioned_at: Timestamp::from(SystemTime::now()),
+            provisioned_at: now,
+            progress: Progress::new(now),
         };
         let change = Change::Instance(instance);
         self.store.decide(|_| Decision::with((), change)).await.expect("written");
     }
 
     fn stage(&self) -> Option<Stage> {
-        self.store.look(|state| state.machines.find(MAC).map(|machine| machine.stage))
+        self.store.look(|state| state.machines.find(MAC).and_then(|machine| machine.stage))
     }
 
     async fn connect(&self) -> TcpStream {

@@ -1,27 +1,97 @@
-//! A machine as it was seen on the network.
+//! A machine as it was seen on the network, or as the inventory lists it.
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Architecture, Mac, Timestamp};
+use super::{Architecture, Forbidden, LogicalId, Mac, MachineEvent, MachineState, Tags, Timestamp};
 
-/// A machine that asked to boot from the network. Hosts that only want an
-/// address are none: nobody may reinstall them.
+/// A machine that asked to boot from the network, or that the inventory lists.
+/// Hosts that only want an address are none: nobody may reinstall them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     /// The card that it asked with.
     pub mac: Mac,
-    /// What its firmware says it is, once it has said so.
+    /// What its firmware says it is, once it has said so; else what the
+    /// inventory says.
     pub architecture: Option<Architecture>,
     /// The SMBIOS UUID of option 97, lower case with hyphens, if it sent one.
     pub uuid: Option<String>,
-    /// When it was first seen.
+    /// What the operator and the inventory say of it, for `Select`.
+    pub labels: Tags,
+    /// When it became known.
     pub first_seen: Timestamp,
-    /// When it was last seen; written to disk once a minute at most.
-    pub last_seen: Timestamp,
-    /// Since when nobody has held it: the longest-waiting machine is taken first.
+    /// When it was last seen; written to disk once a minute at most. Nothing if
+    /// it is only listed.
+    pub last_seen: Option<Timestamp>,
+    /// Since when it could be given out: the longest-waiting machine goes first.
     pub waiting_since: Timestamp,
-    /// How far its present boot has come.
-    pub stage: Stage,
+    /// How far its present boot has come; nothing if it is only listed.
+    pub stage: Option<Stage>,
+    /// What it is to the pool.
+    pub state: MachineState,
+    /// Since when it is that.
+    pub since: Timestamp,
+    /// The group and the logical ID of its last instance, so that a pet finds the
+    /// machine that it had.
+    pub former: Option<(Option<String>, LogicalId)>,
+}
+
+/// A machine that waits asks every few seconds, and that it was seen is kept
+/// once a minute: one that was silent for longer than this does not wait.
+const STILL_WAITING: Duration = Duration::from_secs(90);
+
+impl Machine {
+    /// A machine that became known by this event; nothing if the event makes no
+    /// machine known.
+    #[must_use]
+    pub fn first(mac: Mac, event: MachineEvent, now: Timestamp) -> Option<Self> {
+        Some(Self {
+            mac,
+            architecture: None,
+            uuid: None,
+            labels: Tags::new(),
+            first_seen: now,
+            last_seen: None,
+            waiting_since: now,
+            stage: None,
+            state: MachineState::first(event)?,
+            since: now,
+            former: None,
+        })
+    }
+
+    /// The machine after an event.
+    ///
+    /// # Errors
+    ///
+    /// [`Forbidden`] if the event must not happen to it.
+    pub fn after(&self, event: MachineEvent, now: Timestamp) -> Result<Self, Forbidden> {
+        let state = self.state.after(event)?;
+        if state == self.state {
+            return Ok(self.clone());
+        }
+        let comes_free = state.is_available() && !self.state.is_available();
+        let waiting_since = if comes_free { now } else { self.waiting_since };
+        Ok(Self { state, since: now, waiting_since, ..self.clone() })
+    }
+
+    /// Whether it sits in the hold script, as far as can be told: a machine that
+    /// was switched off there is silent.
+    #[must_use]
+    pub fn waits(&self, now: Timestamp) -> bool {
+        let asked = self.last_seen.is_some_and(|last| now.since(last) <= STILL_WAITING);
+        self.state == MachineState::Held && asked
+    }
+
+    /// Its state for people: one that does not wait any more is not shown as held.
+    #[must_use]
+    pub fn shown_state(&self, now: Timestamp) -> MachineState {
+        match self.state {
+            MachineState::Held if !self.waits(now) => MachineState::Free,
+            state => state,
+        }
+    }
 }
 
 /// How far a boot has come, by what the machine asked for last.
@@ -38,6 +108,8 @@ pub enum Stage {
     Script,
     /// It fetched the kernel.
     Kernel,
+    /// It was told to boot from its own disk.
+    Local,
 }
 
 impl Stage {
@@ -50,6 +122,33 @@ impl Stage {
             Self::Holding => "holding",
             Self::Script => "script",
             Self::Kernel => "kernel",
+            Self::Local => "local",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAC: Mac = Mac::new([2, 0, 0, 0, 0, 1]);
+
+    #[test]
+    fn a_machine_that_comes_free_waits_behind_all_others_and_else_keeps_its_place() {
+        let held = Machine::first(MAC, MachineEvent::Waited, Timestamp(5)).expect("known");
+        let seen = held.after(MachineEvent::Asked, Timestamp(7)).expect("it may");
+        assert_eq!((seen.since, seen.waiting_since), (Timestamp(7), Timestamp(5)));
+        let taken = seen.after(MachineEvent::Chosen, Timestamp(8)).expect("it may");
+        let released = taken.after(MachineEvent::Destroyed, Timestamp(9)).expect("it may");
+        let held = released.after(MachineEvent::Waited, Timestamp(11)).expect("it may");
+        assert_eq!((held.since, held.waiting_since), (Timestamp(11), Timestamp(11)));
+    }
+
+    #[test]
+    fn who_was_silent_for_long_is_not_shown_as_held() {
+        let mut held = Machine::first(MAC, MachineEvent::Waited, Timestamp(0)).expect("known");
+        held.last_seen = Some(Timestamp(0));
+        assert!(held.waits(Timestamp(90_000)) && !held.waits(Timestamp(90_001)));
+        assert_eq!(held.shown_state(Timestamp(90_001)), MachineState::Free);
     }
 }

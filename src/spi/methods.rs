@@ -127,7 +127,9 @@ fn members(params: jsonrpc_core::Params) -> Params {
 async fn validate(spi: Spi, params: Params, _: Occasion) -> Outcome {
     let request = Validate::read(&params)?;
     let properties = answer::validate(spi.settings(), &request.properties)?;
-    assets::check(spi.images(), &properties.image, VALIDATE_PATIENCE).await?;
+    if let Some(image) = &properties.image {
+        assets::check(spi.images(), image, VALIDATE_PATIENCE).await?;
+    }
     reply::ok()
 }
 
@@ -141,7 +143,9 @@ async fn provision(spi: Spi, params: Params, occasion: Occasion) -> Outcome {
         return reply::id(id);
     }
     let properties = answer::validate(spi.settings(), &request.properties)?;
-    assets::check(spi.images(), &properties.image, PROVISION_PATIENCE).await?;
+    if let Some(image) = &properties.image {
+        assets::check(spi.images(), image, PROVISION_PATIENCE).await?;
+    }
     let order = Order { request: &request, properties: &properties };
     let decided = store
         .decide(|state| provision::provision(state, spi.settings(), order, occasion))
@@ -283,7 +287,7 @@ mod tests {
     async fn handshakes_are_answered_as_specified() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let methods = registered(directory.path());
-        let occasion = Occasion { now: tests::NOW, token: crate::model::Token(1) };
+        let occasion = Occasion { now: tests::NOW, secrets: crate::model::testing::secrets(1) };
         for specified in specification().iter().filter(|method| {
             method["name"].as_str().is_some_and(|name| name.starts_with("Handshake."))
         }) {

@@ -39,6 +39,9 @@ pub struct Settings {
     pub subnet: Option<Subnet>,
     /// Our address towards machines: `{{ server }}` in a command line.
     pub server: Ipv4Addr,
+    /// The authority of our HTTP server towards machines, of which the URLs in a
+    /// command line are made; none if HTTP is not served.
+    pub authority: Option<String>,
 }
 
 /// Where the plugin is found.

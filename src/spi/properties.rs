@@ -10,19 +10,26 @@ use serde_json::{Map, Value};
 
 use super::url;
 use crate::model::{
-    Asset, Checksum, Hostname, Image, ImageFile, InvalidChecksum, InvalidHostname,
-    InvalidImageFile, InvalidMac, Mac, Source,
+    Architecture, Asset, BootMode, Checksum, Hostname, Image, ImageFile, InvalidChecksum,
+    InvalidHostname, InvalidImageFile, InvalidMac, InvalidMacPrefix, Mac, Select, Source,
 };
 
+mod select;
+
 /// The fields that there are, the required one first.
-pub(super) const FIELDS: [&str; 7] =
-    ["Kernel", "Initrd", "CmdLine", "MAC", "Address", "Hostname", "Checksum"];
+pub(super) const FIELDS: [&str; 9] =
+    ["Kernel", "Initrd", "CmdLine", "Boot", "Select", "MAC", "Address", "Hostname", "Checksum"];
 
 /// What an instance shall be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Properties {
-    /// What it boots; the command line is not checked yet.
-    pub(super) image: Image,
+    /// When it boots from the network.
+    pub(super) boot: BootMode,
+    /// What it boots, always there unless it never does; the command line is not
+    /// checked yet.
+    pub(super) image: Option<Image>,
+    /// What its machine must be.
+    pub(super) select: Option<Select>,
     /// The machine that it must be.
     pub(super) mac: Option<Mac>,
     /// The address that is kept for it.
@@ -45,12 +52,27 @@ enum Field {
     All,
     Named(String),
     Checksum(String),
+    Select(String),
 }
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 enum Problem {
     #[error("required: an object with at least `Kernel`, the file or URL of a kernel")]
     NoProperties,
+    #[error("`{0}` is no mode; there are always, once and never")]
+    Boot(String),
+    #[error("there is no Kernel that it could be for")]
+    WithoutKernel,
+    #[error("Properties.MAC names the machine already; leave one of the two out")]
+    Ambiguous,
+    #[error("it says nothing; leave it out, or give Arch, Labels or MAC")]
+    EmptySelect,
+    #[error("there is no such condition; known are Arch, Labels and MAC")]
+    UnknownCondition,
+    #[error("there is no architecture `{0}`; known are {known}", known = architectures())]
+    Architecture(String),
+    #[error(transparent)]
+    MacPrefix(InvalidMacPrefix),
     #[error("required: the file or URL of a kernel")]
     NoKernel,
     #[error("expected {expected}, found {found}")]
@@ -86,29 +108,52 @@ impl Properties {
         if let Some(name) = fields.keys().find(|name| !FIELDS.contains(&name.as_str())) {
             return Err(Field::Named(name.clone()).is(Problem::Unknown(name.clone())));
         }
-        let Some(kernel) = text(fields, "Kernel")? else {
-            return Err(Field::named("Kernel").is(Problem::NoKernel));
-        };
-        let initrds = initrds(fields)?;
-        let mut written = vec![(kernel, source("Kernel", kernel)?)];
-        for initrd in initrds {
-            written.push((initrd, source("Initrd", initrd)?));
+        let boot = parsed(fields, "Boot", |text| {
+            let mode = BootMode::ALL.into_iter().find(|mode| mode.name() == text);
+            mode.ok_or_else(|| Problem::Boot(text.to_owned()))
+        })?
+        .unwrap_or_default();
+        let mac = parsed(fields, "MAC", |text| text.parse().map_err(Problem::Mac))?;
+        let select = select::read(fields)?;
+        if mac.is_some() && select.is_some() {
+            return Err(Field::named("Select").is(Problem::Ambiguous));
         }
-        let mut assets = checked(fields, written)?.into_iter();
-        let image = Image {
-            kernel: assets.next().expect("the kernel was put in first"),
-            initrds: assets.collect(),
-            cmdline: text(fields, "CmdLine")?.unwrap_or_default().to_owned(),
-        };
         Ok(Self {
-            image,
-            mac: parsed(fields, "MAC", |text| text.parse().map_err(Problem::Mac))?,
+            boot,
+            image: image(fields, boot)?,
+            select,
+            mac,
             address: parsed(fields, "Address", |text| {
                 text.parse().map_err(|_| Problem::Address(text.to_owned()))
             })?,
             hostname: parsed(fields, "Hostname", |text| text.parse().map_err(Problem::Hostname))?,
         })
     }
+}
+
+/// What is booted; nothing if there is no kernel and none is needed.
+fn image(fields: &Map<String, Value>, boot: BootMode) -> Result<Option<Image>, InvalidProperties> {
+    let Some(kernel) = text(fields, "Kernel")? else {
+        if boot != BootMode::Never {
+            return Err(Field::named("Kernel").is(Problem::NoKernel));
+        }
+        let given = |name: &&str| fields.get(*name).is_some_and(|value| !value.is_null());
+        return match ["Initrd", "CmdLine", "Checksum"].iter().find(|name| given(name)) {
+            Some(name) => Err(Field::named(name).is(Problem::WithoutKernel)),
+            None => Ok(None),
+        };
+    };
+    let initrds = initrds(fields)?;
+    let mut written = vec![(kernel, source("Kernel", kernel)?)];
+    for initrd in initrds {
+        written.push((initrd, source("Initrd", initrd)?));
+    }
+    let mut assets = checked(fields, written)?.into_iter();
+    Ok(Some(Image {
+        kernel: assets.next().expect("the kernel was put in first"),
+        initrds: assets.collect(),
+        cmdline: text(fields, "CmdLine")?.unwrap_or_default().to_owned(),
+    }))
 }
 
 /// A string or a list of strings.
@@ -207,6 +252,10 @@ fn wrong(expected: &'static str, found: &Value) -> Problem {
     Problem::WrongType { expected, found: found.to_string() }
 }
 
+fn architectures() -> String {
+    Architecture::ALL.map(Architecture::name).join(", ")
+}
+
 fn did_you_mean(name: &str) -> String {
     FIELDS
         .iter()
@@ -230,6 +279,7 @@ impl fmt::Display for Field {
         match self {
             Self::All => formatter.write_str("Properties"),
             Self::Named(name) => write!(formatter, "Properties.{}", name.escape_debug()),
+            Self::Select(path) => write!(formatter, "Properties.Select{}", path.escape_debug()),
             Self::Checksum(name) => write!(formatter, "Properties.Checksum[{name:?}]"),
         }
     }
@@ -271,6 +321,7 @@ mod tests {
         assert_eq!(properties.hostname.expect("given").as_str(), "web-1");
         let assets: Vec<_> = properties
             .image
+            .expect("a kernel")
             .assets()
             .map(|asset| (asset.source.to_string(), asset.checksum.map(|sum| sum.to_string())))
             .collect();
@@ -287,10 +338,25 @@ mod tests {
         let bare = read(&json!({"Kernel": "vmlinuz"})).expect("enough");
         let nulls = json!({
             "Kernel": "vmlinuz", "Initrd": null, "CmdLine": null, "MAC": null, "Address": null,
-            "Hostname": null, "Checksum": null,
+            "Hostname": null, "Checksum": null, "Boot": null, "Select": null,
         });
         assert_eq!(read(&nulls), Ok(bare.clone()));
-        assert_eq!((bare.image.initrds.len(), bare.image.cmdline.as_str()), (0, ""));
+        let image = bare.image.expect("a kernel");
+        assert_eq!((image.initrds.len(), image.cmdline.as_str()), (0, ""));
+        assert_eq!((bare.boot, bare.select), (BootMode::Always, None));
+    }
+
+    #[test]
+    fn a_machine_that_never_boots_from_here_needs_no_kernel() {
+        let never = read(&json!({"Boot": "never"})).expect("enough");
+        assert_eq!((never.boot, never.image), (BootMode::Never, None));
+        assert!(read(&json!({"Boot": "never", "Kernel": "k"})).expect("may be").image.is_some());
+        refused(
+            json!({"Boot": "never", "CmdLine": "quiet"}),
+            &["Properties.CmdLine:", "no Kernel"],
+        );
+        refused(json!({"Boot": "once"}), &["Properties.Kernel:", "required"]);
+        refused(json!({"Kernel": "k", "Boot": "Once"}), &["Properties.Boot:", "`Once`", "always"]);
     }
 
     #[test]
@@ -364,13 +430,15 @@ mod tests {
         known.sort_unstable();
         assert_eq!(fields, known);
         assert_eq!(schema["additionalProperties"], false);
-        assert_eq!(schema["required"], json!(["Kernel"]));
+        assert_eq!(schema["required"], json!([]));
         let whole: Value = serde_json::from_str(crate::spi::info::EXAMPLE).expect("JSON");
-        assert_eq!(whole.as_object().expect("an object").len(), FIELDS.len());
+        // All but MAC, which excludes Select.
+        let given = whole.as_object().expect("an object");
+        assert!(FIELDS.iter().all(|field| given.contains_key(*field) != (*field == "MAC")));
         for example in schema["examples"].as_array().expect("a list").iter().chain([&whole]) {
             read(example).expect("an example");
         }
-        // Each field alone is taken, as the schema says of all but one.
+        // Each field alone is taken, as the schema says.
         for (field, value) in whole.as_object().expect("an object") {
             let mut alone = json!({"Kernel": whole["Kernel"]});
             alone[field] = value.clone();

@@ -11,8 +11,8 @@ use super::{
 use crate::{
     boot::cmdline::{self, Variables},
     model::{
-        Change, Decision, Hostname, Instance, InstanceId, LeaseState, LogicalId, Mac, Timestamp,
-        Token,
+        Change, Decision, Hostname, Instance, InstanceId, LeaseState, LogicalId, Mac, Machine,
+        MachineEvent, Progress, Secrets, Select, Tags, Timestamp,
     },
     state::State,
 };
@@ -30,7 +30,7 @@ pub(super) struct Occasion {
     /// The time.
     pub(super) now: Timestamp,
     /// Random bits that were never used before.
-    pub(super) token: Token,
+    pub(super) secrets: Secrets,
 }
 
 /// What came of it.
@@ -73,15 +73,16 @@ fn new_instance(
     state: &State,
     settings: &Settings,
     Order { request, properties }: Order<'_>,
-    Occasion { now, token }: Occasion,
+    Occasion { now, secrets }: Occasion,
 ) -> Result<Instance, Refusal> {
     if request.attachments > 0 {
         return Err(Refusal::Attachments(request.attachments));
     }
+    own_tags("Tags", &request.tags)?;
     let named = Named::of(request.logical_id.as_ref(), settings)?;
     let address = wanted_address(properties, named, request.logical_id.as_ref())?;
     let mac = match wanted_machine(properties, named, request.logical_id.as_ref())? {
-        Some((mac, said)) => unheld(state, mac, said)?,
+        Some((mac, said)) => unheld(state, properties, mac, said)?,
         None => {
             // A machine that nobody holds owns no reservation: say so before
             // "no free machine", which a controller would retry for ever.
@@ -90,7 +91,8 @@ fn new_instance(
             {
                 return Err(Refusal::Reserved { said, address, owner });
             }
-            waiting(state, address.map(|(address, _)| address), now)?
+            let wanted = address.map(|(address, _)| address);
+            free_machine(state, Wish { request, properties, wanted }, now)?
         }
     };
     if let Some((address, said)) = address {
@@ -105,9 +107,12 @@ fn new_instance(
         mac,
         address: address.map(|(address, _)| address),
         hostname: hostname(properties, named, request.logical_id.as_ref(), id),
+        index: request.tags.get(Instance::GROUP_TAG).map(|group| state.instances.free_index(group)),
+        boot: properties.boot,
         image: properties.image.clone(),
-        token,
+        secrets,
         provisioned_at: now,
+        progress: Progress::new(now),
     };
     renderable(state, settings, &instance, now)?;
     Ok(instance)
@@ -177,25 +182,72 @@ fn contradiction(field: &'static str, property: String, logical_id: &LogicalId) 
     Refusal::Contradiction { field, property, logical_id: logical_id.clone() }
 }
 
-/// The machine, if it is no instance; it need not have been seen yet.
-fn unheld(state: &State, mac: Mac, said: Said) -> Result<Mac, Refusal> {
-    match state.instances.of_machine(mac) {
-        Some(owner) => Err(Refusal::MachineHeld { said, mac, owner: owner.id }),
-        None => Ok(mac),
+/// The tags that are made when somebody asks cannot be given.
+pub(super) fn own_tags(said: &'static str, tags: &Tags) -> Result<(), Refusal> {
+    let is_own = tags.contains_key(Instance::STATE_TAG);
+    if is_own { Err(Refusal::OwnTag { said, tag: Instance::STATE_TAG }) } else { Ok(()) }
+}
+
+/// The machine, if it may be named; it need not have been seen yet.
+fn unheld(state: &State, properties: &Properties, mac: Mac, said: Said) -> Result<Mac, Refusal> {
+    if let Some(owner) = state.instances.of_machine(mac) {
+        return Err(Refusal::MachineHeld { said, mac, owner: owner.id });
+    }
+    let Some(machine) = state.machines.find(mac) else {
+        // Nothing is known of it, so it can't be shown to be what it must be.
+        return match &properties.select {
+            Some(select) => Err(Refusal::NotSelected { mac, select: select.clone() }),
+            None => Ok(mac),
+        };
+    };
+    machine.state.after(MachineEvent::Named).map_err(|problem| Refusal::Unavailable {
+        said,
+        mac,
+        problem,
+    })?;
+    match &properties.select {
+        Some(select) if !select.matches(machine) => {
+            Err(Refusal::NotSelected { mac, select: select.clone() })
+        }
+        Some(_) | None => Ok(mac),
     }
 }
 
-/// The machine that has the wanted address now, if it waits to boot; else the
-/// one that waits longest.
-fn waiting(state: &State, wanted: Option<Ipv4Addr>, now: Timestamp) -> Result<Mac, Refusal> {
+/// What a Provision that names no machine says about it.
+#[derive(Clone, Copy)]
+struct Wish<'a> {
+    request: &'a request::Provision,
+    properties: &'a Properties,
+    wanted: Option<Ipv4Addr>,
+}
+
+/// The machine that has the wanted address now; else the one that the logical ID
+/// had last; else the one that waits longest. The first two are named, so that
+/// they may be had although they have not come back to the pool yet.
+fn free_machine(
+    state: &State,
+    Wish { request, properties, wanted }: Wish<'_>,
+    now: Timestamp,
+) -> Result<Mac, Refusal> {
+    let anything = Select::default();
+    let select = properties.select.as_ref().unwrap_or(&anything);
+    let is_open = |machine: &&Machine| {
+        machine.state.after(MachineEvent::Named).is_ok() && select.matches(machine)
+    };
     let holder = wanted
         .and_then(|address| state.addresses.lease(address))
         .filter(|lease| lease.is_held(now) && lease.state != LeaseState::Declined)
-        .map(|lease| lease.mac)
-        .filter(|mac| state.machines.find(*mac).is_some())
-        .filter(|mac| state.instances.of_machine(*mac).is_none());
-    let longest = || state.machines.waiting().next().map(|machine| machine.mac);
-    holder.or_else(longest).ok_or(Refusal::NoFreeMachine)
+        .and_then(|lease| state.machines.find(lease.mac))
+        .filter(is_open);
+    let former = || {
+        let group = request.tags.get(Instance::GROUP_TAG).map(String::as_str);
+        state.machines.former(group, request.logical_id.as_ref()?).filter(is_open)
+    };
+    let machine = holder.or_else(former).or_else(|| state.machines.choose(select, now));
+    machine.map(|machine| machine.mac).ok_or_else(|| Refusal::NoFreeMachine {
+        select: properties.select.clone(),
+        available: state.machines.available().count(),
+    })
 }
 
 fn open_to(
@@ -236,15 +288,17 @@ fn renderable(
     instance: &Instance,
     now: Timestamp,
 ) -> Result<(), Refusal> {
+    let Some(image) = &instance.image else { return Ok(()) };
     let known = instance.address.or_else(|| state.address_of(instance.mac, now));
     let variables = Variables {
         mac: instance.mac,
         // The machine may have no address yet; any is as long as this at most.
         ip: known.unwrap_or(Ipv4Addr::BROADCAST),
         server: settings.server,
+        authority: settings.authority.as_deref(),
         instance: Some(instance),
     };
-    let template = &instance.image.cmdline;
+    let template = &image.cmdline;
     cmdline::render(template, &variables)
         .map(|_| ())
         .map_err(|problem| Refusal::CmdLine { template: template.clone(), problem })
@@ -257,8 +311,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::Lease,
+        model::{Architecture, Lease, MachineState, Reason, testing},
         spi::answer::{
+            self,
             tests::{NOW, mac, machine, settings, waiting as state_of},
             validate,
         },
@@ -272,7 +327,9 @@ mod tests {
         let properties =
             validate(&settings(), &request.properties).map_err(|refusal| refusal.to_string())?;
         let order = Order { request: &request, properties: &properties };
-        let occasion = Occasion { now: NOW, token: Token(state.instances.count() as u128) };
+        let number = state.instances.all().map(|instance| instance.secrets.files.0).max();
+        let secrets = testing::secrets(number.unwrap_or(0) + 1);
+        let occasion = Occasion { now: NOW, secrets };
         let decision = provision(state, &settings(), order, occasion);
         decision.changes.iter().for_each(|change| state.apply(change));
         decision.answer.map_err(|refusal| refusal.to_string())
@@ -283,6 +340,14 @@ mod tests {
             Provisioned::New(_, mac) => mac,
             Provisioned::Already(id) => panic!("{id} was there"),
         }
+    }
+
+    /// As Destroy does it.
+    fn destroyed(state: &mut State, mac: Mac) {
+        let instance = made(state, mac).id.to_string();
+        let request = request::Destroy { instance, reason: Reason::RollingUpdate };
+        let decision = answer::destroy(state, &request, NOW);
+        decision.changes.iter().for_each(|change| state.apply(change));
     }
 
     fn made(state: &State, mac: Mac) -> &Instance {
@@ -321,7 +386,7 @@ mod tests {
         let unseen = json!({"Properties": {"Kernel": KERNEL}, "LogicalID": "52-54-00-00-00-09"});
         assert_eq!(taken(&mut state, unseen), mac(9));
         state.apply(&machine(9, 9));
-        let rest: Vec<Mac> = state.machines.waiting().map(|machine| machine.mac).collect();
+        let rest: Vec<Mac> = state.machines.available().map(|machine| machine.mac).collect();
         assert_eq!(rest, [mac(1)]);
     }
 
@@ -385,9 +450,85 @@ mod tests {
             assert_eq!(provisioned(&mut state, spec("a", kernel)), Ok(Provisioned::Already(first)));
         }
         assert_eq!(taken(&mut state, spec("b", KERNEL)), mac(2));
-        state.apply(&Change::Destroyed { id: first, at: NOW });
-        assert_eq!(taken(&mut state, spec("a", KERNEL)), mac(3));
-        assert!(made(&state, mac(3)).id > first);
+        destroyed(&mut state, mac(1));
+        assert_eq!(taken(&mut state, spec("a", KERNEL)), mac(1), "a pet finds its machine again");
+        assert!(made(&state, mac(1)).id > first);
+    }
+
+    #[test]
+    fn a_machine_that_is_released_is_given_to_who_names_it_and_to_nobody_else() {
+        let any = json!({"Properties": {"Kernel": KERNEL}});
+        let by_mac = json!({"Properties": {"Kernel": KERNEL, "MAC": mac(1).to_string()}});
+        let by_name = json!({"Properties": {"Kernel": KERNEL}, "LogicalID": mac(1).to_string()});
+        let by_address = json!({"Properties": {"Kernel": KERNEL}, "LogicalID": "10.0.0.40"});
+        for named in [by_mac, by_name, by_address] {
+            let mut state = state_of(&[1]);
+            state.apply(&lease([10, 0, 0, 40], 1));
+            taken(&mut state, any.clone());
+            destroyed(&mut state, mac(1));
+            let refusal = provisioned(&mut state, any.clone()).expect_err("it may still run");
+            assert_eq!(refusal, "no free machine");
+            assert_eq!(taken(&mut state, named), mac(1));
+        }
+        // Another group's pet of the same name is another pet.
+        let mut state = state_of(&[1]);
+        let pet = |group: &str| {
+            let tags = json!({"infrakit.group": group});
+            json!({"Properties": {"Kernel": KERNEL}, "LogicalID": "pet", "Tags": tags})
+        };
+        taken(&mut state, pet("a"));
+        destroyed(&mut state, mac(1));
+        assert!(provisioned(&mut state, pet("b")).is_err());
+        assert_eq!(taken(&mut state, pet("a")), mac(1));
+    }
+
+    #[test]
+    fn a_machine_that_is_set_aside_is_given_to_nobody() {
+        let mut state = state_of(&[1]);
+        let aside = state.machines.find(mac(1)).expect("known").after(MachineEvent::SetAside, NOW);
+        state.apply(&Change::Machine(aside.expect("it may")));
+        let any = json!({"Properties": {"Kernel": KERNEL}});
+        assert_eq!(provisioned(&mut state, any), Err("no free machine".to_owned()));
+        let named = json!({"Properties": {"Kernel": KERNEL, "MAC": mac(1).to_string()}});
+        let refusal = provisioned(&mut state, named).expect_err("not even by name");
+        let expected = "a machine that is set-aside cannot be provisioned";
+        assert_eq!(refusal, format!("Properties.MAC: {}: {expected}", mac(1)));
+    }
+
+    #[test]
+    fn the_conditions_of_select_hold_for_every_way_to_a_machine() {
+        let mut state = state_of(&[1, 2]);
+        let known = state.machines.find(mac(2)).expect("known").clone();
+        let labels = testing::tags(&[("rack", "7")]);
+        let architecture = Some(Architecture::Bios);
+        state.apply(&Change::Machine(Machine { labels, architecture, ..known }));
+        let spec = |select: Value, name: Value| json!({"Properties": {"Kernel": KERNEL, "Select": select}, "LogicalID": name});
+        let rack = json!({"Arch": "bios", "Labels": {"rack": "7"}});
+        let refusal = provisioned(&mut state, spec(json!({"Arch": "arm64-uefi"}), Value::Null));
+        let expected = "no free machine is Arch arm64-uefi: of 2 that are free, none";
+        assert_eq!(refusal, Err(expected.to_owned()));
+        for name in [mac(1), mac(9)] {
+            let refusal = provisioned(&mut state, spec(rack.clone(), json!(name.to_string())));
+            let refusal = refusal.expect_err("another machine");
+            let known = "is not known to be Arch bios, label rack=7";
+            assert_eq!(refusal, format!("Properties.Select: the machine {name} {known}"));
+        }
+        assert_eq!(taken(&mut state, spec(rack, Value::Null)), mac(2));
+        let state_of_it = state.machines.find(mac(2)).expect("known").state;
+        assert_eq!(state_of_it, MachineState::Assigned);
+    }
+
+    #[test]
+    fn the_instances_of_a_group_are_counted_from_zero() {
+        let mut state = state_of(&[1, 2, 3]);
+        let spec = json!({"Properties": {"Kernel": KERNEL}, "Tags": {"infrakit.group": "g"}});
+        for expected in [0, 1] {
+            let mac = taken(&mut state, spec.clone());
+            assert_eq!(made(&state, mac).index, Some(expected));
+        }
+        destroyed(&mut state, mac(1));
+        let mac = taken(&mut state, spec);
+        assert_eq!(made(&state, mac).index, Some(0), "the place that came free");
     }
 
     #[test]

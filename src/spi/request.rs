@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::model::{LogicalId, Tags};
+use crate::model::{LogicalId, Reason, Tags};
 
 /// The parameters of a call.
 pub(super) type Params = Map<String, Value>;
@@ -52,15 +52,6 @@ pub(super) struct Label {
 pub(super) struct Destroy {
     pub(super) instance: String,
     pub(super) reason: Reason,
-}
-
-/// Why an instance is destroyed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reason {
-    /// For good; also when nothing or something unknown is said.
-    Terminate,
-    /// Another will take its place.
-    RollingUpdate,
 }
 
 /// `Instance.DescribeInstances`.
@@ -131,8 +122,8 @@ impl Destroy {
             Value::Object(context) => text(context, "Reason", "Context.Reason")?,
             other => return Err(wrong("Context", "an object", other)),
         };
-        let reason =
-            if reason == "rolling_update" { Reason::RollingUpdate } else { Reason::Terminate };
+        let is_update = reason == Reason::RollingUpdate.name();
+        let reason = if is_update { Reason::RollingUpdate } else { Reason::Terminate };
         default_object(params)?;
         Ok(Self { instance, reason })
     }

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 pub use disk::{FILE_NAME, OpenError};
 
 use crate::{
-    model::{Change, Decision, Pool},
+    model::{Change, Decision, LeaseState, Pool},
     state::State,
 };
 use disk::Disk;
@@ -42,15 +42,15 @@ struct Shared {
 
 struct Inner {
     state: State,
-    /// How many changes were handed to the writer; the number of the last.
+    /// How many decisions were handed to the writer; the number of the last.
     handed: u64,
-    to_writer: Option<std::sync::mpsc::Sender<Change>>,
+    to_writer: Option<std::sync::mpsc::Sender<Vec<Change>>>,
 }
 
 /// How far the writer has come.
 #[derive(Clone)]
 enum Progress {
-    /// All changes up to this number are on disk.
+    /// All decisions up to this number are on disk.
     Written(u64),
     /// The disk refused; the daemon must stop.
     Failed(Unwritable),
@@ -67,11 +67,11 @@ impl Store {
     /// on disk then.
     pub fn open(directory: &Path, pool: Option<Pool>) -> Result<Self, OpenError> {
         let (disk, state) = Disk::open(directory, State::new(pool))?;
-        let (to_writer, changes) = std::sync::mpsc::channel();
+        let (to_writer, decisions) = std::sync::mpsc::channel();
         let (report, progress) = watch::channel(Progress::Written(0));
         let writer = thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || write_all(&disk, &changes, &report))
+            .spawn(move || write_all(&disk, &decisions, &report))
             .map_err(OpenError::Thread)?;
         let inner = Inner { state, handed: 0, to_writer: Some(to_writer) };
         Ok(Self {
@@ -164,31 +164,28 @@ impl Store {
         }
     }
 
-    /// The decision and its changes under one lock, and the number of the last
-    /// change that the answer must wait for.
+    /// The decision and its changes under one lock, and its number if the answer
+    /// must wait for it. The changes of one decision are on disk all or none.
     fn decide_now<Answer>(
         &self,
         decision: impl FnOnce(&State) -> Decision<Answer>,
     ) -> (Answer, Option<u64>) {
         let mut inner = self.lock();
         let Decision { answer, changes } = decision(&inner.state);
-        let mut wait_for = None;
-        for change in changes {
-            inner.state.apply(&change);
-            if matches!(&change, Change::Lease(lease) if lease.state == crate::model::LeaseState::Offered)
-            {
-                continue;
-            }
-            inner.handed += 1;
-            if change.is_promise() {
-                wait_for = Some(inner.handed);
-            }
-            // A closed channel shows when the answer waits for its number.
-            if let Some(to_writer) = &inner.to_writer {
-                let _ = to_writer.send(change);
-            }
+        for change in &changes {
+            inner.state.apply(change);
         }
-        (answer, wait_for)
+        let is_promise = changes.iter().any(Change::is_promise);
+        let kept: Vec<Change> = changes.into_iter().filter(is_kept).collect();
+        if kept.is_empty() {
+            return (answer, None);
+        }
+        inner.handed += 1;
+        // A closed channel shows when the answer waits for its number.
+        if let Some(to_writer) = &inner.to_writer {
+            let _ = to_writer.send(kept);
+        }
+        (answer, is_promise.then_some(inner.handed))
     }
 
     async fn written(&self, number: u64) -> Result<(), Unwritable> {
@@ -212,19 +209,24 @@ impl Store {
     }
 }
 
+/// Whether the change is written at all: an offer dies with the process.
+fn is_kept(change: &Change) -> bool {
+    !matches!(change, Change::Lease(lease) if lease.state == LeaseState::Offered)
+}
+
 /// The writer thread: takes what waits, commits it at once, says so.
 fn write_all(
     disk: &Disk,
-    changes: &std::sync::mpsc::Receiver<Change>,
+    decisions: &std::sync::mpsc::Receiver<Vec<Change>>,
     report: &watch::Sender<Progress>,
 ) {
     /// More than this in one commit would make the first ones wait for the last.
     const AT_ONCE: usize = 4096;
     let mut written = 0;
-    while let Ok(first) = changes.recv() {
-        let batch: Vec<Change> =
-            std::iter::once(first).chain(changes.try_iter().take(AT_ONCE - 1)).collect();
-        match disk.commit(&batch) {
+    while let Ok(first) = decisions.recv() {
+        let batch: Vec<Vec<Change>> =
+            std::iter::once(first).chain(decisions.try_iter().take(AT_ONCE - 1)).collect();
+        match disk.commit(batch.iter().flatten()) {
             Ok(()) => {
                 written += batch.len() as u64;
                 report.send_replace(Progress::Written(written));
@@ -244,7 +246,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::model::{Lease, LeaseState, Mac, Timestamp};
+    use crate::model::{Lease, Mac, Timestamp};
 
     fn lease(last: u8, state: LeaseState) -> Change {
         Change::Lease(Lease {
