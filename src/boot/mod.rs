@@ -4,6 +4,7 @@
 //! every door. Pure; knows `state` and `model` and nothing else of ours.
 
 pub mod cmdline;
+mod health;
 mod identity;
 pub mod init;
 mod script;
@@ -14,6 +15,7 @@ use crate::{
     model::{Image, Instance, Mac, Stage},
     state::State,
 };
+pub use health::{Health, health};
 pub use identity::{Addressing, Claim, Imposter, Visitor, identify};
 pub use script::{Asker, Prelude, Script, base_name, script_for};
 pub use sighting::{Sighting, seen};
