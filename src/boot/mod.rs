@@ -5,6 +5,7 @@
 
 pub mod cmdline;
 mod health;
+pub mod hostname;
 mod identity;
 pub mod init;
 mod script;
