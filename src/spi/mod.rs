@@ -13,6 +13,7 @@ mod describe;
 mod duration;
 mod envelope;
 mod exchange;
+mod flavor;
 mod info;
 mod methods;
 mod place;
