@@ -226,8 +226,8 @@ fn a_machine_that_does_not_stop_holds_nobody_up_for_longer_than_said() {
                 Some(answer) => {
                     scope.spawn(move || {
                         let (mut stream, _) = asked(&listener);
-                        write!(stream, "{answer}").expect("sent");
-                        // Until it is hung up on.
+                        // It may have been hung up on by then.
+                        let _ = write!(stream, "{answer}");
                         let _ = stream.read(&mut [0]);
                     });
                 }
