@@ -11,7 +11,7 @@ const ROOMS: [&str; 4] = ["dhcp", "tftp", "http", "spi"];
 
 /// Files that may touch the world: sockets, files, the clock, the environment.
 /// All others are pure.
-const HANDS: [&str; 19] = [
+const HANDS: &[&str] = &[
     "main.rs",
     "daemon.rs",
     "pull.rs",
@@ -31,10 +31,12 @@ const HANDS: [&str; 19] = [
     "spi/assets.rs",
     "spi/unix.rs",
     "spi/counter.rs",
+    "spi/flavor/callback.rs",
+    "spi/flavor/drain.rs",
 ];
 
 /// What a pure file must not name.
-const WORLD: [&str; 14] = [
+const WORLD: &[&str] = &[
     "tokio::",
     "UdpSocket",
     "TcpStream",
@@ -52,7 +54,7 @@ const WORLD: [&str; 14] = [
 ];
 
 /// A foreign crate and where it may be named.
-const CRATES: [(&str, &[&str]); 17] = [
+const CRATES: &[(&str, &[&str])] = &[
     ("dhcproto", &["dhcp/request.rs", "dhcp/reply.rs"]),
     ("etherparse", &["dhcp/link.rs"]),
     ("libc", &["dhcp/link.rs"]),
@@ -60,12 +62,12 @@ const CRATES: [(&str, &[&str]); 17] = [
     ("httparse", &["http/"]),
     ("httpdate", &["http/reply.rs"]),
     ("form_urlencoded", &["http/report.rs"]),
-    ("hyper", &["spi/unix.rs", "spi/tcp.rs"]),
-    ("hyper_util", &["spi/unix.rs"]),
+    ("hyper", &["spi/unix.rs", "spi/tcp.rs", "spi/flavor/callback.rs"]),
+    ("hyper_util", &["spi/unix.rs", "spi/flavor/callback.rs"]),
     ("jsonrpc_core", &["spi/"]),
     ("jsonrpc_http_server", &["spi/tcp.rs"]),
     ("mac_address", &["model/mac.rs"]),
-    ("minijinja", &["boot/cmdline.rs"]),
+    ("minijinja", &["boot/cmdline.rs", "boot/hostname.rs"]),
     ("redb", &["store/disk.rs"]),
     ("serde_json", &["store/rows.rs", "spi/", "boot/init.rs"]),
     ("humantime", &["model/timestamp.rs"]),
@@ -213,7 +215,7 @@ fn the_hall_looks_only_inwards() {
 fn only_hands_touch_the_world() {
     let broken: Vec<String> = sources()
         .iter()
-        .filter(|source| !source.is_in(&HANDS))
+        .filter(|source| !source.is_in(HANDS))
         .flat_map(|source| {
             let named = WORLD.iter().filter(|word| source.text.contains(**word));
             named.map(|word| format!("{} names {word}", source.name)).collect::<Vec<_>>()
