@@ -18,13 +18,14 @@ use super::{
     answer::{self, Gone},
     assets, describe,
     envelope::{Call, Envelope, open},
+    machines,
     provision::{self, Occasion, Order, Provisioned},
     reply::{self, Outcome},
     request::{Describe, Destroy, Label, Params, Provision, Validate},
 };
 
 /// Every method that there is.
-pub(super) const METHODS: [&str; 8] = [
+pub(super) const METHODS: [&str; 13] = [
     "Handshake.Hello",
     "Handshake.Implements",
     "Handshake.Types",
@@ -33,6 +34,11 @@ pub(super) const METHODS: [&str; 8] = [
     "Instance.Label",
     "Instance.Provision",
     "Instance.Validate",
+    "Machine.Forget",
+    "Machine.Free",
+    "Machine.Label",
+    "Machine.List",
+    "Machine.SetAside",
 ];
 
 /// How long Validate may wait for the digests of files, all together. The
@@ -72,6 +78,7 @@ impl Methods {
         methods.add("Instance.Label", spi, label);
         methods.add("Instance.Destroy", spi, destroy);
         methods.add("Instance.DescribeInstances", spi, describe);
+        machines::methods::add_to(&mut methods, spi);
         methods
     }
 
@@ -88,7 +95,7 @@ impl Methods {
         call.close(core.as_deref(), result.as_deref())
     }
 
-    fn add<Method, Answer>(&mut self, name: &'static str, spi: &Spi, method: Method)
+    pub(super) fn add<Method, Answer>(&mut self, name: &'static str, spi: &Spi, method: Method)
     where
         Method: Fn(Spi, Params, Occasion) -> Answer + Copy + Send + Sync + 'static,
         Answer: Future<Output = Outcome> + Send,
@@ -275,6 +282,18 @@ mod tests {
                     "Instance.DescribeInstances" => {
                         Describe::read(&params).map(|_| ()).map_err(Failure::from)
                     }
+                    "Machine.List" => machines::Filter::read(&params)
+                        .map(|_| ())
+                        .map_err(|invalid| machines::Refusal::from(invalid).into()),
+                    "Machine.Label" => machines::Label::read(&params)
+                        .map(|_| ())
+                        .map_err(|invalid| machines::Refusal::from(invalid).into()),
+                    "Machine.SetAside" => machines::SetAside::read(&params)
+                        .map(|_| ())
+                        .map_err(|invalid| machines::Refusal::from(invalid).into()),
+                    "Machine.Free" | "Machine.Forget" => machines::One::read(&params)
+                        .map(|_| ())
+                        .map_err(|invalid| machines::Refusal::from(invalid).into()),
                     "Handshake.Hello" | "Handshake.Implements" | "Handshake.Types" => Ok(()),
                     other => panic!("{other} is no method"),
                 };

@@ -12,6 +12,7 @@ mod describe;
 mod envelope;
 mod exchange;
 mod info;
+mod machines;
 mod methods;
 mod properties;
 mod provision;

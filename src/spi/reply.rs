@@ -8,6 +8,7 @@ use super::{
     answer::Refusal,
     assets::BadAsset,
     envelope::{INTERNAL_ERROR, INVALID_REQUEST, SERVER_ERROR},
+    machines,
     request::{Params, Unreadable},
 };
 use crate::{model::InstanceId, store::Unwritable};
@@ -25,6 +26,9 @@ pub(super) enum Failure {
     /// What was asked for is refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// What the operator wants of a machine is refused.
+    #[error(transparent)]
+    Machine(#[from] machines::Refusal),
     /// A file is not there, or is another one.
     #[error(transparent)]
     Asset(#[from] BadAsset),
@@ -45,7 +49,11 @@ pub(super) fn error(failure: &Failure, params: &Params) -> Error {
         Failure::Unreadable(Unreadable::WrongType { .. }) => {
             (INVALID_REQUEST, Some(Value::Object(params.clone())))
         }
+        Failure::Machine(machines::Refusal::Params(invalid)) if invalid.is_type() => {
+            (INVALID_REQUEST, Some(Value::Object(params.clone())))
+        }
         Failure::Unreadable(Unreadable::NoSuchObject(_))
+        | Failure::Machine(_)
         | Failure::Refused(_)
         | Failure::Asset(_)
         | Failure::Store(_) => (SERVER_ERROR, None),
