@@ -8,6 +8,7 @@ mod check;
 mod checker;
 mod given;
 mod host;
+pub mod inventory;
 mod log;
 mod logfmt;
 mod network;
@@ -27,6 +28,7 @@ pub use arguments::{Flags, Invocation, Pull, parse};
 pub use check::Checked;
 pub use given::Given;
 pub use host::{Adapter, Host};
+pub use inventory::{Inventory, InventoryError};
 pub use log::{Log, LogFormat, LogOutput};
 pub use problem::{Fault, Problem, Problems, Remark};
 pub use setting::{Description, Form, Setting};
@@ -41,6 +43,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// What the files of images are named relative to; made if it is missing.
     pub images: PathBuf,
+    /// The machines that are listed, if there is a list.
+    pub inventory: Option<Inventory>,
     /// How InfraKit reaches us.
     pub plugin: Plugin,
     /// The DHCP server, if it is wanted.
