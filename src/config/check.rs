@@ -67,6 +67,14 @@ pub(super) fn check(given: Given, host: &Host) -> Checked {
     Checked { given, outcome, remarks }
 }
 
+/// Where the plugin's socket is, whatever else was set.
+pub(super) fn socket(given: &Given, host: &Host) -> Result<PathBuf, Problems> {
+    let mut checker = Checker::new(given, host);
+    let (directory, name) = checker.socket();
+    let (problems, _) = checker.findings();
+    if problems.is_empty() { Ok(directory.join(name)) } else { Err(Problems(problems)) }
+}
+
 impl Checker<'_> {
     fn config(&mut self) -> Config {
         let state_dir = self.state_dir();
@@ -152,6 +160,12 @@ impl Checker<'_> {
     }
 
     fn plugin(&mut self) -> Plugin {
+        let (directory, name) = self.socket();
+        Plugin { directory, name, listen: self.listen() }
+    }
+
+    /// The directory and the name of the plugin's socket.
+    fn socket(&mut self) -> (PathBuf, String) {
         let directory = self.directory(Setting::Plugins).unwrap_or_else(|| {
             let named = |name| self.host.variable(name).map(|path| self.host.absolute(path));
             if let Some(directory) = named("INFRAKIT_PLUGINS_DIR") {
@@ -166,7 +180,7 @@ impl Checker<'_> {
         if let Some(reason) = wrong_in_name(&name, &directory) {
             self.problem(Setting::Name, Fault::Name { reason });
         }
-        Plugin { directory, name, listen: self.listen() }
+        (directory, name)
     }
 
     fn inventory(&mut self) -> Option<Inventory> {
