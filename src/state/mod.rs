@@ -84,7 +84,7 @@ impl State {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -95,7 +95,7 @@ mod tests {
 
     /// Something that happens: the change that it makes depends on the state.
     #[derive(Debug, Clone)]
-    enum Happening {
+    pub(crate) enum Happening {
         Lease(Lease),
         Machine(Mac, MachineEvent, Timestamp),
         Forgotten(Mac),
@@ -106,7 +106,7 @@ mod tests {
     }
 
     /// Over few machines and addresses, so that they collide.
-    fn happening() -> impl Strategy<Value = Happening> {
+    pub(crate) fn happening() -> impl Strategy<Value = Happening> {
         let mac = (1u8..5).prop_map(|last| Mac::new([2, 0, 0, 0, 0, last]));
         let address = (8u8..16).prop_map(|last| Ipv4Addr::new(10, 0, 0, last));
         let moment = (0u64..40).prop_map(Timestamp);
@@ -152,7 +152,7 @@ mod tests {
     /// The changes that a room would make of it: no ID lives twice, no machine and
     /// no reserved address belongs to two instances, no machine makes a step that
     /// must not be.
-    fn changes(state: &State, happening: &Happening) -> Vec<Change> {
+    pub(crate) fn changes(state: &State, happening: &Happening) -> Vec<Change> {
         match happening {
             Happening::Lease(lease) => vec![Change::Lease(*lease)],
             Happening::Machine(mac, event, at) => {

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 pub use disk::{FILE_NAME, OpenError};
 
 use crate::{
+    events::Bus,
     model::{Change, Decision, LeaseState, Pool},
     state::State,
 };
@@ -38,6 +39,7 @@ struct Shared {
     inner: Mutex<Inner>,
     progress: watch::Receiver<Progress>,
     writer: Mutex<Option<thread::JoinHandle<()>>>,
+    events: Bus,
 }
 
 struct Inner {
@@ -79,6 +81,7 @@ impl Store {
                 inner: Mutex::new(inner),
                 progress,
                 writer: Mutex::new(Some(writer)),
+                events: Bus::default(),
             }),
         })
     }
@@ -137,6 +140,14 @@ impl Store {
         Ok(answer)
     }
 
+    /// Where every change is told as it is applied, and where the rooms tell what
+    /// changes nothing. An event may be ahead of the disk by the time of one
+    /// commit, as what [`Self::look`] shows.
+    #[must_use]
+    pub fn events(&self) -> &Bus {
+        &self.shared.events
+    }
+
     /// Ends when the disk has refused a change, with the reason: the daemon
     /// must stop then, since it could only forget.
     pub async fn failed(&self) -> Unwritable {
@@ -173,6 +184,7 @@ impl Store {
         let mut inner = self.lock();
         let Decision { answer, changes } = decision(&inner.state);
         for change in &changes {
+            self.shared.events.changed(&inner.state, change);
             inner.state.apply(change);
         }
         let is_promise = changes.iter().any(Change::is_promise);
