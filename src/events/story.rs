@@ -156,7 +156,7 @@ fn of_progress(instance: &Instance, after: &Progress, now: Timestamp) -> Vec<Eve
     let told = |progress: &Progress| (progress.state, progress.boots, progress.failure.clone());
     let mut events = Vec::new();
     if told(before) != told(after) {
-        let failure = after.failure.as_ref().map(|text| without_secrets(instance, text));
+        let failure = after.failure.as_ref().map(|text| instance.without_secrets(text));
         let message = match (after.state, &failure) {
             (InstanceState::Booting, _) => {
                 format!("instance {id} is booting, boot number {}", after.boots)
@@ -247,14 +247,6 @@ fn identity(instance: &Instance) -> Vec<(&'static str, Fact)> {
         ("logical_id", Fact::maybe(instance.logical_id.as_ref())),
         ("group", Fact::maybe(instance.group())),
     ]
-}
-
-/// A machine that reports a failure may well quote the URL that failed.
-fn without_secrets(instance: &Instance, text: &str) -> String {
-    let secrets = instance.secrets;
-    [secrets.files, secrets.init, secrets.report]
-        .iter()
-        .fold(text.to_owned(), |text, secret| text.replace(&secret.digits(), "..."))
 }
 
 #[cfg(test)]

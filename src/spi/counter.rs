@@ -38,7 +38,7 @@ impl Counter {
             Route::Call => {}
         }
         let Some(body) = body.await else { return Answer::too_large() };
-        let call = match Methods::open(&body) {
+        let call = match self.methods.open(&body) {
             Envelope::Answer(answer) => return Answer::ok(answer),
             Envelope::Call(call) => Arc::new(call),
         };

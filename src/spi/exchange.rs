@@ -67,8 +67,8 @@ pub(super) fn route(head: Head<'_>) -> Route {
             None => return Route::Call,
             Some(refusal) => refusal,
         },
-        "/info/api.json" => Answer::ok(info::api()),
-        "/info/functions.json" => Answer::ok(info::functions()),
+        "/info/api.json" => Answer::of(200, info::api()),
+        "/info/functions.json" => Answer::of(200, info::functions()),
         path if path.starts_with('/') && path.contains("//") => {
             Answer::of(301, "").with("location", single_slashes(path))
         }

@@ -18,22 +18,11 @@ use super::{
     answer::{self, Gone},
     assets, describe,
     envelope::{Call, Envelope, open},
+    event_list, interfaces, metadata,
     provision::{self, Occasion, Order, Provisioned},
     reply::{self, Outcome},
     request::{Describe, Destroy, Label, Params, Provision, Validate},
 };
-
-/// Every method that there is.
-pub(super) const METHODS: [&str; 8] = [
-    "Handshake.Hello",
-    "Handshake.Implements",
-    "Handshake.Types",
-    "Instance.DescribeInstances",
-    "Instance.Destroy",
-    "Instance.Label",
-    "Instance.Provision",
-    "Instance.Validate",
-];
 
 /// How long Validate may wait for the digests of files, all together. The
 /// caller gives up after 15 seconds.
@@ -58,12 +47,14 @@ impl Metadata for Context {}
 /// The dispatcher.
 pub(super) struct Methods {
     handler: MetaIoHandler<Context>,
+    names: Vec<&'static str>,
 }
 
 impl Methods {
     /// All methods, over this plugin's state.
     pub(super) fn new(spi: &Spi) -> Self {
-        let mut methods = Self { handler: MetaIoHandler::with_compatibility(Compatibility::V2) };
+        let handler = MetaIoHandler::with_compatibility(Compatibility::V2);
+        let mut methods = Self { handler, names: interfaces::methods() };
         methods.add("Handshake.Hello", spi, |_, _, _| async { reply::hello() });
         methods.add("Handshake.Implements", spi, |_, _, _| async { reply::implements() });
         methods.add("Handshake.Types", spi, |_, _, _| async { reply::types() });
@@ -72,12 +63,15 @@ impl Methods {
         methods.add("Instance.Label", spi, label);
         methods.add("Instance.Destroy", spi, destroy);
         methods.add("Instance.DescribeInstances", spi, describe);
+        methods.add("Event.List", spi, event_list);
+        methods.add("Metadata.Get", spi, metadata_get);
+        methods.add("Metadata.Keys", spi, metadata_keys);
         methods
     }
 
     /// What is to be done with this body.
-    pub(super) fn open(body: &[u8]) -> Envelope {
-        open(body, &METHODS)
+    pub(super) fn open(&self, body: &[u8]) -> Envelope {
+        open(body, &self.names)
     }
 
     /// Does what the call says, to its end, and returns the body of the answer.
@@ -194,6 +188,23 @@ async fn describe(spi: Spi, params: Params, occasion: Occasion) -> Outcome {
     Ok(spi.store().look_durably(|state| describe::describe(state, &request, now)).await??)
 }
 
+async fn event_list(spi: Spi, params: Params, _: Occasion) -> Outcome {
+    let path = event_list::read(&params)?;
+    Ok(spi.store().look_durably(|state| event_list::nodes(state, &path)).await??)
+}
+
+async fn metadata_get(spi: Spi, params: Params, occasion: Occasion) -> Outcome {
+    let request = metadata::Request::read(&params)?;
+    let now = occasion.now;
+    Ok(spi.store().look_durably(|state| metadata::get(state, &request, now)).await??)
+}
+
+async fn metadata_keys(spi: Spi, params: Params, occasion: Occasion) -> Outcome {
+    let request = metadata::Request::read(&params)?;
+    let now = occasion.now;
+    Ok(spi.store().look_durably(|state| metadata::keys(state, &request, now)).await??)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -225,7 +236,8 @@ mod tests {
         let methods = registered(directory.path());
         let dispatched: BTreeSet<String> =
             methods.handler.into_iter().map(|(name, _)| name).collect();
-        let known: BTreeSet<String> = METHODS.iter().map(|name| (*name).to_owned()).collect();
+        let known: BTreeSet<String> =
+            interfaces::methods().iter().map(|name| (*name).to_owned()).collect();
         let specified: BTreeSet<String> = specification()
             .iter()
             .map(|method| method["name"].as_str().expect("text").to_owned())
@@ -275,6 +287,10 @@ mod tests {
                     "Instance.DescribeInstances" => {
                         Describe::read(&params).map(|_| ()).map_err(Failure::from)
                     }
+                    "Event.List" => event_list::read(&params).map(|_| ()).map_err(Failure::from),
+                    "Metadata.Get" | "Metadata.Keys" => {
+                        metadata::Request::read(&params).map(|_| ()).map_err(Failure::from)
+                    }
                     "Handshake.Hello" | "Handshake.Implements" | "Handshake.Types" => Ok(()),
                     other => panic!("{other} is no method"),
                 };
@@ -292,7 +308,7 @@ mod tests {
             method["name"].as_str().is_some_and(|name| name.starts_with("Handshake."))
         }) {
             let body = json!({"jsonrpc": "2.0", "method": specified["name"], "id": 1}).to_string();
-            let Envelope::Call(call) = Methods::open(body.as_bytes()) else {
+            let Envelope::Call(call) = methods.open(body.as_bytes()) else {
                 panic!("{body} is a call");
             };
             let answer: Value =

@@ -8,13 +8,10 @@ use super::{
     answer::Refusal,
     assets::BadAsset,
     envelope::{INTERNAL_ERROR, INVALID_REQUEST, SERVER_ERROR},
+    interfaces::{Interface, versions},
     request::{Params, Unreadable},
 };
 use crate::{model::InstanceId, store::Unwritable};
-
-/// The versions of the Instance interface that this plugin speaks: that of
-/// InfraKit's last state, of June 2017, and of release 0.5.
-pub(super) const VERSIONS: [&str; 3] = ["0.6.1", "0.6.0", "0.5.0"];
 
 /// Why a call has no result.
 #[derive(Debug, thiserror::Error)]
@@ -56,14 +53,14 @@ pub(super) fn error(failure: &Failure, params: &Params) -> Error {
 
 /// The result of Handshake.Hello: one object, the default one, of every version.
 pub(super) fn hello() -> Outcome {
-    let objects: Value = by_version(&json!([{"Name": ".", "ProxyFor": ""}]));
-    raw(&json!({"Objects": objects}))
+    raw(&json!({"Objects": by_version(&json!([{"Name": ".", "ProxyFor": ""}]))}))
 }
 
 /// The result of Handshake.Implements, which InfraKit asked until 0.5.
 pub(super) fn implements() -> Outcome {
-    let interfaces: Vec<Value> =
-        VERSIONS.iter().map(|version| json!({"Name": "Instance", "Version": version})).collect();
+    let interfaces: Vec<Value> = versions()
+        .map(|(interface, version)| json!({"Name": interface.name, "Version": version}))
+        .collect();
     raw(&json!({"APIs": interfaces}))
 }
 
@@ -83,8 +80,10 @@ pub(super) fn id(id: InstanceId) -> Outcome {
 }
 
 fn by_version(value: &Value) -> Value {
-    let named = |version| (format!("Instance/{version}"), value.clone());
-    Value::Object(VERSIONS.iter().map(named).collect())
+    let named = |(interface, version): (&Interface, &str)| {
+        (format!("{}/{version}", interface.name), value.clone())
+    };
+    Value::Object(versions().map(named).collect())
 }
 
 fn raw(value: &impl Serialize) -> Outcome {
@@ -99,9 +98,12 @@ mod tests {
     fn every_handshake_names_the_default_object_of_every_version() {
         let hello = hello().expect("JSON");
         let types = types().expect("JSON");
-        for version in VERSIONS {
-            assert!(hello.get().contains(&format!(r#""Instance/{version}":[{{"Name":".""#)));
-            assert!(types.get().contains(&format!(r#""Instance/{version}":["."]"#)));
+        let implements = implements().expect("JSON");
+        for (Interface { name, .. }, version) in versions() {
+            assert!(hello.get().contains(&format!(r#""{name}/{version}":[{{"Name":".""#)));
+            assert!(types.get().contains(&format!(r#""{name}/{version}":["."]"#)));
+            let api = format!(r#"{{"Name":"{name}","Version":"{version}"}}"#);
+            assert!(implements.get().contains(&api));
         }
     }
 
