@@ -54,11 +54,12 @@ const WORLD: [&str; 14] = [
 ];
 
 /// A foreign crate and where it may be named.
-const CRATES: [(&str, &[&str]); 15] = [
+const CRATES: [(&str, &[&str]); 16] = [
     ("dhcproto", &["dhcp/request.rs", "dhcp/reply.rs"]),
     ("etherparse", &["dhcp/link.rs"]),
     ("libc", &["dhcp/link.rs"]),
     ("warp", &["http/serve.rs", "http/serve/", "spi/serve.rs", "spi/unix.rs"]),
+    ("form_urlencoded", &["spi/exchange.rs"]),
     ("httparse", &["http/"]),
     ("hyper", &["spi/unix.rs", "spi/tcp.rs"]),
     ("hyper_util", &["spi/unix.rs"]),

@@ -76,7 +76,9 @@ impl Bus {
         }
     }
 
-    fn is_heard(&self) -> bool {
+    /// Whether anybody listens.
+    #[must_use]
+    pub fn is_heard(&self) -> bool {
         self.sender.receiver_count() > 0
     }
 

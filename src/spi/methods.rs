@@ -18,11 +18,14 @@ use super::{
     answer::{self, Gone},
     assets, describe,
     envelope::{Call, Envelope, open},
-    event_list, interfaces, metadata,
+    event_list,
+    exchange::Socket,
+    interfaces, metadata,
     provision::{self, Occasion, Order, Provisioned},
     reply::{self, Outcome},
     request::{Describe, Destroy, Label, Params, Provision, Validate},
 };
+use crate::events::{Door, Refused};
 
 /// How long Validate may wait for the digests of files, all together. The
 /// caller gives up after 15 seconds.
@@ -39,6 +42,7 @@ const PROVISION_PATIENCE: Duration = Duration::from_millis(700);
 #[derive(Clone)]
 struct Context {
     occasion: Occasion,
+    socket: Socket,
     result: Arc<Mutex<Option<Box<RawValue>>>>,
 }
 
@@ -75,8 +79,12 @@ impl Methods {
     }
 
     /// Does what the call says, to its end, and returns the body of the answer.
-    pub(super) async fn answer(&self, call: &Call, occasion: Occasion) -> String {
-        let context = Context { occasion, result: Arc::default() };
+    pub(super) async fn answer(
+        &self,
+        call: &Call,
+        (occasion, socket): (Occasion, Socket),
+    ) -> String {
+        let context = Context { occasion, socket, result: Arc::default() };
         let core = self.handler.handle_request(&call.canonical(), context.clone()).await;
         let result = context.result.lock().unwrap_or_else(PoisonError::into_inner).take();
         call.close(core.as_deref(), result.as_deref())
@@ -91,6 +99,7 @@ impl Methods {
         self.handler.add_method_with_meta(name, move |params, context: Context| {
             let spi = spi.clone();
             async move {
+                let events = spi.store().events().clone();
                 let params = members(params);
                 match method(spi, params.clone(), context.occasion).await {
                     Ok(result) => {
@@ -102,6 +111,12 @@ impl Methods {
                     Err(failure) => {
                         // Quoted: it repeats what the caller wrote, line breaks and all.
                         debug!(method = name, failure = ?failure.to_string(), "refused");
+                        events.refused(|| Refused {
+                            door: Door::Spi,
+                            who: context.socket.name().to_owned(),
+                            what: name.to_owned(),
+                            why: reply::shown(&failure, &params),
+                        });
                         Err(reply::error(&failure, &params))
                     }
                 }
@@ -312,7 +327,8 @@ mod tests {
                 panic!("{body} is a call");
             };
             let answer: Value =
-                serde_json::from_str(&methods.answer(&call, occasion).await).expect("JSON");
+                serde_json::from_str(&methods.answer(&call, (occasion, Socket::Unix)).await)
+                    .expect("JSON");
             assert_eq!(answer["result"], specified["examples"][0]["result"]["value"]);
         }
     }

@@ -23,6 +23,7 @@ mod reply;
 mod request;
 mod serve;
 mod socket;
+mod stream;
 mod tcp;
 mod unix;
 mod url;

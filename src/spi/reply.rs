@@ -51,6 +51,39 @@ pub(super) fn error(failure: &Failure, params: &Params) -> Error {
     Error { code: ErrorCode::from(code), message: failure.to_string(), data }
 }
 
+/// The failure as an event says it: without any `Init`, which is for its machine
+/// alone, wherever the caller wrote it.
+pub(super) fn shown(failure: &Failure, params: &Params) -> String {
+    // It has the whole value.
+    if let Failure::Unreadable(Unreadable::WrongType { name, expected, .. }) = failure {
+        return format!("params.{name}: expected {expected}");
+    }
+    let mut inits = Vec::new();
+    params.iter().for_each(|(name, value)| texts_of_init(name, value, false, &mut inits));
+    let text = failure.to_string();
+    if inits.iter().any(|init| text.contains(init)) {
+        return "the reason has Init in it, and is told to the caller alone".to_owned();
+    }
+    text
+}
+
+/// The lines of all that is called Init, at any depth.
+fn texts_of_init<'a>(name: &str, value: &'a Value, within: bool, inits: &mut Vec<&'a str>) {
+    let within = within || name.eq_ignore_ascii_case("Init");
+    match value {
+        Value::String(text) if within => {
+            inits.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()));
+        }
+        Value::Array(list) => {
+            list.iter().for_each(|value| texts_of_init(name, value, within, inits));
+        }
+        Value::Object(members) => {
+            members.iter().for_each(|(name, value)| texts_of_init(name, value, within, inits))
+        }
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
 /// The result of Handshake.Hello: one object, the default one, of every version.
 pub(super) fn hello() -> Outcome {
     raw(&json!({"Objects": by_version(&json!([{"Name": ".", "ProxyFor": ""}]))}))
@@ -105,6 +138,25 @@ mod tests {
             let api = format!(r#"{{"Name":"{name}","Version":"{version}"}}"#);
             assert!(implements.get().contains(&api));
         }
+    }
+
+    #[test]
+    fn an_event_of_a_refusal_says_why_and_nothing_of_init() {
+        let init = json!({"Init": ["echo password"], "MAC": "x"});
+        let params = json!({"Spec": {"Properties": init, "init": "one\n two"}});
+        let params = params.as_object().expect("an object").clone();
+        let refused = |text: &str| Failure::from(Refusal::UnknownInstance(text.to_owned()));
+        assert_eq!(shown(&refused("x"), &params), "there is no instance `x`");
+        for secret in ["a echo password b", "two"] {
+            let shown = shown(&refused(secret), &params);
+            assert!(!shown.contains(secret), "{shown}");
+        }
+        let wrong = Unreadable::WrongType {
+            name: "Spec.Init".to_owned(),
+            expected: "a string",
+            found: "[\"echo password\"]".to_owned(),
+        };
+        assert_eq!(shown(&wrong.into(), &params), "params.Spec.Init: expected a string");
     }
 
     #[test]

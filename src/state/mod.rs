@@ -14,7 +14,7 @@ pub use addresses::Addresses;
 pub use instances::Instances;
 pub use machines::Machines;
 
-use crate::model::{Change, Mac, Pool, Timestamp};
+use crate::model::{Change, InstanceId, Mac, Pool, Timestamp};
 
 /// All that the daemon knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +76,19 @@ impl State {
         self.addresses.lease(address).filter(|lease| lease.is_bound(now)).map(|lease| lease.mac)
     }
 
+    /// The machine that may use this address now, and the instance that it is, as
+    /// far as we gave the address out.
+    #[must_use]
+    pub fn visitor_at(
+        &self,
+        address: Ipv4Addr,
+        now: Timestamp,
+    ) -> (Option<Mac>, Option<InstanceId>) {
+        let mac = self.machine_at(address, now);
+        let instance = mac.and_then(|mac| self.instances.of_machine(mac));
+        (mac, instance.map(|instance| instance.id))
+    }
+
     /// The address that this machine may use now, as far as we gave it one.
     #[must_use]
     pub fn address_of(&self, mac: Mac, now: Timestamp) -> Option<Ipv4Addr> {
@@ -89,8 +102,8 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::model::{
-        Destroyed, Instance, InstanceId, Lease, LeaseState, LogicalId, Machine, MachineEvent,
-        MachineState, Progress, Reason, testing,
+        Destroyed, Instance, Lease, LeaseState, LogicalId, Machine, MachineEvent, MachineState,
+        Progress, Reason, testing,
     };
 
     /// Something that happens: the change that it makes depends on the state.
