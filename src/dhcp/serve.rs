@@ -206,6 +206,9 @@ impl Room {
             (Ok(()), Err(answer::NoBootFile::Host)) => {
                 info!(%mac, client = ?request.client, answer = ?reply.kind);
             }
+            (Ok(()), Err(why @ answer::NoBootFile::OwnDisk)) => {
+                info!(%mac, client = ?request.client, answer = ?reply.kind, %why);
+            }
             (Ok(()), Err(why)) => {
                 warn!(%mac, client = ?request.client, answer = ?reply.kind, %why, "nothing to boot");
             }
