@@ -68,8 +68,11 @@ impl Client {
         let turn = NEXT.fetch_add(1, Ordering::Relaxed);
         let id = (u64::MAX >> 1).wrapping_sub(turn.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 1);
         // As Go's encoder writes strings.
-        let params =
-            params.to_string().replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026");
+        let params = params
+            .to_string()
+            .replace('<', "\\u003c")
+            .replace('>', "\\u003e")
+            .replace('&', "\\u0026");
         let body =
             format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{params},"id":{id}}}"#);
         let answer = self.exchange(&body)?;

@@ -9,7 +9,7 @@ mod group;
 mod update;
 
 pub(crate) use client::{Client, Failed};
-pub(crate) use group::{Allocation, Group, Updating};
+pub(crate) use group::{Allocation, Group};
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -37,11 +37,11 @@ pub(crate) const LOGICAL_ID_TAG: &str = "infrakit.logical_id";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
     Provisioned(String),
+    /// It is about to be asked for.
+    Destroying(String),
     Destroyed(String, &'static str),
     Adopted(String),
     Refused(&'static str, String),
-    /// The update has taken all members, or has stopped for this reason.
-    Updated(Result<(), String>),
 }
 
 /// An instance as Describe tells of it.
@@ -92,6 +92,7 @@ struct Watch {
     group: Mutex<Group>,
     interval: Duration,
     events: Mutex<Vec<Event>>,
+    outcome: Mutex<Option<Result<(), String>>>,
     ends: AtomicBool,
 }
 
@@ -108,6 +109,7 @@ impl Controller {
             group: Mutex::new(group),
             interval,
             events: Mutex::default(),
+            outcome: Mutex::default(),
             ends: AtomicBool::new(false),
         });
         let converging = Arc::clone(&watch);
@@ -128,9 +130,11 @@ impl Controller {
     pub(crate) fn change(&mut self, group: Group) -> Result<(), Failed> {
         let client = accepted(&self.watch.client().socket, &group)?;
         self.stop_update();
+        *self.watch.outcome.lock().expect("no panic") = None;
         let before = self.watch.group();
         *self.watch.client.lock().expect("no panic") = client;
-        if before.hash() == group.hash() {
+        let is_old = |member: &Member| member.hash() != Some(group.hash().as_str());
+        if !self.watch.members(true)?.iter().any(is_old) {
             *self.watch.group.lock().expect("no panic") = group;
             return Ok(());
         }
@@ -148,7 +152,7 @@ impl Controller {
         let thread = std::thread::spawn(move || {
             let Some(outcome) = update::roll(&watch, &stopped) else { return };
             let went_well = outcome.is_ok();
-            watch.note(Event::Updated(outcome));
+            *watch.outcome.lock().expect("no panic") = Some(outcome);
             if let (true, Some(last)) = (went_well, last) {
                 *watch.group.lock().expect("no panic") = last;
             }
@@ -182,12 +186,10 @@ impl Controller {
         self.watch.events.lock().expect("no panic").clone()
     }
 
-    /// How the update has ended, if it has.
+    /// How the present update has ended, if it has: all members are new, or it has
+    /// stopped for this reason.
     pub(crate) fn updated(&self) -> Option<Result<(), String>> {
-        self.events().into_iter().rev().find_map(|event| match event {
-            Event::Updated(outcome) => Some(outcome),
-            _ => None,
-        })
+        self.watch.outcome.lock().expect("no panic").clone()
     }
 
     pub(crate) fn group(&self) -> Group {
@@ -391,6 +393,7 @@ impl Watch {
             }
         }
         let params = json!({"Type": "", "Instance": member.id, "Context": {"Reason": reason}});
+        self.note(Event::Destroying(member.id.clone()));
         match client.call("Instance.Destroy", &params) {
             Ok(_) => self.note(Event::Destroyed(member.id.clone(), reason)),
             Err(error) => {

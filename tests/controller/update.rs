@@ -1,11 +1,7 @@
 //! The rolling update: strictly destroy first, one at a time, lowest ID first.
 //! That the member is replaced is the other loop's work.
 
-use std::{
-    collections::HashMap,
-    sync::atomic::AtomicBool,
-    time::Instant,
-};
+use std::{collections::HashMap, sync::atomic::AtomicBool, time::Instant};
 
 use super::{Group, Member, Watch, sorted};
 
@@ -35,7 +31,8 @@ pub(super) fn roll(watch: &Watch, stop: &AtomicBool) -> Option<Result<(), String
                 Err(error) => return Some(Err(error.to_string())),
             };
             let new: Vec<&Member> = members.iter().filter(|member| is_new(member)).collect();
-            let count = new.iter().filter(|member| is_well(watch, &group, &mut well, member)).count();
+            let count =
+                new.iter().filter(|member| is_well(watch, &group, &mut well, member)).count();
             if count >= expected.min(group.allocation.count()) {
                 break members;
             }
@@ -60,8 +57,7 @@ fn is_well(
         well.remove(&member.id);
         return false;
     }
-    let known =
-        well.entry(member.id.clone()).or_insert(Well { since: Instant::now(), polls: 0 });
+    let known = well.entry(member.id.clone()).or_insert(Well { since: Instant::now(), polls: 0 });
     known.polls += 1;
     known.since.elapsed() >= group.updating.duration && known.polls >= group.updating.count
 }

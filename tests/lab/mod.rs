@@ -113,7 +113,7 @@ impl Lab {
     /// The same with a disk, which it boots from when the network does not give it
     /// anything.
     #[track_caller]
-    pub(crate) fn machine_with_disk(&self, firmware: Firmware, mac: &str, disk: &Disk) -> Machine {
+    pub(crate) fn machine_with_disk(&self, firmware: Firmware, mac: &str, disk: Disk) -> Machine {
         let path = disk.make(self, mac);
         Machine::power_on(self, firmware, mac, Some(&path))
     }
