@@ -52,12 +52,14 @@ const WORLD: [&str; 14] = [
 ];
 
 /// A foreign crate and where it may be named.
-const CRATES: [(&str, &[&str]); 15] = [
+const CRATES: [(&str, &[&str]); 17] = [
     ("dhcproto", &["dhcp/request.rs", "dhcp/reply.rs"]),
     ("etherparse", &["dhcp/link.rs"]),
     ("libc", &["dhcp/link.rs"]),
     ("warp", &["http/serve.rs", "http/serve/", "spi/serve.rs", "spi/unix.rs"]),
     ("httparse", &["http/"]),
+    ("httpdate", &["http/reply.rs"]),
+    ("form_urlencoded", &["http/report.rs"]),
     ("hyper", &["spi/unix.rs", "spi/tcp.rs"]),
     ("hyper_util", &["spi/unix.rs"]),
     ("jsonrpc_core", &["spi/"]),

@@ -6,6 +6,7 @@
 pub mod cmdline;
 mod identity;
 pub mod init;
+pub mod report;
 mod script;
 mod sighting;
 pub mod urls;
