@@ -70,7 +70,7 @@ impl Stage {
     }
 
     fn commit(&self, group: Value) -> Controller {
-        let group = Group::read(&group.to_string());
+        let group = Group::of(&group);
         Controller::commit(&self.home.socket(), group, INTERVAL)
             .unwrap_or_else(|error| panic!("{error}\n{}", self.home.log()))
     }
@@ -227,7 +227,7 @@ fn again_if_stopped(stage: &Stage, controller: &mut Controller, changed: &Value)
 }
 
 fn group(value: &Value) -> Group {
-    Group::read(&value.to_string())
+    Group::of(value)
 }
 
 fn a_group_goes_from_nothing_to_three_to_five_to_two(daemons: Daemons) {

@@ -49,13 +49,14 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// Reads a file as `commit-group` takes it.
+    /// Reads a file as `infrakit ... commit-group` does: it is a template of Go's
+    /// first, and then JSON.
     ///
     /// # Panics
     ///
     /// In InfraKit's words, where it would refuse the file.
     pub(crate) fn read(text: &str) -> Self {
-        let file: Value = serde_json::from_str(text).expect("JSON");
+        let file: Value = serde_json::from_str(&rendered(text)).expect("JSON");
         let properties = &file["Properties"];
         let section = |name: &str| {
             let section = &properties[name];
@@ -73,6 +74,11 @@ impl Group {
         }
     }
 
+    /// The same of what a test has made.
+    pub(crate) fn of(file: &Value) -> Self {
+        Self::read(&file.to_string().replace("{{ ", "{{ `{{ ").replace(" }}", " }}` }}"))
+    }
+
     /// What tells members of this from members of what it was before: 32 letters
     /// of the base32 alphabet.
     pub(crate) fn hash(&self) -> String {
@@ -81,6 +87,21 @@ impl Group {
         let letters = b"abcdefghijklmnopqrstuvwxyz234567";
         digest.iter().map(|byte| char::from(letters[usize::from(byte % 32)])).collect()
     }
+}
+
+/// A raw string in a template is itself: so `{{ mac }}` is written for us, and
+/// all else in double braces is Go's own.
+fn rendered(text: &str) -> String {
+    let mut parts = text.split("{{ `");
+    let mut result = parts.next().unwrap_or_default().to_owned();
+    assert!(!result.contains("{{"), "function not defined: {result}");
+    for part in parts {
+        let (raw, rest) = part.split_once("` }}").expect("unterminated raw quoted string");
+        assert!(!rest.contains("{{"), "function not defined: {rest}");
+        result.push_str(raw);
+        result.push_str(rest);
+    }
+    result
 }
 
 fn allocation(value: &Value) -> Allocation {

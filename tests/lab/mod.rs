@@ -231,7 +231,7 @@ fn is_root() -> bool {
 }
 
 /// Asks for something again and again until it is there, for so long at most.
-fn within<T>(limit: Duration, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
+pub(crate) fn within<T>(limit: Duration, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + limit;
     loop {
         if let Some(value) = attempt() {
