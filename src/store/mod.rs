@@ -104,13 +104,11 @@ impl Store {
         Ok(answer)
     }
 
-    /// Decides something that promises nothing, such as that a machine was seen,
-    /// and waits for nothing. Changes that are promises must go through
-    /// [`Self::decide`].
+    /// Decides something whose answer promises nothing, such as the script of a
+    /// machine, and waits for nothing. An answer that tells somebody of a change
+    /// must go through [`Self::decide`].
     pub fn note<Answer>(&self, decision: impl FnOnce(&State) -> Decision<Answer>) -> Answer {
-        let (answer, promised) = self.decide_now(decision);
-        debug_assert!(promised.is_none(), "a promise is waited for");
-        answer
+        self.decide_now(decision).0
     }
 
     /// What the state says now. It may show a change that is not yet on disk:
