@@ -4,6 +4,8 @@
 //! every door. Pure; knows `state` and `model` and nothing else of ours.
 
 pub mod cmdline;
+mod health;
+pub mod hostname;
 mod identity;
 pub mod init;
 pub mod report;
@@ -15,6 +17,7 @@ use crate::{
     model::{Image, Instance, Mac, Stage},
     state::State,
 };
+pub use health::{Health, health};
 pub use identity::{Addressing, Claim, Imposter, Visitor, identify};
 pub use script::{Asker, Prelude, Script, base_name, script_for};
 pub use sighting::{Sighting, seen};

@@ -8,12 +8,15 @@ use serde_json::Value;
 
 use super::{
     Settings,
-    properties::{InvalidProperties, Properties},
+    properties::{InvalidProperties, Naming, Properties},
     provision::own_tags,
     request,
 };
 use crate::{
-    boot::cmdline::{self, InvalidCmdLine},
+    boot::{
+        cmdline::{self, InvalidCmdLine},
+        hostname::{self, InvalidTemplate},
+    },
     model::{
         Change, Decision, Destroyed, Forbidden, Image, Instance, InstanceId, LogicalId, Mac,
         Machine, MachineEvent, Select, Timestamp, Unreservable,
@@ -30,6 +33,21 @@ pub(super) enum Refusal {
     /// No command line can be made of the template, or not for this instance.
     #[error("Properties.CmdLine: {problem} (in `{template}`)")]
     CmdLine { template: String, problem: InvalidCmdLine },
+    /// No host name can be made of the template, or not for this instance.
+    #[error("Properties.Hostname: {problem} (in `{template}`)")]
+    Hostname { template: String, problem: InvalidTemplate },
+    /// Another instance of the group has this place.
+    #[error("Properties.Index: instance {owner} has place {index} of this group")]
+    IndexHeld { index: u32, owner: InstanceId },
+    /// Nothing is added at this place.
+    #[error("Properties.Each: its length is {entries}, so it has nothing for index {index}")]
+    NoEntry { index: u32, entries: usize },
+    /// Something is added by index to an instance without one.
+    #[error(
+        "Properties.Each: this instance has no index; give it Properties.Index or the tag {}",
+        Instance::GROUP_TAG
+    )]
+    NoIndex,
     /// Nobody here gives out addresses.
     #[error(
         "Properties.Address: {0} cannot be kept for a machine, since another DHCP server gives out the addresses"
@@ -100,6 +118,10 @@ pub(super) fn validate(settings: &Settings, properties: &Value) -> Result<Proper
     if let Some(Image { cmdline: template, .. }) = &properties.image {
         cmdline::check(template)
             .map_err(|problem| Refusal::CmdLine { template: template.clone(), problem })?;
+    }
+    if let Some(Naming::Template(template)) = &properties.hostname {
+        hostname::check(template)
+            .map_err(|problem| Refusal::Hostname { template: template.clone(), problem })?;
     }
     if let Some(address) = properties.address {
         let subnet = settings.subnet.as_ref().ok_or(Refusal::NoSubnet(address))?;
@@ -304,6 +326,7 @@ pub(super) mod tests {
             refusal(properties)
         };
         assert!(with("CmdLine", "x={{ nope }}").starts_with("Properties.CmdLine: `{{ nope }}`"));
+        assert!(with("Hostname", "x-{{ ip }}").starts_with("Properties.Hostname: `{{ ip }}`"));
         for address in ["10.0.0.1", "10.0.0.254", "10.0.0.0", "10.9.0.1"] {
             let text = with("Address", address);
             assert!(text.starts_with("Properties.Address: ") && text.contains(address), "{text}");

@@ -18,13 +18,19 @@ use super::{
     answer::{self, Gone},
     assets, describe,
     envelope::{Call, Envelope, open},
+    flavor,
     provision::{self, Occasion, Order, Provisioned},
     reply::{self, Outcome},
     request::{Describe, Destroy, Label, Params, Provision, Validate},
 };
+use crate::{boot::health, state::State};
 
 /// Every method that there is.
-pub(super) const METHODS: [&str; 8] = [
+pub(super) const METHODS: [&str; 12] = [
+    "Flavor.Drain",
+    "Flavor.Healthy",
+    "Flavor.Prepare",
+    "Flavor.Validate",
     "Handshake.Hello",
     "Handshake.Implements",
     "Handshake.Types",
@@ -67,6 +73,10 @@ impl Methods {
         methods.add("Handshake.Hello", spi, |_, _, _| async { reply::hello() });
         methods.add("Handshake.Implements", spi, |_, _, _| async { reply::implements() });
         methods.add("Handshake.Types", spi, |_, _, _| async { reply::types() });
+        methods.add("Flavor.Validate", spi, flavor_validate);
+        methods.add("Flavor.Prepare", spi, flavor_prepare);
+        methods.add("Flavor.Healthy", spi, flavor_healthy);
+        methods.add("Flavor.Drain", spi, flavor_drain);
         methods.add("Instance.Validate", spi, validate);
         methods.add("Instance.Provision", spi, provision);
         methods.add("Instance.Label", spi, label);
@@ -194,6 +204,36 @@ async fn describe(spi: Spi, params: Params, occasion: Occasion) -> Outcome {
     Ok(spi.store().look_durably(|state| describe::describe(state, &request, now)).await??)
 }
 
+async fn flavor_validate(_: Spi, params: Params, _: Occasion) -> Outcome {
+    let request = flavor::request::Validate::read(&params)?;
+    flavor::prepare::validate(&request)?;
+    reply::ok()
+}
+
+async fn flavor_prepare(_: Spi, params: Params, _: Occasion) -> Outcome {
+    let request = flavor::request::Prepare::read(&params)?;
+    reply::spec(&flavor::prepare::prepare(&request)?)
+}
+
+async fn flavor_healthy(spi: Spi, params: Params, occasion: Occasion) -> Outcome {
+    let request = flavor::request::Member::read(&params)?;
+    let boot_timeout = flavor::Properties::read(&request.properties)?.boot_timeout;
+    let instance = |state: &State| {
+        let living = answer::living(state, &request.instance).ok();
+        health(living, boot_timeout, occasion.now)
+    };
+    reply::health(spi.store().look_durably(instance).await?)
+}
+
+async fn flavor_drain(spi: Spi, params: Params, occasion: Occasion) -> Outcome {
+    let request = flavor::request::Member::read(&params)?;
+    let patience = flavor::Properties::read(&request.properties)?.drain_timeout;
+    // One that does not stop in time must not keep its group from going on.
+    let end = flavor::drain::drain(spi.store(), &request.instance, patience, occasion.now).await?;
+    debug!(id = ?request.instance, ?end, "drained");
+    reply::ok()
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -274,6 +314,21 @@ mod tests {
                     "Instance.Destroy" => Destroy::read(&params).map(|_| ()).map_err(Failure::from),
                     "Instance.DescribeInstances" => {
                         Describe::read(&params).map(|_| ()).map_err(Failure::from)
+                    }
+                    "Flavor.Validate" => flavor::request::Validate::read(&params)
+                        .map_err(Failure::from)
+                        .and_then(|read| Ok(flavor::prepare::validate(&read)?)),
+                    "Flavor.Prepare" => flavor::request::Prepare::read(&params)
+                        .map_err(Failure::from)
+                        .and_then(|read| {
+                            let spec = flavor::prepare::prepare(&read)?;
+                            assert_eq!(example["result"]["value"]["Spec"], spec);
+                            Ok(())
+                        }),
+                    "Flavor.Healthy" | "Flavor.Drain" => {
+                        flavor::request::Member::read(&params).map_err(Failure::from).and_then(
+                            |read| Ok(flavor::Properties::read(&read.properties).map(|_| ())?),
+                        )
                     }
                     "Handshake.Hello" | "Handshake.Implements" | "Handshake.Types" => Ok(()),
                     other => panic!("{other} is no method"),

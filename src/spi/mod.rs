@@ -4,15 +4,19 @@
 //! The contract is in `plugin-spec/`. Knows the state, the image directory and
 //! the command line's template; knows no machine's protocol.
 
+mod addition;
 mod admission;
 mod answer;
 mod assets;
 mod counter;
 mod describe;
+mod duration;
 mod envelope;
 mod exchange;
+mod flavor;
 mod info;
 mod methods;
+mod place;
 mod properties;
 mod provision;
 mod reply;

@@ -321,4 +321,23 @@ mod tests {
         }
         assert_eq!(state.instances.free_index("g"), 1);
     }
+    #[test]
+    fn a_place_that_two_have_is_free_when_both_have_gone() {
+        let mut state = State::new(None);
+        for number in 1..3u8 {
+            let instance = Instance {
+                tags: testing::tags(&[("infrakit.group", "g")]),
+                index: Some(0),
+                ..testing::instance(number.into(), Mac::new([2, 0, 0, 0, 0, number]))
+            };
+            state.apply(&Change::Instance(instance));
+        }
+        for (number, oldest) in [(1, Some(2)), (2, None)] {
+            for change in changes(&state, &Happening::Destroyed(number, Timestamp(9))) {
+                state.apply(&change);
+            }
+            assert_eq!(state.instances.at_index("g", 0).map(|one| one.id), oldest.map(id));
+            assert_eq!(state.instances.free_index("g"), u32::from(oldest.is_some()));
+        }
+    }
 }

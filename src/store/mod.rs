@@ -37,6 +37,8 @@ pub struct Store {
 struct Shared {
     inner: Mutex<Inner>,
     progress: watch::Receiver<Progress>,
+    /// Says that a decision has changed the state.
+    changed: watch::Sender<()>,
     writer: Mutex<Option<thread::JoinHandle<()>>>,
 }
 
@@ -78,6 +80,7 @@ impl Store {
             shared: Arc::new(Shared {
                 inner: Mutex::new(inner),
                 progress,
+                changed: watch::Sender::new(()),
                 writer: Mutex::new(Some(writer)),
             }),
         })
@@ -135,6 +138,24 @@ impl Store {
         Ok(answer)
     }
 
+    /// Waits until the state answers the question. It is asked now, and again when
+    /// decisions have changed something, perhaps once for several; as with
+    /// [`Self::look`], what it sees may not be on disk yet.
+    pub async fn look_until<Answer>(
+        &self,
+        mut question: impl FnMut(&State) -> Option<Answer>,
+    ) -> Answer {
+        // Subscribed before the first look, so that no change falls between.
+        let mut changed = self.shared.changed.subscribe();
+        loop {
+            if let Some(answer) = self.look(&mut question) {
+                return answer;
+            }
+            // It has not ended: its sender is in this store.
+            let _ = changed.changed().await;
+        }
+    }
+
     /// Ends when the disk has refused a change, with the reason: the daemon
     /// must stop then, since it could only forget.
     pub async fn failed(&self) -> Unwritable {
@@ -172,6 +193,9 @@ impl Store {
         let Decision { answer, changes } = decision(&inner.state);
         for change in &changes {
             inner.state.apply(change);
+        }
+        if !changes.is_empty() {
+            self.shared.changed.send_replace(());
         }
         let is_promise = changes.iter().any(Change::is_promise);
         let kept: Vec<Change> = changes.into_iter().filter(is_kept).collect();
@@ -303,6 +327,30 @@ mod tests {
         store.close();
         let answer = store.decide(|_| Decision::with((), lease(1, LeaseState::Bound))).await;
         assert!(answer.is_err());
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_something_sees_it_once_it_was_decided() {
+        let directory = directory();
+        let store = Store::open(directory.path(), None).expect("a new store");
+        let looks = std::sync::atomic::AtomicUsize::new(0);
+        let waits = store.look_until(|state| {
+            looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            (state.addresses.leases().count() == 3).then_some(())
+        });
+        let decides = async {
+            for last in 1..=3 {
+                store
+                    .decide(|_| Decision::with((), lease(last, LeaseState::Bound)))
+                    .await
+                    .expect("written");
+                // What changes nothing wakes nobody.
+                store.note(|_| Decision::only(()));
+            }
+        };
+        tokio::join!(waits, decides);
+        assert!(looks.into_inner() <= 4, "it looks no more often than something changes");
+        store.look_until(|_| Some(())).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
