@@ -8,6 +8,7 @@ mod health;
 pub mod hostname;
 mod identity;
 pub mod init;
+pub mod inventory;
 pub mod report;
 mod script;
 mod sighting;

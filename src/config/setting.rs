@@ -36,6 +36,7 @@ pub enum Setting {
     ListenTokenFile,
     StateDir,
     Images,
+    Inventory,
     Log,
     LogFormat,
     LogCaller,

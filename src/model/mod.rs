@@ -9,6 +9,7 @@ mod image;
 mod instance;
 mod lease;
 mod lifecycle;
+mod listed;
 mod mac;
 mod machine;
 mod names;
@@ -26,6 +27,10 @@ pub use image::{Asset, Checksum, Image, ImageFile, InvalidChecksum, InvalidImage
 pub use instance::{BootMode, Destroyed, Instance, InstanceId, LogicalId, Reason, Tags};
 pub use lease::{Lease, LeaseState, Pool};
 pub use lifecycle::{Forbidden, InstanceEvent, InstanceState, MachineEvent, MachineState};
+pub use listed::{
+    InvalidLabel, InvalidNote, LONGEST_LABEL, LONGEST_NOTE, Listed, MOST_LABELS, check_label,
+    check_label_count, check_note,
+};
 pub use mac::{InvalidMac, Mac};
 pub use machine::{Machine, Stage};
 pub use names::{Hostname, InvalidHostname};

@@ -18,7 +18,7 @@ use super::{
     answer::{self, Gone},
     assets, describe,
     envelope::{Call, Envelope, open},
-    flavor,
+    flavor, machines,
     provision::{self, Occasion, Order, Provisioned},
     reply::{self, Outcome},
     request::{Describe, Destroy, Label, Params, Provision, Validate},
@@ -26,7 +26,7 @@ use super::{
 use crate::{boot::health, state::State};
 
 /// Every method that there is.
-pub(super) const METHODS: [&str; 12] = [
+pub(super) const METHODS: [&str; 17] = [
     "Flavor.Drain",
     "Flavor.Healthy",
     "Flavor.Prepare",
@@ -39,6 +39,11 @@ pub(super) const METHODS: [&str; 12] = [
     "Instance.Label",
     "Instance.Provision",
     "Instance.Validate",
+    "Machine.Forget",
+    "Machine.Free",
+    "Machine.Label",
+    "Machine.List",
+    "Machine.SetAside",
 ];
 
 /// How long Validate may wait for the digests of files, all together. The
@@ -82,6 +87,7 @@ impl Methods {
         methods.add("Instance.Label", spi, label);
         methods.add("Instance.Destroy", spi, destroy);
         methods.add("Instance.DescribeInstances", spi, describe);
+        machines::methods::add_to(&mut methods, spi);
         methods
     }
 
@@ -98,7 +104,7 @@ impl Methods {
         call.close(core.as_deref(), result.as_deref())
     }
 
-    fn add<Method, Answer>(&mut self, name: &'static str, spi: &Spi, method: Method)
+    pub(super) fn add<Method, Answer>(&mut self, name: &'static str, spi: &Spi, method: Method)
     where
         Method: Fn(Spi, Params, Occasion) -> Answer + Copy + Send + Sync + 'static,
         Answer: Future<Output = Outcome> + Send,
@@ -330,6 +336,18 @@ mod tests {
                             |read| Ok(flavor::Properties::read(&read.properties).map(|_| ())?),
                         )
                     }
+                    "Machine.List" => machines::Filter::read(&params)
+                        .map(|_| ())
+                        .map_err(|invalid| machines::Refusal::from(invalid).into()),
+                    "Machine.Label" => machines::Label::read(&params)
+                        .map(|_| ())
+                        .map_err(|invalid| machines::Refusal::from(invalid).into()),
+                    "Machine.SetAside" => machines::SetAside::read(&params)
+                        .map(|_| ())
+                        .map_err(|invalid| machines::Refusal::from(invalid).into()),
+                    "Machine.Free" | "Machine.Forget" => machines::One::read(&params)
+                        .map(|_| ())
+                        .map_err(|invalid| machines::Refusal::from(invalid).into()),
                     "Handshake.Hello" | "Handshake.Implements" | "Handshake.Types" => Ok(()),
                     other => panic!("{other} is no method"),
                 };

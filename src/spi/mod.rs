@@ -15,6 +15,7 @@ mod envelope;
 mod exchange;
 mod flavor;
 mod info;
+mod machines;
 mod methods;
 mod place;
 mod properties;

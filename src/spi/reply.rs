@@ -9,7 +9,7 @@ use super::{
     answer::Refusal,
     assets::BadAsset,
     envelope::{INTERNAL_ERROR, INVALID_REQUEST, SERVER_ERROR},
-    flavor,
+    flavor, machines,
     request::{Params, Unreadable},
 };
 use crate::{boot::Health, model::InstanceId, store::Unwritable};
@@ -43,6 +43,9 @@ pub(super) enum Failure {
     /// The Properties of a flavor cannot be used.
     #[error(transparent)]
     Addition(#[from] InvalidAddition),
+    /// What the operator wants of a machine is refused.
+    #[error(transparent)]
+    Machine(#[from] machines::Refusal),
     /// A file is not there, or is another one.
     #[error(transparent)]
     Asset(#[from] BadAsset),
@@ -63,7 +66,11 @@ pub(super) fn error(failure: &Failure, params: &Params) -> Error {
         Failure::Unreadable(Unreadable::WrongType { .. }) => {
             (INVALID_REQUEST, Some(Value::Object(params.clone())))
         }
+        Failure::Machine(machines::Refusal::Params(invalid)) if invalid.is_type() => {
+            (INVALID_REQUEST, Some(Value::Object(params.clone())))
+        }
         Failure::Unreadable(Unreadable::NoSuchObject(_))
+        | Failure::Machine(_)
         | Failure::Refused(_)
         | Failure::Flavor(_)
         | Failure::Addition(_)
