@@ -218,9 +218,11 @@ fn workers(id: &str, size: u32, release: u32) -> Value {
 }
 
 /// Commits the change again if the update stopped since the daemon died over a
-/// call, as whoever operates the controller does.
+/// call, as whoever operates the controller does once the group is whole again.
+/// (Sooner, and the controller counts one member less to wait for.)
 fn again_if_stopped(stage: &Stage, controller: &mut Controller, changed: &Value) {
-    if let Some(Err(error)) = controller.updated() {
+    let is_whole = controller.members().len() == controller.group().allocation.count();
+    if let (Some(Err(error)), true) = (controller.updated(), is_whole) {
         assert!(stage.daemons == Daemons::Killed, "{error}");
         let _ = controller.change(group(changed));
     }

@@ -21,7 +21,7 @@ use std::{
 use remoteboot::model::Mac;
 use socket2::{Domain, Socket, Type};
 
-use crate::machine::{self, IPXE, Ports};
+use crate::machine::{self, HOST, IPXE, Ports};
 
 /// Between two questions of a machine; iPXE and the lab's system take seconds.
 const PAUSE: Duration = Duration::from_millis(60);
@@ -173,13 +173,7 @@ impl Bare {
 
     /// From the firmware to the end of what it runs.
     fn start(&self) -> Option<()> {
-        let (address, script_url) = self.lease()?;
-        {
-            let mut life = self.life.lock().expect("no panic");
-            if !life.addresses.contains(&address) {
-                life.addresses.push(address);
-            }
-        }
+        let (address, script_url) = self.lease(IPXE)?;
         let script = loop {
             if !self.is_on() {
                 return None;
@@ -198,6 +192,15 @@ impl Bare {
         if !matches!(self.get(address, &kernel), Ok((200, _))) {
             return None;
         }
+        // The system asks for itself: while its machine waited, an address may have
+        // been kept for it.
+        let address = loop {
+            match self.lease(HOST) {
+                Some((address, _)) => break address,
+                None if self.is_on() => {}
+                None => return None,
+            }
+        };
         let running = Running { cmdline: cmdline.clone(), address };
         {
             let mut life = self.life.lock().expect("no panic");
@@ -247,14 +250,21 @@ impl Bare {
     }
 
     /// DISCOVER to ACK; the address, and where the script is.
-    fn lease(&self) -> Option<(Ipv4Addr, String)> {
+    fn lease(&self, client: &[&[u8]]) -> Option<(Ipv4Addr, String)> {
         let _turn = self.relay.lock().expect("no panic");
-        let discover = [&[b"\x35\x01\x01".as_slice()], IPXE].concat();
+        let discover = [&[b"\x35\x01\x01".as_slice()], client].concat();
         let offer = self.machine.ask(&discover, PATIENCE)?;
         let mut wanted = vec![53, 1, 3, 54, 4, 127, 0, 0, 1, 50, 4];
         wanted.extend_from_slice(&offer.address.octets());
-        let granted = self.machine.ask(&[&[wanted.as_slice()], IPXE].concat(), PATIENCE)?;
-        (granted.kind == 5).then_some((granted.address, granted.boot_file))
+        let granted = self.machine.ask(&[&[wanted.as_slice()], client].concat(), PATIENCE)?;
+        if granted.kind != 5 {
+            return None;
+        }
+        let mut life = self.life.lock().expect("no panic");
+        if !life.addresses.contains(&granted.address) {
+            life.addresses.push(granted.address);
+        }
+        Some((granted.address, granted.boot_file))
     }
 
     /// The status and the body.
