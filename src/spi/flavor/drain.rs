@@ -139,7 +139,7 @@ mod tests {
 
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
-        net::TcpListener,
+        net::{TcpListener, TcpStream},
     };
 
     use super::*;
@@ -177,8 +177,9 @@ mod tests {
         store.decide(decision).await.expect("written");
     }
 
-    /// A machine that takes one call, answers this, and tells what it was asked.
-    async fn machine(answer: &'static str) -> (u16, tokio::task::JoinHandle<String>) {
+    /// A machine that takes one call and answers this; then it tells what it was
+    /// asked. If it has answered, that is when its caller has read that.
+    async fn machine(answer: &'static str) -> (u16, tokio::task::JoinHandle<(String, TcpStream)>) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
         let port = listener.local_addr().expect("bound").port();
         let asked = tokio::spawn(async move {
@@ -188,11 +189,11 @@ mod tests {
                 request.push(stream.read_u8().await.expect("a head"));
             }
             stream.write_all(answer.as_bytes()).await.expect("sent");
-            if answer.is_empty() {
-                // It hangs until the caller has had enough.
-                let _ = stream.read_u8().await;
+            if !answer.is_empty() {
+                let hung_up = stream.read_u8().await;
+                assert!(hung_up.is_err(), "it says no more");
             }
-            String::from_utf8(request).expect("text")
+            (String::from_utf8(request).expect("text"), stream)
         });
         (port, asked)
     }
@@ -279,7 +280,7 @@ mod tests {
             let id = one.id.to_string();
             let drained = drain(&store, &id, PATIENCE, NOW).await;
             assert_eq!(drained.expect("written"), Drained::Answered, "{answer}");
-            let request = asked.await.expect("it was called");
+            let (request, _) = asked.await.expect("it was called");
             assert!(request.starts_with("POST /stop?now=1 HTTP/1.1\r\n"), "{request}");
             let host = format!("host: 127.0.0.1:{port}\r\n");
             let lower = request.to_lowercase();
@@ -304,12 +305,13 @@ mod tests {
             let one = running(Some(at(port)));
             let store = store_with(&directory, &one).await;
             let id = one.id.to_string();
-            let late = drain(&store, &id, IMPATIENCE, NOW).await.expect("written");
-            assert_eq!(late, Drained::Late, "{answer}");
-            asked.await.expect("it was called");
-            let reports = step(&store, one.id, |progress| progress.drained(NOW));
-            let (drained, ()) = tokio::join!(drain(&store, &id, PATIENCE, NOW), reports);
-            assert!(matches!(drained.expect("written"), Drained::Reported | Drained::Before));
+            let reports = async {
+                let called = asked.await.expect("it was called");
+                step(&store, one.id, |progress| progress.drained(NOW)).await;
+                called
+            };
+            let (drained, _) = tokio::join!(drain(&store, &id, PATIENCE, NOW), reports);
+            assert_eq!(drained.expect("written"), Drained::Reported, "{answer}");
         }
         // Nobody listens there.
         let (port, asked) = machine("").await;

@@ -168,6 +168,8 @@ fn quoted(logical_id: Option<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Prepares an instance of a group of two, or of the names a, b and c.
@@ -323,5 +325,59 @@ mod tests {
         assert_eq!(validated(flavor(2), names), Err(format!("{too_few}.LogicalIDs has 3")));
         let template = validated(json!({"CmdLine": "x={{ nope }}"}), size(1)).expect_err("unknown");
         assert!(template.starts_with("Properties.CmdLine: `{{ nope }}` is unknown"), "{template}");
+    }
+
+    /// Any JSON, with the names that mean something more often than others.
+    fn json_value() -> impl Strategy<Value = Value> {
+        let name = proptest::sample::select(vec![
+            "Init",
+            "Tags",
+            "CmdLine",
+            "Each",
+            "Index",
+            "Properties",
+            "LogicalID",
+            "Size",
+            "LogicalIDs",
+            "infrakit.group",
+            "x",
+        ]);
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            (-2i64..3).prop_map(Value::from),
+            "[a-c{}% ]{0,6}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 40, 5, move |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::btree_map(name.clone(), inner, 0..5).prop_map(|members| {
+                    let members = members.into_iter().map(|(name, value)| (name.to_owned(), value));
+                    Value::Object(members.collect())
+                }),
+            ]
+        })
+    }
+
+    proptest! {
+        /// Whatever comes, it is refused, or comes back with all that keeps a group.
+        #[test]
+        fn what_is_prepared_keeps_its_group_and_its_name(
+            flavor in json_value(), fields in json_value(), allocation in json_value(),
+        ) {
+            let mut given = spec(json!({}));
+            if let Value::Object(fields) = fields {
+                given.as_object_mut().expect("an object").extend(fields);
+            }
+            given["Tags"] = json!({"infrakit.group": "g", "infrakit.config.hash": "h"});
+            let params = json!({"Properties": flavor, "Spec": given, "Allocation": allocation});
+            let request = Prepare::read(params.as_object().expect("an object"));
+            if let Ok(Ok(prepared)) = request.map(|request| prepare(&request)) {
+                prop_assert_eq!(&prepared["Tags"]["infrakit.group"], "g");
+                prop_assert_eq!(&prepared["Tags"]["infrakit.config.hash"], "h");
+                prop_assert_eq!(&prepared["LogicalID"], &given["LogicalID"]);
+                prop_assert_eq!(&prepared["Attachments"], &given["Attachments"]);
+            }
+        }
     }
 }
