@@ -12,11 +12,16 @@ use tokio::{net::UdpSocket, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::{files::Loaders, model::Timestamp, store::Store};
+use crate::{
+    events::{Door, Refused},
+    files::Loaders,
+    model::Timestamp,
+    store::Store,
+};
 
 use super::{
     Settings,
-    answer::{self, Answer, Reply, Why},
+    answer::{self, Answer, NoBootFile, Reply, ReplyKind, Why},
     link::Link,
     reply::{self, Destination},
     request::{self, Request},
@@ -150,11 +155,13 @@ pub async fn serve(
             Ok(request) => request,
             Err(reason) => {
                 debug!(%reason, "dropped");
+                room.refused(None, "a packet", &reason);
                 continue;
             }
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             debug!(mac = %request.mac, "dropped: too many at once");
+            room.refused(Some(&request), "an answer", "there are too many requests at once");
             continue;
         };
         let room = Arc::clone(&room);
@@ -183,10 +190,20 @@ impl Room {
         let mac = request.mac;
         match decided {
             Ok(Answer::Reply(reply)) => self.send(request, &reply),
-            Ok(Answer::Silence(why @ (Why::PoolIsFull | Why::Declined))) => {
+            Ok(Answer::Silence(why @ Why::Declined)) => {
                 warn!(%mac, kind = ?request.kind, %why, "not answered");
             }
-            Ok(Answer::Silence(why)) => debug!(%mac, kind = ?request.kind, %why, "not answered"),
+            Ok(Answer::Silence(why @ Why::Released)) => {
+                debug!(%mac, kind = ?request.kind, %why, "not answered");
+            }
+            Ok(Answer::Silence(why @ Why::PoolIsFull)) => {
+                warn!(%mac, kind = ?request.kind, %why, "not answered");
+                self.refused(Some(request), "an address", why);
+            }
+            Ok(Answer::Silence(why)) => {
+                debug!(%mac, kind = ?request.kind, %why, "not answered");
+                self.refused(Some(request), "an answer", why);
+            }
             Err(error) => warn!(%mac, %error, "not answered"),
         }
     }
@@ -203,7 +220,7 @@ impl Room {
             (Ok(()), Ok(boot)) => {
                 info!(%mac, client = ?request.client, answer = ?reply.kind, ?boot)
             }
-            (Ok(()), Err(answer::NoBootFile::Host)) => {
+            (Ok(()), Err(NoBootFile::Host)) => {
                 info!(%mac, client = ?request.client, answer = ?reply.kind);
             }
             (Ok(()), Err(why @ answer::NoBootFile::OwnDisk)) => {
@@ -213,5 +230,20 @@ impl Room {
                 warn!(%mac, client = ?request.client, answer = ?reply.kind, %why, "nothing to boot");
             }
         }
+        match (reply.kind, &reply.boot) {
+            (ReplyKind::Refuse, _) => self.refused(Some(request), "its address", "ask anew"),
+            (_, Ok(_) | Err(NoBootFile::Host | NoBootFile::OwnDisk)) => {}
+            (_, Err(why)) => self.refused(Some(request), "a boot program", why),
+        }
+    }
+
+    /// Tells that a client gets nothing, or not what it asked for.
+    fn refused(&self, request: Option<&Request>, what: &str, why: impl ToString) {
+        self.store.events().refused(|| Refused {
+            door: Door::Dhcp,
+            who: request.map_or_else(|| "unknown".to_owned(), |request| request.mac.to_string()),
+            what: what.to_owned(),
+            why: why.to_string(),
+        });
     }
 }
