@@ -255,6 +255,9 @@ fn what_was_refused_at_any_door_is_told_with_its_reason() {
     let event = told("spi", "unix");
     assert_eq!(event["Data"]["what"], "Instance.Provision");
     assert_eq!(event["Data"]["reason"], "params.Spec.Init: expected a string");
+    daemon.call("Instance.Nope", json!({})).expect_err("no method");
+    let reason = &told("spi", "unix")["Data"]["reason"];
+    assert_eq!(reason, "rpc: can't find method \"Instance.Nope\"");
     assert_eq!(daemon.exchange(b"GET /nosuch HTTP/1.1\r\nHost: h\r\n\r\n").status, 404);
     assert_eq!(told("spi", "unix")["Data"]["reason"], "404: 404 page not found");
 }
@@ -281,23 +284,22 @@ fn a_hundred_listeners_hear_everything_and_one_that_never_reads_disturbs_nobody(
             }
         }
     }
-    // Much more than the daemon keeps for the one that does not read.
+    // More than the daemon keeps for the one that does not read, and its socket.
     let id = provision(&daemon, "02:00:00:00:02:01");
     let label = &|caller: u32| {
-        for number in 0..750 {
+        for number in 0..110 {
             let labels =
                 json!({"Instance": id, "Labels": {format!("of{caller}"): number.to_string()}});
             daemon.call("Instance.Label", labels).expect("alive");
         }
     };
     std::thread::scope(|scope| {
-        (0..8).for_each(|caller| drop(scope.spawn(move || label(caller))));
+        (0..48).for_each(|caller| drop(scope.spawn(move || label(caller))));
     });
     let (seconds, grown) = (begun.elapsed().as_secs_f64(), memory(&daemon) - before);
     assert!(grown < 64 << 10, "{grown} KiB more in {seconds} s");
     let missed = deaf.until("missed").pop().expect("it is told");
-    let count = missed["Data"]["missed"].as_u64().expect("a number");
-    assert!(count > 100, "{missed}");
+    assert!(missed["Data"]["missed"].as_u64().is_some_and(|count| count > 0), "{missed}");
     let next = deaf.next().expect("it goes on");
     assert_eq!(next["Topic"], format!("instance/{id}/labelled"));
     // And at the end nobody waits for those that do not read.

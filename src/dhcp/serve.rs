@@ -155,7 +155,7 @@ pub async fn serve(
             Ok(request) => request,
             Err(reason) => {
                 debug!(%reason, "dropped");
-                room.refused(None, "a packet", &reason);
+                room.refused(None, "a packet", reason);
                 continue;
             }
         };

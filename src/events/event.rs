@@ -190,7 +190,8 @@ impl Event {
 
 fn cut(mut text: String) -> String {
     if text.len() > LONGEST {
-        text.truncate(text.floor_char_boundary(LONGEST));
+        let is_end = |place: &usize| text.is_char_boundary(*place);
+        text.truncate((0..=LONGEST).rev().find(is_end).unwrap_or_default());
         text.push_str("...");
     }
     text

@@ -94,7 +94,15 @@ impl Counter {
             return answer;
         };
         let call = match self.methods.open(&body) {
-            Envelope::Answer(answer) => return Answer::ok(answer),
+            Envelope::Answer(answer) => {
+                self.spi.store().events().refused(|| Refused {
+                    door: Door::Spi,
+                    who: socket.name().to_owned(),
+                    what: "a call".to_owned(),
+                    why: message(&answer),
+                });
+                return Answer::ok(answer);
+            }
             Envelope::Call(call) => Arc::new(call),
         };
         let occasion = match occasion() {
@@ -115,6 +123,13 @@ impl Counter {
         debug!(method = call.method, bytes = answer.len(), "answered");
         Answer::ok(answer)
     }
+}
+
+/// The message of an answer with an error; one without has no text at all.
+fn message(answer: &str) -> String {
+    let answer: Option<serde_json::Value> = serde_json::from_str(answer).ok();
+    let message = answer.as_ref().and_then(|answer| answer["error"]["message"].as_str());
+    message.unwrap_or("it is no call of JSON-RPC 2.0").to_owned()
 }
 
 fn occasion() -> Result<Occasion, getrandom::Error> {
