@@ -34,9 +34,14 @@ pub enum InventoryError {
         #[source]
         source: io::Error,
     },
-    /// It says something that makes no sense, with the line and the column.
-    #[error("{0}")]
-    Toml(#[from] toml::de::Error),
+    /// It says something that makes no sense.
+    #[error("line {}, column {}: {reason}", place.0, place.1)]
+    Invalid {
+        /// Line and column.
+        place: (usize, usize),
+        /// Why it makes no sense.
+        reason: String,
+    },
     /// A machine is in it twice.
     #[error("line {}, column {}: {mac} is listed twice, first in line {}", second.0, second.1, first.0)]
     Twice {
@@ -94,7 +99,10 @@ fn note<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> 
 }
 
 fn parse(text: &str) -> Result<Vec<Listed>, InventoryError> {
-    let file: File = toml::from_str(text)?;
+    let file: File = toml::from_str(text).map_err(|error| {
+        let at = error.span().map_or(0, |span| span.start);
+        InventoryError::Invalid { place: place(text, at), reason: error.message().to_owned() }
+    })?;
     let mut places = HashMap::new();
     for table in &file.machine {
         let second = place(text, table.mac.span().start);

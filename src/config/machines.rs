@@ -196,6 +196,9 @@ fn label(matches: &ArgMatches) -> Result<Order, String> {
         };
         check_label(name, value.unwrap_or_default())
             .map_err(|problem| format!("{}: {problem}", word.escape_debug()))?;
+        if labels.iter().any(|(other, _)| other == name) {
+            return Err(format!("{}: this label is named twice", word.escape_debug()));
+        }
         labels.push((name.to_owned(), value.map(str::to_owned)));
     }
     match (macs.is_empty(), labels.is_empty()) {
@@ -304,6 +307,7 @@ mod tests {
             (&["free", "rack1"], "`rack1` is not a MAC"),
             (&["label", "525400aa0101"], "no label is named"),
             (&["label", "rack=1"], "no machine is named"),
+            (&["label", "525400aa0101", "rack=1", "rack-"], "rack-: this label is named twice"),
             (&["label", "525400aa0101", "=1"], "must not be empty"),
             (&["set-aside", "525400aa0101", &long], "201 characters"),
             (&["set-aside", "525400aa0101", "--adapter=x"], "--adapter"),

@@ -1,6 +1,7 @@
 //! JSON-RPC over the daemon's Unix socket. Knows no method.
 
 use std::{
+    error::Error,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -16,14 +17,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) enum Failure {
     /// Nobody answers there.
     #[error(
-        "no daemon answers at {}; say where it is by --plugins and --name, as it was told itself",
+        "no daemon answers at {}: {cause}; --plugins and --name say where it is, as they told it",
         socket.display()
     )]
-    NoDaemon {
-        socket: PathBuf,
-        #[source]
-        source: reqwest::Error,
-    },
+    NoDaemon { socket: PathBuf, cause: String },
     /// What answers speaks otherwise.
     #[error("what answers at {} is no remoteboot", socket.display())]
     NoAnswer { socket: PathBuf },
@@ -68,7 +65,10 @@ impl Client {
     pub(super) async fn call(&self, method: &str, params: Value) -> Result<Value, Failure> {
         let body = json!({"jsonrpc": "2.0", "method": method, "params": params, "id": 1});
         let request = self.http.post("http://remoteboot/").body(body.to_string());
-        let no_daemon = |source| Failure::NoDaemon { socket: self.socket.clone(), source };
+        let no_daemon = |error: reqwest::Error| Failure::NoDaemon {
+            socket: self.socket.clone(),
+            cause: root(&error).to_string(),
+        };
         let answer = request.send().await.map_err(no_daemon)?.bytes().await.map_err(no_daemon)?;
         match serde_json::from_slice(&answer) {
             Ok(Answer { error: Some(refusal), .. }) => Err(Failure::Refused(refusal.message)),
@@ -76,4 +76,9 @@ impl Client {
             Ok(Answer { .. }) | Err(_) => Err(Failure::NoAnswer { socket: self.socket.clone() }),
         }
     }
+}
+
+/// What the system said; what reqwest makes of it speaks of URLs.
+fn root<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    error.source().map_or(error, root)
 }
