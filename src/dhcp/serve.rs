@@ -223,6 +223,9 @@ impl Room {
             (Ok(()), Err(NoBootFile::Host)) => {
                 info!(%mac, client = ?request.client, answer = ?reply.kind);
             }
+            (Ok(()), Err(why @ answer::NoBootFile::OwnDisk)) => {
+                info!(%mac, client = ?request.client, answer = ?reply.kind, %why);
+            }
             (Ok(()), Err(why)) => {
                 warn!(%mac, client = ?request.client, answer = ?reply.kind, %why, "nothing to boot");
             }

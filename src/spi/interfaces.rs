@@ -12,7 +12,7 @@ pub(super) struct Interface {
 }
 
 /// All that are spoken: Instance in the version of InfraKit's last state, of June
-/// 2017, and of release 0.5.
+/// 2017, and of release 0.5; Flavor in those of the first and the last.
 pub(super) const INTERFACES: &[Interface] = &[
     Interface {
         name: "Instance",

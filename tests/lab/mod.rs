@@ -8,9 +8,12 @@
 #![allow(dead_code)]
 
 mod daemon;
+mod disk;
 mod machine;
 
 pub(crate) use daemon::Daemon;
+#[allow(unused_imports)]
+pub(crate) use disk::Disk;
 // Not every test program names these types.
 #[allow(unused_imports)]
 pub(crate) use machine::{Firmware, Machine, Report};
@@ -104,7 +107,15 @@ impl Lab {
     /// `52:54:00:77:00:01`. The address is used once in a lab.
     #[track_caller]
     pub(crate) fn machine(&self, firmware: Firmware, mac: &str) -> Machine {
-        Machine::power_on(self, firmware, mac)
+        Machine::power_on(self, firmware, mac, None)
+    }
+
+    /// The same with a disk, which it boots from when the network does not give it
+    /// anything.
+    #[track_caller]
+    pub(crate) fn machine_with_disk(&self, firmware: Firmware, mac: &str, disk: Disk) -> Machine {
+        let path = disk.make(self, mac);
+        Machine::power_on(self, firmware, mac, Some(&path))
     }
 
     /// Starts the daemon on `br0` with DHCP, TFTP and HTTP, 50 addresses from
@@ -220,7 +231,7 @@ fn is_root() -> bool {
 }
 
 /// Asks for something again and again until it is there, for so long at most.
-fn within<T>(limit: Duration, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
+pub(crate) fn within<T>(limit: Duration, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + limit;
     loop {
         if let Some(value) = attempt() {

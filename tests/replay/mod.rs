@@ -21,6 +21,8 @@ use crate::daemon::{Answer, Daemon};
 #[derive(Deserialize)]
 struct Exchange {
     name: String,
+    /// Who spoke with whom: `recorded ...` if InfraKit's own client asked.
+    source: String,
     request: Request,
     response: Response,
 }
@@ -66,11 +68,12 @@ struct Rpc<'a> {
 /// Replays every file.
 pub(crate) fn all(daemon: &Daemon, without_machines: &Daemon) {
     let mut differences = differences();
-    let mut count = 0;
+    let (mut count, mut by_infrakit) = (0, 0);
     for exchange in exchanges() {
         // The one that wants no machine to be free.
         let daemon = if exchange.name.starts_with("dummy-") { without_machines } else { daemon };
         count += 1;
+        by_infrakit += u32::from(exchange.source.starts_with("recorded"));
         if exchange.request.path.starts_with("/events") {
             same_stream(daemon, &exchange);
             continue;
@@ -87,6 +90,7 @@ pub(crate) fn all(daemon: &Daemon, without_machines: &Daemon) {
         prepared.made.iter().for_each(|id| destroy(daemon, id));
     }
     assert!(count > 100, "only {count} exchanges were found");
+    assert!(by_infrakit > 30, "only {by_infrakit} are of InfraKit's own clients");
     let unknown: Vec<&String> = differences.keys().collect();
     assert!(unknown.is_empty(), "differences of exchanges that there are not: {unknown:?}");
 }
@@ -259,7 +263,7 @@ fn same_result(name: &str, recorded: &Value, ours: &Value) {
 /// of a refusal that is made for it. Topics of the other plugin's own become such
 /// as there are here.
 fn same_stream(daemon: &Daemon, exchange: &Exchange) {
-    let Exchange { name, request, response } = exchange;
+    let Exchange { name, source: _, request, response } = exchange;
     let topics = [
         ("streams%2Fsec%2F1", "refusal%2Fspi%2Funix"),
         ("streams%2Fsec%2F", "refusal%2Fspi%2F"),
