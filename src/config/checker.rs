@@ -24,7 +24,12 @@ impl<'a> Checker<'a> {
     }
 
     pub(super) fn problem(&mut self, setting: Setting, fault: Fault) {
-        let problem = Problem { place: self.given.place(setting), fault };
+        self.problem_at(self.given.place(setting), fault);
+    }
+
+    /// The same of what is no setting.
+    pub(super) fn problem_at(&mut self, place: String, fault: Fault) {
+        let problem = Problem { place, fault };
         if !self.problems.contains(&problem) {
             self.problems.push(problem);
         }

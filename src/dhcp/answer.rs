@@ -1,20 +1,33 @@
 //! Offer, acknowledge, refuse, or stay silent and say why. Pure.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, sync::Arc};
+
+use ipnet::Ipv4Net;
 
 use crate::{
     boot::{self, Sighting},
     files::Catalogue,
-    model::{Change, Decision, Firmware, Hostname, LeaseState, Mac, Stage, Timestamp},
+    model::{Change, Decision, Firmware, Hostname, LeaseState, Mac, Stage, Subnet, Timestamp},
     state::State,
 };
 
 pub use super::boot_file::{BootFile, NoBootFile, boot_file};
 use super::{
     DECLINE_HOLD, OFFER_HOLD, Settings,
-    lease::{self, Standing},
+    lease::{Place, Standing},
     request::{Client, Kind, Request},
+    subnet,
 };
+
+/// A request, and what is known of how it came.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// What is asked.
+    pub request: &'a Request,
+    /// Our own address on the link that it was heard on; none if it came from
+    /// beyond our networks, by a relay or as a renewal.
+    pub link: Option<Ipv4Addr>,
+}
 
 /// What to say to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +47,10 @@ pub struct Reply {
     pub boot: Result<BootFile, NoBootFile>,
     /// The name of the machine, from its instance.
     pub hostname: Option<Hostname>,
+    /// Who the client shall take us for: ourselves, or the relay (RFC 5107).
+    pub server: Ipv4Addr,
+    /// The network that the client is on.
+    pub subnet: Arc<Subnet>,
 }
 
 /// The kinds of reply (RFC 2131 §3).
@@ -55,12 +72,16 @@ pub enum Why {
     /// It chose another server.
     #[error("it asks the server {0}")]
     AnotherServer(Ipv4Addr),
-    /// It came through a relay on a network that is not served.
-    #[error("the relay {0} is on a network that is not served")]
+    /// It is on a network that is not served, or asks for an address of one: its
+    /// relay, or the relay's or its own selection, says so.
+    #[error("it is on the network of {0}, which is not served")]
     AnotherNetwork(Ipv4Addr),
+    /// Nothing says which network it is on: it came by no relay and no link.
+    #[error("it says nothing of the network that it is on")]
+    NoNetwork,
     /// No address is free.
-    #[error("no address is free")]
-    PoolIsFull,
+    #[error("no address of {0} is free")]
+    PoolIsFull(Ipv4Net),
     /// It asks about an address that we know nothing of; another server may.
     #[error("nothing is known of this client, another server may know it")]
     UnknownClient,
@@ -79,26 +100,27 @@ pub enum Why {
 pub fn answer(
     state: &State,
     (settings, catalogue): (&Settings, &Catalogue),
-    request: &Request,
+    Question { request, link }: Question<'_>,
     now: Timestamp,
 ) -> Decision<Answer> {
-    let giaddr = request.route.giaddr;
-    if !giaddr.is_unspecified() && !settings.subnet.network.contains(&giaddr) {
-        return Decision::only(Answer::Silence(Why::AnotherNetwork(giaddr)));
-    }
-    if let Some(server) = addressed_to(request.kind)
-        && server != settings.subnet.server
+    let subnet = match subnet::of(&settings.subnets, request, link) {
+        Ok(subnet) => subnet,
+        Err(why) => return Decision::only(Answer::Silence(why)),
+    };
+    let server = request.route.server_override.unwrap_or(subnet.server);
+    if let Some(named) = addressed_to(request.kind)
+        && named != server
+        && settings.subnets.iter().all(|subnet| subnet.server != named)
     {
-        return Decision::only(Answer::Silence(Why::AnotherServer(server)));
+        return Decision::only(Answer::Silence(Why::AnotherServer(named)));
     }
-    let conversation = Conversation { state, settings, catalogue, request, now };
+    let place = Place { state, network: subnet.network, mac: request.mac, now };
+    let conversation = Conversation { place, subnet, server, settings, catalogue, request };
     let mut decision = match request.kind {
         Kind::Discover { wanted } => conversation.discover(wanted),
-        Kind::Select { address, .. } => {
-            conversation.grant(address, lease::selected(state, request.mac, address, now))
-        }
+        Kind::Select { address, .. } => conversation.grant(address, place.selected(address)),
         Kind::Reboot { address } | Kind::Extend { address } => {
-            conversation.grant(address, lease::kept(state, request.mac, address, now))
+            conversation.grant(address, place.kept(address))
         }
         Kind::Decline { address, .. } => conversation.end(address, Why::Declined),
         Kind::Release { address, .. } => conversation.end(address, Why::Released),
@@ -123,20 +145,20 @@ const fn addressed_to(kind: Kind) -> Option<Ipv4Addr> {
 
 #[derive(Clone, Copy)]
 struct Conversation<'a> {
-    state: &'a State,
+    place: Place<'a>,
+    subnet: &'a Arc<Subnet>,
+    server: Ipv4Addr,
     settings: &'a Settings,
     catalogue: &'a Catalogue,
     request: &'a Request,
-    now: Timestamp,
 }
 
 impl Conversation<'_> {
     fn discover(self, wanted: Option<Ipv4Addr>) -> Decision<Answer> {
-        let Self { state, request: Request { mac, .. }, now, .. } = self;
-        let Some(address) = lease::to_offer(state, *mac, wanted, now) else {
-            return Decision::only(Answer::Silence(Why::PoolIsFull));
+        let Some(address) = self.place.to_offer(wanted) else {
+            return Decision::only(Answer::Silence(Why::PoolIsFull(self.subnet.network)));
         };
-        let held = lease::offered(state, *mac, address, (now, OFFER_HOLD));
+        let held = self.place.offered(address, OFFER_HOLD);
         Decision {
             answer: self.reply(ReplyKind::Offer(address)),
             changes: held.into_iter().collect(),
@@ -149,34 +171,34 @@ impl Conversation<'_> {
             Standing::Bad => Decision::only(self.reply(ReplyKind::Refuse)),
             Standing::Good => Decision {
                 answer: self.reply(ReplyKind::Acknowledge(address)),
-                changes: lease::bound(
-                    self.state,
-                    self.request.mac,
-                    address,
-                    self.now.after(self.settings.subnet.lease_time.into()),
-                ),
+                changes: self
+                    .place
+                    .bound(address, self.place.now.after(self.subnet.times.lease.into())),
             },
         }
     }
 
     fn end(self, address: Ipv4Addr, why: Why) -> Decision<Answer> {
+        let now = self.place.now;
         let ending = match why {
-            Why::Declined => (LeaseState::Declined, self.now.after(DECLINE_HOLD)),
-            _ => (LeaseState::Released, self.now),
+            Why::Declined => (LeaseState::Declined, now.after(DECLINE_HOLD)),
+            _ => (LeaseState::Released, now),
         };
-        match lease::ended(self.state, self.request.mac, address, ending) {
+        match self.place.ended(address, ending) {
             Some(change) => Decision::with(Answer::Silence(why), change),
             None => Decision::only(Answer::Silence(Why::NotItsOwn)),
         }
     }
 
     fn reply(self, kind: ReplyKind) -> Answer {
-        let Self { state, settings, catalogue, request, .. } = self;
-        let instance = state.instances.of_machine(request.mac);
+        let Self { place, settings, catalogue, request, .. } = self;
+        let instance = place.state.instances.of_machine(request.mac);
         Answer::Reply(Reply {
             kind,
             boot: boot_file(settings, catalogue, request.client, request.mac),
             hostname: instance.map(|instance| instance.hostname.clone()),
+            server: self.server,
+            subnet: Arc::clone(self.subnet),
         })
     }
 
@@ -194,7 +216,7 @@ impl Conversation<'_> {
         };
         let mac: Mac = self.request.mac;
         let uuid = self.request.uuid.clone();
-        boot::seen(self.state, Sighting { mac, architecture, uuid, stage }, self.now)
+        boot::seen(self.place.state, Sighting { mac, architecture, uuid, stage }, self.place.now)
     }
 }
 

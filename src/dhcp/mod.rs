@@ -12,18 +12,19 @@ mod link;
 pub mod reply;
 pub mod request;
 pub mod serve;
+mod subnet;
 #[cfg(test)]
 mod testing;
 
 use std::net::Ipv4Addr;
 
-use crate::model::Subnet;
+use crate::model::Subnets;
 
 /// What the room is told by the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// The network that is served.
-    pub subnet: Subnet,
+    /// The networks that are served.
+    pub subnets: Subnets,
     /// Where machines fetch boot programs by TFTP, if somebody serves them.
     pub tftp: Option<Ipv4Addr>,
     /// The authority of the HTTP server with scripts, if there is one:

@@ -7,10 +7,9 @@ use dhcproto::{
     v4::{self, DhcpOption, MessageType, Opcode, OptionCode, UnknownOption},
 };
 
-use crate::model::{Mac, Seconds};
+use crate::model::{LeaseTimes, Mac};
 
 use super::{
-    Settings,
     answer::{BootFile, Reply, ReplyKind},
     request::Request,
 };
@@ -68,13 +67,9 @@ pub enum Unsendable {
 /// # Errors
 ///
 /// [`Unsendable`] if it does not fit.
-pub fn encode(
-    settings: &Settings,
-    request: &Request,
-    reply: &Reply,
-) -> Result<Vec<u8>, Unsendable> {
+pub fn encode(request: &Request, reply: &Reply) -> Result<Vec<u8>, Unsendable> {
     let mut packet = Vec::with_capacity(512);
-    message(settings, request, reply)
+    message(request, reply)
         .encode(&mut Encoder::new(&mut packet))
         .map_err(|error| Unsendable::Encoding(error.to_string()))?;
     if let Some(information) = &request.route.relay_information {
@@ -109,7 +104,7 @@ pub fn destination(request: &Request, reply: &Reply) -> Destination {
     Destination::Hardware(request.mac, yiaddr)
 }
 
-fn message(settings: &Settings, request: &Request, reply: &Reply) -> v4::Message {
+fn message(request: &Request, reply: &Reply) -> v4::Message {
     let route = &request.route;
     let (kind, yiaddr) = match reply.kind {
         ReplyKind::Offer(address) => (MessageType::Offer, address),
@@ -126,7 +121,7 @@ fn message(settings: &Settings, request: &Request, reply: &Reply) -> v4::Message
     let siaddr = match &reply.boot {
         Ok(_) if is_refusal => Ipv4Addr::UNSPECIFIED,
         Ok(BootFile::Program { server, .. }) => *server,
-        Ok(BootFile::ProgramUrl(_) | BootFile::Script(_)) => settings.subnet.server,
+        Ok(BootFile::ProgramUrl(_) | BootFile::Script(_)) => reply.subnet.server,
         Err(_) => Ipv4Addr::UNSPECIFIED,
     };
     let mut message = v4::Message::default();
@@ -145,17 +140,17 @@ fn message(settings: &Settings, request: &Request, reply: &Reply) -> v4::Message
         .set_chaddr(&request.mac.bytes());
     let options = message.opts_mut();
     options.insert(DhcpOption::MessageType(kind));
-    options.insert(DhcpOption::ServerIdentifier(settings.subnet.server));
+    options.insert(DhcpOption::ServerIdentifier(reply.server));
     if is_refusal {
         return message;
     }
-    add_network(&mut message, settings, reply);
+    add_network(&mut message, reply);
     add_boot(&mut message, request, reply);
     message
 }
 
-fn add_network(message: &mut v4::Message, settings: &Settings, reply: &Reply) {
-    let subnet = &settings.subnet;
+fn add_network(message: &mut v4::Message, reply: &Reply) {
+    let subnet = &reply.subnet;
     let options = message.opts_mut();
     options.insert(DhcpOption::SubnetMask(subnet.network.netmask()));
     options.insert(DhcpOption::BroadcastAddr(subnet.network.broadcast()));
@@ -167,11 +162,10 @@ fn add_network(message: &mut v4::Message, settings: &Settings, reply: &Reply) {
         options.insert(DhcpOption::Hostname(hostname.as_str().to_owned()));
     }
     if matches!(reply.kind, ReplyKind::Offer(_) | ReplyKind::Acknowledge(_)) {
-        let Seconds(lease) = subnet.lease_time;
-        options.insert(DhcpOption::AddressLeaseTime(lease));
-        // RFC 2131 §4.4.5: half, and seven eighths.
-        options.insert(DhcpOption::Renewal(lease / 2));
-        options.insert(DhcpOption::Rebinding(lease - lease / 8));
+        let LeaseTimes { renew, rebind, lease } = subnet.times;
+        options.insert(DhcpOption::AddressLeaseTime(lease.0));
+        options.insert(DhcpOption::Renewal(renew.0));
+        options.insert(DhcpOption::Rebinding(rebind.0));
     }
 }
 

@@ -8,15 +8,19 @@ use std::{
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{net::UdpSocket, sync::Semaphore};
+use tokio::{net::UdpSocket, sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::{files::Loaders, model::Timestamp, store::Store};
+use crate::{
+    files::Loaders,
+    model::{Subnets, Timestamp},
+    store::Store,
+};
 
 use super::{
     Settings,
-    answer::{self, Answer, Reply, Why},
+    answer::{self, Answer, Question, Reply, Why},
     link::Link,
     reply::{self, Destination},
     request::{self, Request},
@@ -29,39 +33,92 @@ const AT_ONCE: usize = 2048;
 /// first DISCOVER is lost.
 const RECEIVE_BUFFER: usize = 4 << 20;
 
-/// The sockets, bound.
+/// The sockets of all networks, bound.
 #[derive(Debug)]
 pub struct Sockets {
+    doors: Vec<Door>,
+}
+
+/// Where requests come in, and their answers leave.
+#[derive(Debug)]
+struct Door {
     /// Receives what is sent to our own address, and sends everything: what
     /// leaves from here has the right source address.
     own: UdpSocket,
-    /// Receives broadcasts on the adapter.
-    any: UdpSocket,
+    /// Receives broadcasts on the adapter; none where only relays are heard.
+    any: Option<UdpSocket>,
     /// Reaches cards without an address; without the right to that, by broadcast.
     link: Option<Link>,
+    address: Ipv4Addr,
     /// The port of the server; the client's is the next one (RFC 2131 §4.1: 67
     /// and 68).
     port: u16,
 }
 
+/// A door could not be bound.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot serve DHCP on {address}:{port}{}", of(adapter.as_deref()))]
+pub struct Unbindable {
+    address: Ipv4Addr,
+    port: u16,
+    adapter: Option<String>,
+    #[source]
+    source: io::Error,
+}
+
+fn of(adapter: Option<&str>) -> String {
+    adapter.map(|adapter| format!(" of adapter {adapter}")).unwrap_or_default()
+}
+
 impl Sockets {
-    /// Binds on one adapter. Port 0 chooses a free one.
+    /// Binds on the adapter of each network, and for networks behind relays on
+    /// our address towards them, by whichever adapter they come.
     ///
     /// # Errors
     ///
-    /// What the system says: the port is in use, the right to it is missing.
-    pub fn bind(adapter: &str, server: Ipv4Addr, port: u16) -> io::Result<Self> {
-        // The first one shares its port with nobody, so that two servers on it are an
-        // error at the start. From then on it shares with the second one.
+    /// What the system says, with where: the port is in use, the right to it is
+    /// missing.
+    pub fn bind(subnets: &Subnets, port: u16) -> Result<Self, Unbindable> {
+        let mut doors: Vec<Door> = Vec::new();
+        // Those without an adapter first: each shares its port with nobody, so that
+        // two servers on it are an error at the start.
+        let all = subnets.iter().filter(|subnet| subnet.adapter.is_none());
+        for subnet in all.chain(subnets.iter().filter(|subnet| subnet.adapter.is_some())) {
+            let (address, adapter) = (subnet.server, subnet.adapter.as_deref());
+            let is_bound = doors.iter().any(|door| door.address == address);
+            if is_bound && adapter.is_none() {
+                continue;
+            }
+            let door = Door::bind(adapter, address, (port, is_bound)).map_err(|source| {
+                Unbindable { address, port, adapter: adapter.map(str::to_owned), source }
+            })?;
+            info!(address = %SocketAddr::from((address, port)), adapter = adapter.unwrap_or("any, by relays"), "DHCP");
+            doors.push(door);
+        }
+        Ok(Self { doors })
+    }
+}
+
+impl Door {
+    /// `is_shared` says that another door of ours has this address and port.
+    fn bind(
+        adapter: Option<&str>,
+        address: Ipv4Addr,
+        (port, is_shared): (u16, bool),
+    ) -> io::Result<Self> {
+        // Once it is bound, it shares its port with the others.
         let own = socket(adapter)?;
-        own.bind(&SocketAddr::from((server, port)).into())?;
+        own.set_reuse_address(is_shared)?;
+        own.bind(&SocketAddr::from((address, port)).into())?;
         own.set_reuse_address(true)?;
         let own = UdpSocket::from_std(own.into())?;
-        let port = own.local_addr()?.port();
-        let any = socket(adapter)?;
+        let Some(adapter) = adapter else {
+            return Ok(Self { own, any: None, link: None, address, port });
+        };
+        let any = socket(Some(adapter))?;
         any.set_reuse_address(true)?;
         any.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())?;
-        let any = UdpSocket::from_std(any.into())?;
+        let any = Some(UdpSocket::from_std(any.into())?);
         let link = match Link::open(adapter) {
             Ok(link) => Some(link),
             Err(error) => {
@@ -69,13 +126,17 @@ impl Sockets {
                 None
             }
         };
-        Ok(Self { own, any, link, port })
+        Ok(Self { own, any, link, address, port })
     }
 
-    /// The port that was bound.
-    #[must_use]
-    pub const fn port(&self) -> u16 {
-        self.port
+    /// The sockets that requests come in by.
+    fn ears(&self) -> impl Iterator<Item = &UdpSocket> {
+        std::iter::once(&self.own).chain(&self.any)
+    }
+
+    /// Our own address, if the door is on a link.
+    fn on_link(&self) -> Option<Ipv4Addr> {
+        self.any.as_ref().map(|_| self.address)
     }
 
     fn send(&self, packet: &[u8], destination: Destination) -> io::Result<()> {
@@ -106,11 +167,11 @@ impl Sockets {
 }
 
 /// A socket that is not yet bound, but to its adapter.
-fn socket(adapter: &str) -> io::Result<Socket> {
+fn socket(adapter: Option<&str>) -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_broadcast(true)?;
     socket.set_nonblocking(true)?;
-    socket.bind_device(Some(adapter.as_bytes()))?;
+    socket.bind_device(adapter.map(str::as_bytes))?;
     // The system gives less if it allows no more.
     let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
     Ok(socket)
@@ -127,18 +188,27 @@ pub async fn serve(
     (settings, loaders, store): (Settings, Arc<Loaders>, Store),
     stop: CancellationToken,
 ) -> io::Result<()> {
-    let room = Arc::new(Room { sockets, settings, loaders, store });
+    let room = Arc::new(Room { settings, loaders, store });
     let places = Arc::new(Semaphore::new(AT_ONCE));
-    let mut own = vec![0; 1 << 16];
-    let mut any = vec![0; 1 << 16];
+    let mut ears = JoinSet::new();
+    for door in sockets.doors.into_iter().map(Arc::new) {
+        for ear in 0..door.ears().count() {
+            let (room, door) = (Arc::clone(&room), Arc::clone(&door));
+            ears.spawn(listen(room, door, ear, Arc::clone(&places)));
+        }
+    }
+    // Those that listen never end by themselves, and end when they are dropped.
+    stop.cancelled().await;
+    Ok(())
+}
+
+/// Hears one socket of a door, for ever.
+async fn listen(room: Arc<Room>, door: Arc<Door>, ear: usize, places: Arc<Semaphore>) {
+    let mut buffer = vec![0; 1 << 16];
+    let Some(socket) = door.ears().nth(ear) else { return };
     loop {
-        let received = tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            received = room.sockets.own.recv_from(&mut own) => received.map(|(length, _)| &own[..length]),
-            received = room.sockets.any.recv_from(&mut any) => received.map(|(length, _)| &any[..length]),
-        };
-        let packet = match received {
-            Ok(packet) => packet,
+        let packet = match socket.recv_from(&mut buffer).await {
+            Ok((length, _)) => &buffer[..length],
             // An ICMP error for an earlier packet of ours arrives so.
             Err(error) => {
                 debug!(%error, "receiving failed");
@@ -157,58 +227,58 @@ pub async fn serve(
             debug!(mac = %request.mac, "dropped: too many at once");
             continue;
         };
-        let room = Arc::clone(&room);
+        let (room, door) = (Arc::clone(&room), Arc::clone(&door));
         tokio::spawn(async move {
-            room.converse(&request).await;
+            room.converse(&door, &request).await;
             drop(place);
         });
     }
 }
 
 struct Room {
-    sockets: Sockets,
     settings: Settings,
     loaders: Arc<Loaders>,
     store: Store,
 }
 
 impl Room {
-    async fn converse(&self, request: &Request) {
+    async fn converse(&self, door: &Door, request: &Request) {
         let catalogue = self.loaders.catalogue();
         let now = Timestamp::from(SystemTime::now());
+        let question = Question { request, link: door.on_link() };
         let decided = self
             .store
-            .decide(|state| answer::answer(state, (&self.settings, &catalogue), request, now))
+            .decide(|state| answer::answer(state, (&self.settings, &catalogue), question, now))
             .await;
         let mac = request.mac;
         match decided {
-            Ok(Answer::Reply(reply)) => self.send(request, &reply),
-            Ok(Answer::Silence(why @ (Why::PoolIsFull | Why::Declined))) => {
+            Ok(Answer::Reply(reply)) => send(door, request, &reply),
+            Ok(Answer::Silence(why @ (Why::PoolIsFull(_) | Why::Declined))) => {
                 warn!(%mac, kind = ?request.kind, %why, "not answered");
             }
             Ok(Answer::Silence(why)) => debug!(%mac, kind = ?request.kind, %why, "not answered"),
             Err(error) => warn!(%mac, %error, "not answered"),
         }
     }
+}
 
-    fn send(&self, request: &Request, reply: &Reply) {
-        let mac = request.mac;
-        let destination = reply::destination(request, reply);
-        let sent = match reply::encode(&self.settings, request, reply) {
-            Ok(packet) => self.sockets.send(&packet, destination),
-            Err(error) => return warn!(%mac, %error, "not answered"),
-        };
-        match (sent, &reply.boot) {
-            (Err(error), _) => warn!(%mac, ?destination, %error, "the answer could not be sent"),
-            (Ok(()), Ok(boot)) => {
-                info!(%mac, client = ?request.client, answer = ?reply.kind, ?boot)
-            }
-            (Ok(()), Err(answer::NoBootFile::Host)) => {
-                info!(%mac, client = ?request.client, answer = ?reply.kind);
-            }
-            (Ok(()), Err(why)) => {
-                warn!(%mac, client = ?request.client, answer = ?reply.kind, %why, "nothing to boot");
-            }
+fn send(door: &Door, request: &Request, reply: &Reply) {
+    let mac = request.mac;
+    let destination = reply::destination(request, reply);
+    let sent = match reply::encode(request, reply) {
+        Ok(packet) => door.send(&packet, destination),
+        Err(error) => return warn!(%mac, %error, "not answered"),
+    };
+    match (sent, &reply.boot) {
+        (Err(error), _) => warn!(%mac, ?destination, %error, "the answer could not be sent"),
+        (Ok(()), Ok(boot)) => {
+            info!(%mac, client = ?request.client, answer = ?reply.kind, ?boot)
+        }
+        (Ok(()), Err(answer::NoBootFile::Host)) => {
+            info!(%mac, client = ?request.client, answer = ?reply.kind);
+        }
+        (Ok(()), Err(why)) => {
+            warn!(%mac, client = ?request.client, answer = ?reply.kind, %why, "nothing to boot");
         }
     }
 }

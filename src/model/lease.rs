@@ -50,29 +50,3 @@ impl Lease {
         self.state == LeaseState::Bound && now < self.expires
     }
 }
-
-/// The addresses that may be given to machines without a reservation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pool {
-    /// The lowest of them.
-    pub first: Ipv4Addr,
-    /// The highest of them.
-    pub last: Ipv4Addr,
-    /// Those between that belong to somebody: the server, the router.
-    pub except: Vec<Ipv4Addr>,
-}
-
-impl Pool {
-    /// Whether the address may be given to a machine without a reservation.
-    #[must_use]
-    pub fn contains(&self, address: Ipv4Addr) -> bool {
-        (self.first..=self.last).contains(&address) && !self.except.contains(&address)
-    }
-
-    /// All of them, lowest first.
-    pub fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> + '_ {
-        (u32::from(self.first)..=u32::from(self.last))
-            .map(Ipv4Addr::from)
-            .filter(|address| !self.except.contains(address))
-    }
-}

@@ -11,8 +11,8 @@ use super::{
 use crate::{
     boot::cmdline::{self, Variables},
     model::{
-        Change, Decision, Hostname, Instance, InstanceId, LeaseState, LogicalId, Mac, Timestamp,
-        Token,
+        Change, Decision, Hostname, Instance, InstanceId, LeaseState, LogicalId, Mac, Machine,
+        Timestamp, Token,
     },
     state::State,
 };
@@ -90,7 +90,7 @@ fn new_instance(
             {
                 return Err(Refusal::Reserved { said, address, owner });
             }
-            waiting(state, address.map(|(address, _)| address), now)?
+            waiting(state, settings, address.map(|(address, _)| address), now)?
         }
     };
     if let Some((address, said)) = address {
@@ -133,12 +133,12 @@ impl Named {
             return Ok(Self::Machine(mac));
         }
         let Ok(address) = text.parse::<Ipv4Addr>() else { return Ok(Self::Nothing) };
-        match &settings.subnet {
-            Some(subnet) if subnet.network.contains(&address) => subnet
+        match settings.subnets.of(address) {
+            Some(subnet) => subnet
                 .reservable(address)
                 .map(|()| Self::Address(address))
                 .map_err(|problem| Refusal::Unreservable { said: Said::LogicalId, problem }),
-            Some(_) | None => Ok(Self::ForeignAddress),
+            None => Ok(Self::ForeignAddress),
         }
     }
 }
@@ -186,15 +186,26 @@ fn unheld(state: &State, mac: Mac, said: Said) -> Result<Mac, Refusal> {
 }
 
 /// The machine that has the wanted address now, if it waits to boot; else the
-/// one that waits longest.
-fn waiting(state: &State, wanted: Option<Ipv4Addr>, now: Timestamp) -> Result<Mac, Refusal> {
+/// one that waits longest, and is in the network of that address.
+fn waiting(
+    state: &State,
+    settings: &Settings,
+    wanted: Option<Ipv4Addr>,
+    now: Timestamp,
+) -> Result<Mac, Refusal> {
+    let subnet = wanted.and_then(|address| settings.subnets.of(address));
+    // One without a lease of ours may be anywhere.
+    let is_there = |machine: &&Machine| {
+        let lease = state.addresses.last_of(machine.mac);
+        subnet.zip(lease).is_none_or(|(subnet, lease)| subnet.network.contains(&lease.address))
+    };
     let holder = wanted
         .and_then(|address| state.addresses.lease(address))
         .filter(|lease| lease.is_held(now) && lease.state != LeaseState::Declined)
         .map(|lease| lease.mac)
         .filter(|mac| state.machines.find(*mac).is_some())
         .filter(|mac| state.instances.of_machine(*mac).is_none());
-    let longest = || state.machines.waiting().next().map(|machine| machine.mac);
+    let longest = || state.machines.waiting().find(is_there).map(|machine| machine.mac);
     holder.or_else(longest).ok_or(Refusal::NoFreeMachine)
 }
 
@@ -350,6 +361,17 @@ mod tests {
         assert_eq!(taken(&mut state, spec("192.168.2.200")), mac(2));
         let foreign = made(&state, mac(2));
         assert_eq!((foreign.address, foreign.hostname.as_str()), (None, &*foreign.id.to_string()));
+    }
+
+    #[test]
+    fn an_address_goes_to_no_machine_that_is_known_to_be_in_another_network() {
+        let mut state = state_of(&[1, 2, 3]);
+        state.apply(&lease([10, 7, 0, 9], 1));
+        state.apply(&lease([10, 0, 0, 9], 2));
+        let spec = |id: &str| json!({"Properties": {"Kernel": KERNEL}, "LogicalID": id});
+        assert_eq!(taken(&mut state, spec("10.0.0.41")), mac(2));
+        assert_eq!(taken(&mut state, spec("10.7.0.41")), mac(1));
+        assert_eq!(taken(&mut state, spec("10.7.0.42")), mac(3), "nobody knows where it is");
     }
 
     #[test]

@@ -28,11 +28,12 @@ pub struct State {
 }
 
 impl State {
-    /// An empty state that gives out the addresses of `pool`, if there is one.
+    /// An empty state that gives out the addresses of these pools, of which no
+    /// two have overlapping networks.
     #[must_use]
-    pub fn new(pool: Option<Pool>) -> Self {
+    pub fn new(pools: impl IntoIterator<Item = Pool>) -> Self {
         Self {
-            addresses: Addresses::new(pool),
+            addresses: Addresses::new(pools),
             instances: Instances::default(),
             machines: Machines::default(),
         }
@@ -71,10 +72,11 @@ impl State {
         self.addresses.lease(address).filter(|lease| lease.is_bound(now)).map(|lease| lease.mac)
     }
 
-    /// The address that this machine may use now, as far as we gave it one.
+    /// The address that this machine may use now, as far as we gave it one; of
+    /// several the newest.
     #[must_use]
     pub fn address_of(&self, mac: Mac, now: Timestamp) -> Option<Ipv4Addr> {
-        self.addresses.last_of(mac).filter(|lease| lease.is_bound(now)).map(|lease| lease.address)
+        self.addresses.leases_of(mac).find(|lease| lease.is_bound(now)).map(|lease| lease.address)
     }
 }
 
@@ -130,7 +132,7 @@ mod tests {
 
     /// The state after those of the changes that are lawful when they come.
     fn after(changes: &[Change], mut check: impl FnMut(&State)) -> State {
-        let mut state = State::new(Some(pool()));
+        let mut state = State::new(pools());
         for change in changes {
             if is_lawful(&state, change) {
                 state.apply(change);
@@ -174,11 +176,58 @@ mod tests {
         }
     }
 
-    fn pool() -> Pool {
-        Pool {
-            first: Ipv4Addr::new(10, 0, 0, 9),
-            last: Ipv4Addr::new(10, 0, 0, 14),
-            except: vec![Ipv4Addr::new(10, 0, 0, 10)],
+    /// Two networks next to each other; no pool has all of its network.
+    fn pools() -> [Pool; 2] {
+        let pool = |network: &str, range: &str, except| Pool {
+            network: network.parse().expect("a network"),
+            ranges: vec![range.parse().expect("a range")],
+            except,
+        };
+        [
+            pool("10.0.0.12/30", "10.0.0.12-10.0.0.14", vec![]),
+            pool("10.0.0.8/30", "10.0.0.9-10.0.0.11", vec![Ipv4Addr::new(10, 0, 0, 10)]),
+        ]
+    }
+
+    #[test]
+    fn an_expired_lease_is_reused_oldest_first_and_never_while_an_address_is_fresh() {
+        let mut state = State::new(pools());
+        let [near, _] = pools();
+        let lease = |last: u8, expires: u64| {
+            let mac = Mac::new([2, 0, 0, 0, 0, last]);
+            let address = Ipv4Addr::new(10, 0, 0, last);
+            let expires = Timestamp(expires);
+            Change::Lease(Lease { address, mac, state: LeaseState::Bound, expires })
+        };
+        state.apply(&lease(12, 20));
+        state.apply(&lease(14, 10));
+        let free = |state: &State, now| {
+            state.addresses.free(near.network, None, Timestamp(now)).map(|one| one.octets()[3])
+        };
+        assert_eq!(free(&state, 100), Some(13), "the fresh one");
+        state.apply(&lease(13, 30));
+        assert_eq!(free(&state, 100), Some(14), "the one that expired first");
+        assert_eq!(free(&state, 10), Some(14));
+        assert_eq!(free(&state, 9), None, "the other network's addresses are of no use");
+    }
+
+    #[test]
+    fn a_machine_has_one_newest_lease_in_each_network_whatever_the_order_on_disk() {
+        let mac = Mac::new([2, 0, 0, 0, 0, 1]);
+        let lease = |last: u8, state| {
+            let address = Ipv4Addr::new(10, 0, 0, last);
+            Lease { address, mac, state, expires: Timestamp(100) }
+        };
+        let here = [lease(9, LeaseState::Bound), lease(11, LeaseState::Released)];
+        let there = lease(13, LeaseState::Bound);
+        for order in [[here[0], here[1], there], [there, here[1], here[0]]] {
+            let mut state = State::new(pools());
+            order.iter().for_each(|lease| state.apply(&Change::Lease(*lease)));
+            let [near, far] = pools();
+            assert_eq!(state.addresses.last_in(far.network, mac), Some(&here[0]));
+            assert_eq!(state.addresses.last_in(near.network, mac), Some(&there));
+            assert_eq!(state.addresses.leases_of(mac).count(), 2);
+            state.addresses.assert_consistent();
         }
     }
 
@@ -201,8 +250,9 @@ mod tests {
             wanted in proptest::option::of((8u8..16).prop_map(|last| Ipv4Addr::new(10, 0, 0, last))),
         ) {
             let state = after(&changes, |_| ());
-            if let Some(address) = state.addresses.free(wanted, now) {
-                prop_assert!(pool().contains(address));
+            for pool in pools() {
+                let Some(address) = state.addresses.free(pool.network, wanted, now) else { continue };
+                prop_assert!(pool.contains(address));
                 prop_assert!(state.addresses.reserved_for(address).is_none());
                 prop_assert!(!state.addresses.lease(address).is_some_and(|lease| lease.is_held(now)));
             }

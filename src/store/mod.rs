@@ -65,8 +65,11 @@ impl Store {
     /// [`OpenError`] if another daemon has it open, if it is damaged or of
     /// another version, or if the directory cannot be used. Nothing is changed
     /// on disk then.
-    pub fn open(directory: &Path, pool: Option<Pool>) -> Result<Self, OpenError> {
-        let (disk, state) = Disk::open(directory, State::new(pool))?;
+    pub fn open(
+        directory: &Path,
+        pools: impl IntoIterator<Item = Pool>,
+    ) -> Result<Self, OpenError> {
+        let (disk, state) = Disk::open(directory, State::new(pools))?;
         let (to_writer, changes) = std::sync::mpsc::channel();
         let (report, progress) = watch::channel(Progress::Written(0));
         let writer = thread::Builder::new()

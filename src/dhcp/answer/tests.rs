@@ -6,6 +6,9 @@ use crate::{
     model::{Lease, Machine},
 };
 
+/// No address of the network that is ours is left.
+const FULL: Why = Why::PoolIsFull(Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 24));
+
 fn after(lab: &mut Lab, seconds: u64) {
     lab.now = Timestamp(lab.now.0 + seconds * 1000);
 }
@@ -33,7 +36,7 @@ fn two_machines_are_never_offered_one_address() {
     let second = reply(lab.discover(card(2), UEFI)).kind;
     assert_eq!((first, second), (ReplyKind::Offer(FIRST), ReplyKind::Offer(SECOND)));
     assert_eq!(reply(lab.discover(card(1), UEFI)).kind, first, "and the offer stays the same");
-    assert_eq!(silence(&lab.discover(card(3), UEFI)), Why::PoolIsFull);
+    assert_eq!(silence(&lab.discover(card(3), UEFI)), FULL);
 }
 
 #[test]
@@ -165,7 +168,7 @@ fn a_declined_address_is_given_to_nobody_for_a_day() {
     let named = [(54, &SERVER.octets()[..]), (50, &FIRST.octets()[..])];
     assert_eq!(silence(&lab.hear(&request(card(1), 4, &named))), Why::Declined);
     assert_eq!(lab.lease(card(1), HOST), SECOND, "also not to who declined it");
-    assert_eq!(silence(&lab.discover(card(2), HOST)), Why::PoolIsFull);
+    assert_eq!(silence(&lab.discover(card(2), HOST)), FULL);
     after(&mut lab, 24 * 3600 + 1);
     assert_eq!(lab.lease(card(2), HOST), SECOND, "it expired long before");
     assert_eq!(lab.lease(card(3), HOST), FIRST);
@@ -213,6 +216,106 @@ fn a_relay_of_another_network_gets_no_address_of_ours() {
     assert_eq!(reply(lab.hear(&discover)).kind, ReplyKind::Offer(FIRST));
 }
 
+/// A request by the relay of the other network.
+fn remote(number: u8, kind: Kind) -> Request {
+    let mut asked = request(card(number), 1, HOST);
+    asked.route.giaddr = REMOTE_RELAY;
+    asked.kind = kind;
+    asked
+}
+
+#[test]
+fn each_network_has_its_own_addresses_and_its_own_end() {
+    let mut lab = Lab::new();
+    let offer = |lab: &mut Lab, number| {
+        reply(lab.hear(&remote(number, Kind::Discover { wanted: Some(FIRST) })))
+    };
+    let first = offer(&mut lab, 1);
+    assert_eq!(first.kind, ReplyKind::Offer(REMOTE_FIRST), "what it wished is of another network");
+    assert_eq!((first.server, first.subnet.gateway), (REMOTE_SERVER, REMOTE_RELAY));
+    offer(&mut lab, 2);
+    let third = lab.hear(&remote(3, Kind::Discover { wanted: None }));
+    assert!(matches!(silence(&third), Why::PoolIsFull(network) if network.contains(&REMOTE_FIRST)));
+    assert_eq!(lab.lease(card(3), HOST), FIRST, "here is room");
+}
+
+#[test]
+fn one_card_has_an_address_in_each_of_its_networks() {
+    let mut lab = Lab::new();
+    let here = lab.lease(card(1), HOST);
+    let select = Kind::Select { server: REMOTE_SERVER, address: REMOTE_FIRST };
+    let discover = Kind::Discover { wanted: None };
+    assert_eq!(reply(lab.hear(&remote(1, discover))).kind, ReplyKind::Offer(REMOTE_FIRST));
+    assert_eq!(reply(lab.hear(&remote(1, select))).kind, ReplyKind::Acknowledge(REMOTE_FIRST));
+    for address in [here, REMOTE_FIRST] {
+        assert_eq!(lab.state.machine_at(address, lab.now), Some(card(1)), "{address}");
+    }
+    assert_eq!(lab.state.address_of(card(1), lab.now), Some(REMOTE_FIRST), "the newest");
+    assert_eq!(lab.lease(card(1), HOST), here, "and keeps each");
+}
+
+#[test]
+fn a_renewal_that_comes_without_its_relay_is_granted() {
+    let mut lab = Lab::new();
+    let select = Kind::Select { server: REMOTE_SERVER, address: REMOTE_FIRST };
+    lab.hear(&remote(1, select));
+    let mut renewal = request(card(1), 1, HOST);
+    renewal.kind = Kind::Extend { address: REMOTE_FIRST };
+    renewal.route.ciaddr = REMOTE_FIRST;
+    let renewed = reply(lab.hear(&renewal));
+    assert_eq!(renewed.kind, ReplyKind::Acknowledge(REMOTE_FIRST));
+    assert_eq!((renewed.server, renewed.subnet.server), (REMOTE_SERVER, REMOTE_SERVER));
+}
+
+#[test]
+fn a_machine_that_moved_is_refused_its_old_address_and_a_stranger_is_not() {
+    let mut lab = Lab::new();
+    let here = lab.lease(card(1), HOST);
+    let reboot = Kind::Reboot { address: here };
+    assert_eq!(reply(lab.hear(&remote(1, reboot))).kind, ReplyKind::Refuse);
+    assert_eq!(silence(&lab.hear(&remote(2, reboot))), Why::UnknownClient);
+    assert_eq!(lab.state.machine_at(here, lab.now), Some(card(1)), "nothing was taken from it");
+    // Nor does it get the address by choosing it there.
+    let select = Kind::Select { server: REMOTE_SERVER, address: here };
+    assert_eq!(reply(lab.hear(&remote(1, select))).kind, ReplyKind::Refuse);
+}
+
+#[test]
+fn a_reservation_holds_in_its_own_network_only() {
+    let mut lab = Lab::new();
+    let reserved = Ipv4Addr::new(10, 0, 0, 50);
+    lab.state.apply(&Change::Instance(instance(card(1), Some(reserved))));
+    let select = Kind::Select { server: REMOTE_SERVER, address: REMOTE_FIRST };
+    let discover = Kind::Discover { wanted: None };
+    assert_eq!(reply(lab.hear(&remote(1, discover))).kind, ReplyKind::Offer(REMOTE_FIRST));
+    assert_eq!(reply(lab.hear(&remote(1, select))).kind, ReplyKind::Acknowledge(REMOTE_FIRST));
+    let extend = Kind::Extend { address: REMOTE_FIRST };
+    assert_eq!(reply(lab.hear(&remote(1, extend))).kind, ReplyKind::Acknowledge(REMOTE_FIRST));
+    assert_eq!(lab.lease(card(1), HOST), reserved);
+}
+
+#[test]
+fn a_relay_that_stands_in_for_us_is_named_and_what_it_passes_on_is_ours() {
+    let mut lab = Lab::new();
+    let stand_in = Ipv4Addr::new(10, 7, 0, 3);
+    let by_it = |kind| {
+        let mut asked = remote(1, kind);
+        asked.route.server_override = Some(stand_in);
+        asked
+    };
+    let offer = reply(lab.hear(&by_it(Kind::Discover { wanted: None })));
+    assert_eq!((offer.kind, offer.server), (ReplyKind::Offer(REMOTE_FIRST), stand_in));
+    let select = Kind::Select { server: stand_in, address: REMOTE_FIRST };
+    assert_eq!(silence(&lab.hear(&remote(1, select))), Why::AnotherServer(stand_in));
+    let granted = reply(lab.hear(&by_it(select)));
+    assert_eq!((granted.kind, granted.server), (ReplyKind::Acknowledge(REMOTE_FIRST), stand_in));
+    let refused =
+        reply(lab.hear(&by_it(Kind::Select { server: stand_in, address: [10, 7, 0, 9].into() })));
+    assert_eq!((refused.kind, refused.server), (ReplyKind::Refuse, stand_in));
+    let decline = Kind::Decline { server: Some(stand_in), address: REMOTE_FIRST };
+    assert_eq!(silence(&lab.hear(&by_it(decline))), Why::Declined);
+}
+
 #[test]
 fn an_instance_gives_its_machine_its_address_and_name() {
     let mut lab = Lab::new();
@@ -228,7 +331,7 @@ fn a_reserved_address_of_the_pool_is_for_its_machine_alone() {
     let mut lab = Lab::new();
     lab.state.apply(&Change::Instance(instance(card(9), Some(FIRST))));
     assert_eq!(lab.lease(card(1), HOST), SECOND);
-    assert_eq!(silence(&lab.discover(card(2), HOST)), Why::PoolIsFull);
+    assert_eq!(silence(&lab.discover(card(2), HOST)), FULL);
     assert_eq!(lab.lease(card(9), HOST), FIRST);
 }
 
@@ -333,7 +436,7 @@ proptest! {
             prop_assert!(kind != 3 || matches!(answer, Answer::Silence(_)));
             if let Answer::Reply(Reply { kind: ReplyKind::Acknowledge(given), .. }) = &answer {
                 prop_assert!([FIRST, SECOND].contains(given) || (number == 5 && given.octets()[3] == 103));
-                let until = lab.now.after(lab.settings.subnet.lease_time.into());
+                let until = lab.now.after(std::time::Duration::from_secs(7200));
                 if let Some((owner, expires)) = owners.insert(*given, (card(number), until)) {
                     prop_assert!(owner == card(number) || expires <= lab.now, "{given} has two owners");
                 }

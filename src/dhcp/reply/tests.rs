@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -8,7 +10,7 @@ fn offer_to(client: Options) -> Vec<u8> {
     let mut lab = Lab::new();
     let discover = request(card(1), 1, client);
     let offer = reply(lab.hear(&discover));
-    lab.packet_for(&discover, &offer)
+    Lab::packet_for(&discover, &offer)
 }
 
 fn field(packet: &[u8], from: usize) -> Ipv4Addr {
@@ -127,8 +129,9 @@ fn a_refusal_through_a_relay_asks_it_to_broadcast() {
     let mut asked = request(card(1), 1, UEFI);
     asked.route.giaddr = [10, 0, 0, 5].into();
     let boot = Err(crate::dhcp::answer::NoBootFile::Host);
-    let refusal = Reply { kind: ReplyKind::Refuse, boot, hostname: None };
-    let packet = lab.packet_for(&asked, &refusal);
+    let subnet = Arc::clone(lab.settings.subnets.of(SERVER).expect("ours"));
+    let refusal = Reply { kind: ReplyKind::Refuse, boot, hostname: None, server: SERVER, subnet };
+    let packet = Lab::packet_for(&asked, &refusal);
     assert_eq!(packet[10], 0x80, "the broadcast flag");
     assert_eq!(options_of(&packet).len(), 2, "a NAK says nothing but who refuses");
 }
@@ -147,7 +150,7 @@ fn relay_information_comes_back_last_and_to_the_letter() {
         discover.kind = kind;
         discover.route.relay_information = Some(information.clone());
         let answered = reply(lab.hear(&discover));
-        let packet = lab.packet_for(&discover, &answered);
+        let packet = Lab::packet_for(&discover, &answered);
         assert_eq!(options_of(&packet).last(), Some(&(82, information.clone())));
         let codes = options_of(&packet).into_iter().filter(|(code, _)| *code == 82).count();
         assert_eq!(codes, 1, "once");
@@ -161,12 +164,9 @@ fn a_reply_that_the_client_cannot_take_is_not_sent() {
     discover.route.relay_information = Some(vec![7; 255]);
     let offer = reply(lab.hear(&discover));
     discover.route.largest = 576;
-    assert!(matches!(
-        encode(&lab.settings, &discover, &offer),
-        Err(Unsendable::TooLarge { largest: 576, .. })
-    ));
+    assert!(matches!(encode(&discover, &offer), Err(Unsendable::TooLarge { largest: 576, .. })));
     discover.route.largest = 1500;
-    assert!(encode(&lab.settings, &discover, &offer).is_ok());
+    assert!(encode(&discover, &offer).is_ok());
 }
 
 proptest! {
@@ -187,7 +187,7 @@ proptest! {
         let Ok(asked) = crate::dhcp::request::parse(&packet) else { return Ok(()) };
         let mut lab = Lab::new();
         if let crate::dhcp::answer::Answer::Reply(answered) = lab.hear(&asked)
-            && let Ok(packet) = encode(&lab.settings, &asked, &answered)
+            && let Ok(packet) = encode(&asked, &answered)
         {
             let found = options_of(&packet);
             prop_assert_eq!(found.iter().filter(|(code, _)| *code == 53).count(), 1);
