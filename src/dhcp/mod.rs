@@ -7,8 +7,10 @@
 
 pub mod answer;
 mod boot_file;
+mod layout;
 mod lease;
 mod link;
+mod options;
 pub mod reply;
 pub mod request;
 pub mod serve;

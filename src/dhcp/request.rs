@@ -120,6 +120,8 @@ pub struct Route {
     /// The network that the client asks for an address of (option 118: RFC
     /// 3011), to be repeated.
     pub subnet_selection: Option<Ipv4Addr>,
+    /// How the client calls itself (option 61), to be repeated (RFC 6842).
+    pub client_identifier: Option<Vec<u8>>,
     /// The largest packet that the client takes (option 57), 576 at least.
     pub largest: u16,
 }
@@ -189,6 +191,7 @@ pub fn parse(packet: &[u8]) -> Result<Request, Malformed> {
         link_selection: suboption(relayed, 5),
         server_override: suboption(relayed, 11),
         subnet_selection: options.address(118),
+        client_identifier: options.raw(61).map(<[u8]>::to_vec),
         largest: options.number(57).unwrap_or(576).max(576),
     };
     Ok(Request {
