@@ -8,10 +8,13 @@
 #![allow(dead_code)]
 
 mod daemon;
+mod host;
 mod machine;
 
 pub(crate) use daemon::Daemon;
 // Not every test program names these types.
+#[allow(unused_imports)]
+pub(crate) use host::{Host, Lease, ip};
 #[allow(unused_imports)]
 pub(crate) use machine::{Firmware, Machine, Report};
 
