@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    path::Path,
     process::{Child, Stdio},
     time::{Duration, Instant},
 };
@@ -33,15 +34,32 @@ impl<'a> Host<'a> {
             assert!(Instant::now() < until, "no network of its own");
             std::thread::sleep(Duration::from_millis(5));
         }
+        host.card("eth0", number, bridge);
+        host
+    }
+
+    /// Gives it a card on a bridge. The number is that of no other card of the lab.
+    pub(crate) fn card(&self, name: &str, number: u8, bridge: &str) {
         let (inner, outer) = (format!("in{number}"), format!("out{number}"));
-        let id = host.holder.id().to_string();
+        let id = self.holder.id().to_string();
         let card = format!("52:54:00:20:00:{number:02x}");
+        let lab = self.lab;
         ip(lab, &["link", "add", &inner, "address", &card, "type", "veth", "peer", "name", &outer]);
         ip(lab, &["link", "set", &outer, "master", bridge, "up"]);
-        ip(lab, &["link", "set", &inner, "netns", &id, "name", "eth0"]);
-        let up = host.run("ip", &["link", "set", "eth0", "up"]);
-        assert!(up.1, "{}", up.0);
-        host
+        ip(lab, &["link", "set", &inner, "netns", &id, "name", name]);
+        self.must("ip", &["link", "set", name, "up"]);
+    }
+
+    /// The lab's own folder.
+    pub(crate) fn folder(&self) -> &Path {
+        self.lab.folder()
+    }
+
+    /// Runs a program that ends well.
+    #[track_caller]
+    pub(crate) fn must(&self, program: &str, arguments: &[&str]) {
+        let (said, is_well) = self.run(program, arguments);
+        assert!(is_well, "{program} {arguments:?}: {said}");
     }
 
     pub(crate) fn command(&self, program: &str, arguments: &[&str]) -> std::process::Command {

@@ -201,7 +201,7 @@ pub(crate) fn releases() -> Vec<String> {
 }
 
 /// The folder that `tests/lab/install` fills.
-fn cache() -> PathBuf {
+pub(crate) fn cache() -> PathBuf {
     std::env::var_os("REMOTEBOOT_LAB")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/lab"), PathBuf::from)
 }

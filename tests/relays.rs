@@ -1,0 +1,215 @@
+//! Several networks, and real relays (dnsmasq's, ISC's dhcrelay) between the
+//! daemon and real clients, each in a network namespace of its own.
+
+mod lab;
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    process::{Child, Stdio},
+    time::{Duration, Instant},
+};
+
+use lab::{Daemon, Host, Lab, Lease, cache, ip};
+
+/// The network behind the relay, and its own place in it.
+const BEHIND: &str = "10.78.0.1/24";
+/// Where the relay is in the daemon's network.
+const TOWARDS: &str = "10.77.0.5/24";
+
+/// A host with a foot in both networks, which passes on what it hears.
+struct Relay<'a> {
+    host: Host<'a>,
+    process: Child,
+}
+
+impl<'a> Relay<'a> {
+    /// Between `br0`, where the daemon is, and `br1`, where clients are.
+    fn new(lab: &'a Lab, program: &str, arguments: &[&str]) -> Self {
+        ip(lab, &["link", "add", "br1", "type", "bridge"]);
+        ip(lab, &["link", "set", "br1", "up"]);
+        let host = Host::new(lab, 100, "br0");
+        host.card("eth1", 101, "br1");
+        host.must("ip", &["link", "set", "lo", "up"]);
+        host.must("ip", &["addr", "add", TOWARDS, "dev", "eth0"]);
+        host.must("ip", &["addr", "add", BEHIND, "dev", "eth1"]);
+        host.must("sh", &["-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"]);
+        ip(lab, &["route", "add", "10.78.0.0/24", "via", "10.77.0.5"]);
+        let log = fs::File::create(lab.folder().join("relay.log")).expect("written");
+        let mut command = host.command(program, arguments);
+        let process = command.stdout(log.try_clone().expect("a file")).stderr(log).spawn();
+        Self { process: process.expect("nsenter starts"), host }
+    }
+}
+
+impl Drop for Relay<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.host.folder().join("relay.log");
+            eprintln!("--- relay\n{}", fs::read_to_string(log).unwrap_or_default());
+        }
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A daemon with this file besides what the lab tells it.
+fn daemon(lab: &Lab, file: &str) -> Daemon {
+    let path = lab.folder().join("racks.toml");
+    fs::write(&path, file).expect("written");
+    lab.daemon(&["--log=4", "--config", &path.display().to_string()])
+}
+
+const RACK: &str = r#"
+    [[subnet]]
+    network = "10.78.0.0/24"
+    ranges = ["10.78.0.100-10.78.0.110"]
+    router = "10.78.0.1"
+    dns = ["10.78.0.53"]
+    lease-time = 600
+"#;
+
+fn of_rack(address: &str) -> Lease {
+    Lease {
+        address: address.to_owned(),
+        mask: "255.255.255.0".to_owned(),
+        router: "10.78.0.1".to_owned(),
+        dns: "10.78.0.53".to_owned(),
+        seconds: "600".to_owned(),
+        server: "10.77.0.1".to_owned(),
+    }
+}
+
+/// Two clients behind the relay and one beside the daemon get what is of their
+/// network; one of the first renews without its relay.
+fn check(lab: &Lab, relay: &Relay<'_>) {
+    let daemon = daemon(lab, RACK);
+    let behind = Host::new(lab, 1, "br1");
+    assert_eq!(behind.lease(&[]), Some(of_rack("10.78.0.100")), "{}", daemon.log());
+    assert_eq!(Host::new(lab, 2, "br1").lease(&["-B"]), Some(of_rack("10.78.0.101")));
+    let beside = Host::new(lab, 3, "br0").lease(&[]).expect("a lease");
+    assert_eq!((beside.address.as_str(), beside.router.as_str()), ("10.77.0.100", "10.77.0.1"));
+    renews(&behind);
+    assert!(relay.host.run("true", &[]).1, "and the relay lives");
+}
+
+/// A client that stays asks for more when it is told to (SIGUSR1), by unicast to
+/// the server, and gets it.
+fn renews(host: &Host<'_>) {
+    let script = host.folder().join("renew.script");
+    let text = "#!/bin/sh\n\
+        case $1 in bound)\n\
+            ip addr flush dev $interface; ip addr add $ip/$mask dev $interface\n\
+            ip route add default via $router;; esac\n\
+        echo \"$1 $ip\"\n";
+    fs::write(&script, text).expect("written");
+    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("set");
+    let script = script.display().to_string();
+    let mut client = host
+        .command("busybox", &["udhcpc", "-i", "eth0", "-f", "-s", &script])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("nsenter starts");
+    let mut said = BufReader::new(client.stdout.take().expect("piped")).lines();
+    let mut next = |word: &str| said.by_ref().flatten().find(|line| line.starts_with(word));
+    assert_eq!(next("bound").as_deref(), Some("bound 10.78.0.100"));
+    let id = rustix::process::Pid::from_raw(client.id().try_into().expect("small")).expect("not 0");
+    rustix::process::kill_process(id, rustix::process::Signal::USR1).expect("ours");
+    assert_eq!(next("renew").as_deref(), Some("renew 10.78.0.100"));
+    client.kill().expect("ours");
+    client.wait().expect("ours");
+}
+
+#[test]
+#[ignore = "makes network namespaces: needs root, run `make test`"]
+fn clients_behind_a_relay_of_dnsmasq_get_addresses_of_their_network() {
+    let lab = Lab::new();
+    let arguments = "--no-daemon --conf-file=/dev/null --port=0 --log-dhcp --user=root \
+        --pid-file= --dhcp-relay=10.78.0.1,10.77.0.1";
+    let relay = Relay::new(
+        &lab,
+        "dnsmasq",
+        &arguments.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>(),
+    );
+    check(&lab, &relay);
+}
+
+fn dhcrelay() -> String {
+    let unpacked = cache().join("relay/usr/sbin/dhcrelay");
+    if unpacked.exists() { unpacked.display().to_string() } else { "dhcrelay".to_owned() }
+}
+
+#[test]
+#[ignore = "makes network namespaces: needs root, run `make test`"]
+fn clients_behind_a_relay_of_isc_get_addresses_of_their_network() {
+    let lab = Lab::new();
+    // With option 82, which it takes out again, or drops the answer.
+    let arguments = ["-4", "-d", "--no-pid", "-a", "-i", "eth0", "-i", "eth1", "10.77.0.1"];
+    check(&lab, &Relay::new(&lab, &dhcrelay(), &arguments));
+}
+
+#[test]
+#[ignore = "makes network namespaces: needs root, run `make test`"]
+fn the_link_that_a_relay_selects_goes_before_its_own_address() {
+    let lab = Lab::new();
+    // It names itself by its address in the daemon's network (RFC 3527).
+    let arguments = ["-4", "-d", "--no-pid", "-U", "eth0", "-id", "eth1", "10.77.0.1"];
+    check(&lab, &Relay::new(&lab, &dhcrelay(), &arguments));
+}
+
+#[test]
+#[ignore = "makes network namespaces: needs root, run `make test`"]
+fn each_adapter_is_served_from_its_own_network() {
+    let lab = Lab::new();
+    ip(&lab, &["link", "add", "br1", "type", "bridge"]);
+    ip(&lab, &["addr", "add", BEHIND, "dev", "br1"]);
+    ip(&lab, &["link", "set", "br1", "up"]);
+    let rack = RACK.replace("network =", "adapter = 'br1'\nnetwork =");
+    let daemon = daemon(&lab, &rack);
+    let (here, there) = (Host::new(&lab, 1, "br0"), Host::new(&lab, 2, "br1"));
+    let expected = Lease { server: "10.78.0.1".to_owned(), ..of_rack("10.78.0.100") };
+    assert_eq!(there.lease(&[]), Some(expected), "{}", daemon.log());
+    assert_eq!(there.broadcasts(), 0, "OFFER and ACK came to its card");
+    assert_eq!(here.lease(&["-B"]).expect("a lease").server, "10.77.0.1");
+    // Another daemon on either adapter is an error at its start.
+    let second = lab
+        .command(env!("CARGO_BIN_EXE_remoteboot"))
+        .args(["--config", &lab.folder().join("racks.toml").display().to_string(), "--enable-dhcp"])
+        .arg("--state-dir")
+        .arg(lab.folder().join("second"))
+        .env("INFRAKIT_PLUGINS_DIR", lab.folder().join("second"))
+        .output()
+        .expect("nsenter starts");
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(said.contains("10.78.0.1:67 of adapter br1") && said.contains("in use"), "{said}");
+}
+
+#[test]
+#[ignore = "makes network namespaces: needs root, run `make test`"]
+fn a_daemon_behind_relays_only_needs_no_adapter() {
+    let lab = Lab::new();
+    let arguments = ["-4", "-d", "--no-pid", "-i", "eth0", "-i", "eth1", "10.77.0.1"];
+    let _relay = Relay::new(&lab, &dhcrelay(), &arguments);
+    let path = lab.folder().join("racks.toml");
+    let rack = RACK.replace("network =", "server = '10.77.0.1'\nnetwork =");
+    fs::write(&path, format!("enable-dhcp = true\n{rack}")).expect("written");
+    let folder = lab.folder().join("alone");
+    let mut daemon = lab
+        .command(env!("CARGO_BIN_EXE_remoteboot"))
+        .args(["--config", &path.display().to_string()])
+        .arg("--state-dir")
+        .arg(&folder)
+        .env("INFRAKIT_PLUGINS_DIR", &folder)
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("nsenter starts");
+    let until = Instant::now() + Duration::from_secs(10);
+    while !folder.join("remoteboot").exists() {
+        assert!(Instant::now() < until, "no socket");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let leased = Host::new(&lab, 1, "br1").lease(&[]);
+    daemon.kill().expect("ours");
+    daemon.wait().expect("ours");
+    assert_eq!(leased, Some(of_rack("10.78.0.100")));
+}
