@@ -191,6 +191,8 @@ fn bind_dhcp(
         subnets,
         tftp: config.next_server,
         authority: policy.map(|policy| policy.authority.clone()),
+        probe: dhcp.probe,
+        decline_hold: dhcp.decline_hold.into(),
     };
     Ok((sockets, settings))
 }

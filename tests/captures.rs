@@ -1,13 +1,13 @@
 //! What real firmware sent is read as what it is, and answered so that the
 //! firmware would go on.
 
-use std::{collections::HashSet, fs, net::Ipv4Addr, path::Path};
+use std::{collections::HashSet, fs, net::Ipv4Addr, path::Path, time::Duration};
 
 use bytes::Bytes;
 use remoteboot::{
     dhcp::{
         Settings,
-        answer::{self, Answer, BootFile, Question},
+        answer::{self, Answer, BootFile, Probed, Question},
         reply,
         request::{self, Client, Kind, Request},
     },
@@ -67,6 +67,8 @@ fn settings() -> Settings {
         }]),
         tftp: Some(SERVER),
         authority: Some(SERVER.to_string()),
+        probe: false,
+        decline_hold: Duration::from_secs(600),
     }
 }
 
@@ -94,7 +96,7 @@ fn told(name: &str) -> Vec<(Request, Option<String>)> {
             asked.kind = Kind::Select { server, address: ours.address };
         }
         let now = Timestamp(step as u64 * 1000);
-        let question = Question { request: &asked, link: Some(SERVER) };
+        let question = Question { request: &asked, link: Some(SERVER), probed: Probed::Nothing };
         let decision = answer::answer(&state, (&settings, &catalogue), question, now);
         decision.changes.iter().for_each(|change| state.apply(change));
         let Answer::Reply(answered) = decision.answer else {

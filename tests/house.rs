@@ -11,7 +11,7 @@ const ROOMS: [&str; 4] = ["dhcp", "tftp", "http", "spi"];
 
 /// Files that may touch the world: sockets, files, the clock, the environment.
 /// All others are pure.
-const HANDS: [&str; 19] = [
+const HANDS: [&str; 20] = [
     "main.rs",
     "daemon.rs",
     "pull.rs",
@@ -21,6 +21,7 @@ const HANDS: [&str; 19] = [
     "files/",
     "dhcp/serve.rs",
     "dhcp/link.rs",
+    "dhcp/probe.rs",
     "tftp/serve.rs",
     "tftp/machines.rs",
     "http/serve.rs",
@@ -54,7 +55,7 @@ const WORLD: [&str; 14] = [
 /// A foreign crate and where it may be named.
 const CRATES: [(&str, &[&str]); 14] = [
     ("dhcproto", &["dhcp/request.rs", "dhcp/reply.rs"]),
-    ("etherparse", &["dhcp/link.rs"]),
+    ("etherparse", &["dhcp/link.rs", "dhcp/probe.rs"]),
     ("libc", &["dhcp/link.rs"]),
     ("warp", &["http/serve.rs", "http/serve/", "spi/serve.rs", "spi/unix.rs"]),
     ("httparse", &["http/"]),

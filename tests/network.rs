@@ -72,9 +72,8 @@ fn a_released_address_comes_back_and_a_reserved_one_is_its_machines() {
     let refusal = reserve().expect_err("the first host has it").to_string();
     assert!(refusal.contains(&lease.address) && refusal.contains("52:54:00:20:00:01"), "{refusal}");
     // udhcpc stays, and gives the address back when it is told to.
-    let script = lab.folder().join("udhcpc.script").display().to_string();
     let mut client = first
-        .command("busybox", &["udhcpc", "-i", "eth0", "-f", "-s", &script])
+        .command("busybox", &["udhcpc", "-i", "eth0", "-f", "-s", &first.script()])
         .stdout(Stdio::piped())
         .spawn()
         .expect("nsenter starts");
@@ -91,6 +90,8 @@ fn a_released_address_comes_back_and_a_reserved_one_is_its_machines() {
     }
     client.kill().expect("ours");
     client.wait().expect("ours");
+    // Its script leaves the address on the card, and who uses one keeps it.
+    first.must("ip", &["addr", "flush", "dev", "eth0"]);
     let owner = Host::new(&lab, 2, "br0").lease(&[]).expect("a lease");
     assert_eq!(owner.address, lease.address);
     let other = first.lease(&[]).expect("a lease");
@@ -163,4 +164,73 @@ fn without_root_two_capabilities_are_enough() {
     std::io::Read::read_to_string(&mut powerless.stderr.take().expect("piped"), &mut said)
         .expect("text");
     assert!(said.contains("cannot serve") && said.contains("denied"), "{said}");
+}
+
+/// A host that took an address by hand.
+fn squatter<'a>(lab: &'a Lab, number: u8, bridge: &str, address: &str) -> Host<'a> {
+    let host = Host::new(lab, number, bridge);
+    host.must("ip", &["addr", "add", &format!("{address}/24"), "dev", "eth0"]);
+    host
+}
+
+#[test]
+#[ignore = "makes network namespaces: needs root, run `make test`"]
+fn an_address_that_a_host_took_by_hand_is_never_offered() {
+    let lab = Lab::new();
+    let _squatters =
+        [squatter(&lab, 50, "br0", "10.77.0.100"), squatter(&lab, 51, "br0", "10.77.0.102")];
+    let daemon = lab.daemon(&[]);
+    let hosts: Vec<Host> = (1..=8).map(|number| Host::new(&lab, number, "br0")).collect();
+    let mut addresses: Vec<String> = std::thread::scope(|scope| {
+        let asked: Vec<_> = hosts.iter().map(|host| scope.spawn(|| host.lease(&[]))).collect();
+        asked
+            .into_iter()
+            .map(|one| one.join().expect("no panic").expect("a lease").address)
+            .collect()
+    });
+    addresses.sort();
+    let free = [101, 103, 104, 105, 106, 107, 108, 109].map(|last| format!("10.77.0.{last}"));
+    assert_eq!(addresses, free);
+    // Not even to who asks for it.
+    let wanted = Host::new(&lab, 9, "br0").lease(&["-r", "10.77.0.100"]).expect("a lease");
+    assert_eq!(wanted.address, "10.77.0.110");
+    let log = daemon.log();
+    for address in ["10.77.0.100", "10.77.0.102"] {
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains("set aside")).collect();
+        let named = lines.iter().filter(|line| line.contains(&format!("address={address} ")));
+        assert_eq!(named.count(), 1, "each is said once: {lines:?}");
+    }
+}
+
+#[test]
+#[ignore = "makes network namespaces: needs root, run `make test`"]
+fn a_machine_that_answers_for_its_own_address_keeps_it_even_if_we_forgot() {
+    let lab = Lab::new();
+    let daemon = lab.daemon(&[]);
+    // It keeps the address on its card, as a system does that asks anew.
+    let host = Host::new(&lab, 1, "br0");
+    let address = host.lease(&[]).expect("a lease").address;
+    drop(daemon);
+    fs::remove_dir_all(lab.folder().join("daemon/state")).expect("forgotten");
+    let daemon = lab.daemon(&[]);
+    assert_eq!(host.lease(&[]).expect("a lease").address, address);
+    assert!(!daemon.log().contains("set aside"), "{}", daemon.log());
+}
+
+#[test]
+#[ignore = "makes network namespaces: needs root, run `make test`"]
+fn without_probing_a_client_declines_and_the_address_is_set_aside_for_as_long_as_it_is_set() {
+    let lab = Lab::new();
+    let _squatter = squatter(&lab, 50, "br0", "10.77.0.100");
+    let daemon = lab.daemon(&["--probe=false", "--decline-hold=3600"]);
+    let trusting = Host::new(&lab, 1, "br0").lease(&[]).expect("a lease");
+    assert_eq!(trusting.address, "10.77.0.100", "nobody looked");
+    drop(daemon);
+    fs::remove_dir_all(lab.folder().join("daemon/state")).expect("forgotten");
+    let _daemon = lab.daemon(&["--probe=false", "--decline-hold=3600"]);
+    // With -a the client looks itself.
+    let careful = Host::new(&lab, 2, "br0");
+    let lease = careful.lease(&["-a", "-A", "1"]).expect("a lease");
+    assert_eq!(lease.address, "10.77.0.101");
+    assert_eq!(Host::new(&lab, 3, "br0").lease(&[]).expect("a lease").address, "10.77.0.102");
 }

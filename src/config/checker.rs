@@ -41,13 +41,19 @@ impl<'a> Checker<'a> {
 
     /// A switch; off if it was not set.
     pub(super) fn switch(&mut self, setting: Setting) -> bool {
+        self.switch_or(setting, false)
+    }
+
+    /// A switch, and what it is if it was not set.
+    pub(super) fn switch_or(&mut self, setting: Setting, default: bool) -> bool {
         match self.given.text(setting) {
             // The words of Go's strconv.ParseBool, which the ancestor's flags take.
             Some("1" | "t" | "T" | "true" | "TRUE" | "True") => true,
-            None | Some("0" | "f" | "F" | "false" | "FALSE" | "False") => false,
+            None => default,
+            Some("0" | "f" | "F" | "false" | "FALSE" | "False") => false,
             Some(_) => {
                 self.problem(setting, Fault::NotASwitch);
-                false
+                default
             }
         }
     }

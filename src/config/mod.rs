@@ -37,7 +37,7 @@ pub use subnet_table::SubnetTable;
 
 use crate::{
     boot::UnclaimedImage,
-    model::{Subnet, Subnets},
+    model::{Seconds, Subnet, Subnets},
 };
 
 /// Everything that is configured, as it is meant.
@@ -119,6 +119,10 @@ pub struct Dhcp {
     pub by_flags: Option<Subnet>,
     /// Those of the file's `[[subnet]]` tables, in their order.
     pub tables: Vec<Subnet>,
+    /// Whether addresses are asked for on the network before they are offered.
+    pub probe: bool,
+    /// How long an address that somebody else uses is given to nobody.
+    pub decline_hold: Seconds,
 }
 
 impl Dhcp {

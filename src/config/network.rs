@@ -17,6 +17,11 @@ pub(super) const LEASE_TIME: u32 = 7200;
 /// Shorter ones are renewed without end, a longer one than a year is forgotten.
 pub(super) const LEASE_TIMES: std::ops::RangeInclusive<u32> = 60..=31_536_000;
 
+/// A day: who took an address by hand seldom gives it back sooner.
+const DECLINE_HOLD: u32 = 86_400;
+/// From not at all to a year.
+const DECLINE_HOLDS: std::ops::RangeInclusive<u32> = 0..=31_536_000;
+
 /// The adapter, and our own address on it.
 pub(super) struct Network {
     adapter: Option<String>,
@@ -88,7 +93,10 @@ pub(super) fn dhcp(checker: &mut Checker<'_>, network: &mut Network, port: u16) 
     let by_flags = by_flags(checker, network, is_wanted);
     subnets::compare(checker, by_flags.as_ref());
     let has_any = by_flags.is_some() || !tables.is_empty();
-    (is_wanted && has_any).then_some(Dhcp { port, by_flags, tables })
+    let probe = checker.switch_or(Setting::Probe, true);
+    let hold = checker.number(Setting::DeclineHold, DECLINE_HOLD, DECLINE_HOLDS);
+    let decline_hold = Seconds(hold);
+    (is_wanted && has_any).then_some(Dhcp { port, by_flags, tables, probe, decline_hold })
 }
 
 /// The network of the flags. If there are tables, there need be none.
@@ -246,7 +254,7 @@ mod tests {
 
     #[test]
     fn each_impossible_network_is_named() {
-        let cases: [(&[&str], &[&str]); 17] = [
+        let cases: [(&[&str], &[&str]); 19] = [
             (&[], &["--adapter: is needed", "--start-address: is needed"]),
             (&["--adapter=eth9"], &["--adapter=eth9", "eth0, two0, tiny0, bare0"]),
             (&["--adapter=bare0"], &["--adapter=bare0", "no IPv4 address"]),
@@ -273,6 +281,8 @@ mod tests {
             ),
             (&["--leaseCount=0"], &["--leaseCount=0"]),
             (&["--leaseCount=1e3"], &["--leaseCount=1e3"]),
+            (&["--probe=maybe"], &["--probe=maybe", "neither true nor false"]),
+            (&["--decline-hold=31536001"], &["--decline-hold=31536001", "0 to 31536000"]),
             (&["--gateway=router"], &["--gateway=router", "not an IPv4"]),
             (&["--dns=10.0.0.1,dns"], &["--dns=10.0.0.1,dns", "`dns`"]),
             (
@@ -284,6 +294,18 @@ mod tests {
             let problems = problems(line);
             assert!(named.iter().all(|text| problems.contains(text)), "{line:?}: {problems}");
         }
+    }
+
+    #[test]
+    fn addresses_are_looked_at_unless_that_is_switched_off() {
+        let (_directory, host) = machine();
+        let dhcp = |more: &[&str]| {
+            let line = ["--enableDHCP", "--adapter=eth0", "--startAddress=192.168.0.9"];
+            config_of(&host, &[&line[..], more].concat()).dhcp.expect("a DHCP server")
+        };
+        assert_eq!((dhcp(&[]).probe, dhcp(&[]).decline_hold), (true, Seconds(86_400)));
+        let without = dhcp(&["--probe=false", "--decline-hold=60"]);
+        assert_eq!((without.probe, without.decline_hold), (false, Seconds(60)));
     }
 
     #[test]

@@ -79,6 +79,8 @@ fn effective(setting: Setting, config: &Config) -> Option<String> {
             format!("[{}]", servers.join(", "))
         }),
         Setting::DhcpPort => dhcp.map(|dhcp| dhcp.port.to_string()),
+        Setting::Probe => dhcp.map(|dhcp| dhcp.probe.to_string()),
+        Setting::DeclineHold => dhcp.map(|dhcp| dhcp.decline_hold.0.to_string()),
         Setting::EnableTftp => Some(config.tftp.is_some().to_string()),
         Setting::AddressTftp => config.next_server.map(|address| text(&address)),
         Setting::TftpPort => config.tftp.map(|tftp| tftp.port().to_string()),

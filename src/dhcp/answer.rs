@@ -13,7 +13,7 @@ use crate::{
 
 pub use super::boot_file::{BootFile, NoBootFile, boot_file};
 use super::{
-    DECLINE_HOLD, OFFER_HOLD, Settings,
+    OFFER_HOLD, Settings,
     lease::{Place, Standing},
     request::{Client, Kind, Request},
     subnet,
@@ -27,6 +27,24 @@ pub struct Question<'a> {
     /// Our own address on the link that it was heard on; none if it came from
     /// beyond our networks, by a relay or as a renewal.
     pub link: Option<Ipv4Addr>,
+    /// What was found out for it.
+    pub probed: Probed,
+}
+
+/// What is known of an address that might be offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probed {
+    /// Nothing yet.
+    Nothing,
+    /// Nobody answered for this address in time.
+    Quiet(Ipv4Addr),
+    /// Somebody did.
+    Answered {
+        /// For this address.
+        address: Ipv4Addr,
+        /// With this card, if it could be seen.
+        card: Option<Mac>,
+    },
 }
 
 /// What to say to a request.
@@ -36,6 +54,15 @@ pub enum Answer {
     Reply(Reply),
     /// Nothing, for this reason.
     Silence(Why),
+    /// First, whether somebody uses this address; then decide again.
+    Probe {
+        /// The address, which is kept back meanwhile.
+        address: Ipv4Addr,
+        /// Our adapter on its network; none if it is beyond a router.
+        adapter: Option<String>,
+    },
+    /// Somebody uses this address, it is set aside; decide again.
+    InUse(Ipv4Addr),
 }
 
 /// What a reply says.
@@ -82,6 +109,9 @@ pub enum Why {
     /// No address is free.
     #[error("no address of {0} is free")]
     PoolIsFull(Ipv4Net),
+    /// Every address that was looked at for it is used by somebody.
+    #[error("every address that was looked at for it is in use")]
+    AllInUse,
     /// It asks about an address that we know nothing of; another server may.
     #[error("nothing is known of this client, another server may know it")]
     UnknownClient,
@@ -100,7 +130,7 @@ pub enum Why {
 pub fn answer(
     state: &State,
     (settings, catalogue): (&Settings, &Catalogue),
-    Question { request, link }: Question<'_>,
+    Question { request, link, probed }: Question<'_>,
     now: Timestamp,
 ) -> Decision<Answer> {
     let subnet = match subnet::of(&settings.subnets, request, link) {
@@ -117,7 +147,7 @@ pub fn answer(
     let place = Place { state, network: subnet.network, mac: request.mac, now };
     let conversation = Conversation { place, subnet, server, settings, catalogue, request };
     let mut decision = match request.kind {
-        Kind::Discover { wanted } => conversation.discover(wanted),
+        Kind::Discover { wanted } => conversation.discover(wanted, probed),
         Kind::Select { address, .. } => conversation.grant(address, place.selected(address)),
         Kind::Reboot { address } | Kind::Extend { address } => {
             conversation.grant(address, place.kept(address))
@@ -154,14 +184,31 @@ struct Conversation<'a> {
 }
 
 impl Conversation<'_> {
-    fn discover(self, wanted: Option<Ipv4Addr>) -> Decision<Answer> {
-        let Some(address) = self.place.to_offer(wanted) else {
-            return Decision::only(Answer::Silence(Why::PoolIsFull(self.subnet.network)));
+    fn discover(self, wanted: Option<Ipv4Addr>, probed: Probed) -> Decision<Answer> {
+        let Self { place, settings, subnet, .. } = self;
+        if let Probed::Answered { address, card } = probed
+            && card != Some(place.mac)
+            && let Some(change) = place.squatted(address, settings.decline_hold)
+        {
+            return Decision::with(Answer::InUse(address), change);
+        }
+        let Some(address) = place.to_offer(wanted) else {
+            return Decision::only(Answer::Silence(Why::PoolIsFull(subnet.network)));
         };
-        let held = self.place.offered(address, OFFER_HOLD);
+        // What was found out may be of an address that is another's by now.
+        let is_known = match probed {
+            Probed::Nothing => false,
+            Probed::Quiet(known) | Probed::Answered { address: known, .. } => known == address,
+        };
+        // Every address of the loopback network is our own.
+        let is_probed = settings.probe && !subnet.network.network().is_loopback();
+        if is_probed && !is_known && place.is_doubtful(address, subnet.adapter.is_some()) {
+            let answer = Answer::Probe { address, adapter: subnet.adapter.clone() };
+            return Decision::with(answer, place.probing(address, OFFER_HOLD));
+        }
         Decision {
             answer: self.reply(ReplyKind::Offer(address)),
-            changes: held.into_iter().collect(),
+            changes: place.offered(address, OFFER_HOLD).into_iter().collect(),
         }
     }
 
@@ -181,7 +228,7 @@ impl Conversation<'_> {
     fn end(self, address: Ipv4Addr, why: Why) -> Decision<Answer> {
         let now = self.place.now;
         let ending = match why {
-            Why::Declined => (LeaseState::Declined, now.after(DECLINE_HOLD)),
+            Why::Declined => (LeaseState::Declined, now.after(self.settings.decline_hold)),
             _ => (LeaseState::Released, now),
         };
         match self.place.ended(address, ending) {

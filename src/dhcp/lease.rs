@@ -47,6 +47,34 @@ impl Place<'_> {
         reserved.or_else(had).or_else(|| addresses.free(self.network, wanted, self.now))
     }
 
+    /// Whether somebody may use the address whom we know nothing of: it was not
+    /// this machine's until now. Where we could tell the machine from others
+    /// (`by_card`), also if it was, but is no longer.
+    pub(super) fn is_doubtful(self, address: Ipv4Addr, by_card: bool) -> bool {
+        let lease = self.state.addresses.lease(address).filter(|lease| lease.mac == self.mac);
+        lease.is_none_or(|lease| match lease.state {
+            LeaseState::Probing | LeaseState::Declined => true,
+            LeaseState::Offered | LeaseState::Bound | LeaseState::Released => {
+                by_card && !lease.is_held(self.now)
+            }
+        })
+    }
+
+    /// The change that keeps an address back while we ask whether it is used.
+    pub(super) fn probing(self, address: Ipv4Addr, hold: Duration) -> Change {
+        let expires = self.now.after(hold);
+        Change::Lease(Lease { address, mac: self.mac, state: LeaseState::Probing, expires })
+    }
+
+    /// The change that sets an address aside that somebody was found to use, if
+    /// it was this machine for which it was looked at.
+    pub(super) fn squatted(self, address: Ipv4Addr, hold: Duration) -> Option<Change> {
+        let lease = self.state.addresses.lease(address).filter(|lease| lease.mac == self.mac)?;
+        let expires = self.now.after(hold);
+        let declined = Lease { state: LeaseState::Declined, expires, ..*lease };
+        (lease.state == LeaseState::Probing).then_some(Change::Lease(declined))
+    }
+
     /// The change that keeps an offered address back; none if it is bound to the
     /// machine already, since an offer must not shorten a lease.
     pub(super) fn offered(self, address: Ipv4Addr, hold: Duration) -> Option<Change> {
@@ -101,9 +129,10 @@ impl Place<'_> {
         // it gave back says nothing of another one: it may be another server's (RFC
         // 2131 §4.3.2).
         let last = self.last().filter(|lease| match lease.state {
-            LeaseState::Bound | LeaseState::Offered | LeaseState::Released => {
-                lease.address == address || lease.is_bound(self.now)
-            }
+            LeaseState::Bound
+            | LeaseState::Offered
+            | LeaseState::Probing
+            | LeaseState::Released => lease.address == address || lease.is_bound(self.now),
             LeaseState::Declined => false,
         });
         let reserved = self.reserved();
@@ -125,7 +154,10 @@ impl Place<'_> {
         (new_state, expires): (LeaseState, Timestamp),
     ) -> Option<Change> {
         let lease = self.state.addresses.lease(address).filter(|lease| lease.mac == self.mac)?;
-        let is_live = matches!(lease.state, LeaseState::Bound | LeaseState::Offered);
+        let is_live = match lease.state {
+            LeaseState::Probing | LeaseState::Offered | LeaseState::Bound => true,
+            LeaseState::Released | LeaseState::Declined => false,
+        };
         is_live.then_some(Change::Lease(Lease { state: new_state, expires, ..*lease }))
     }
 

@@ -11,6 +11,7 @@ mod layout;
 mod lease;
 mod link;
 mod options;
+mod probe;
 pub mod reply;
 pub mod request;
 pub mod serve;
@@ -18,7 +19,7 @@ mod subnet;
 #[cfg(test)]
 mod testing;
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, time::Duration};
 
 use crate::model::Subnets;
 
@@ -32,11 +33,13 @@ pub struct Settings {
     /// The authority of the HTTP server with scripts, if there is one:
     /// `address` or `address:port`.
     pub authority: Option<String>,
+    /// Whether we ask on the network if somebody uses an address, before it is
+    /// offered to a machine for the first time.
+    pub probe: bool,
+    /// How long an address that somebody else uses is given to nobody.
+    pub decline_hold: Duration,
 }
 
 /// How long an offered address is kept back: UEFI takes 3.8 s from OFFER to
 /// REQUEST, iPXE with a slow link longer.
-pub const OFFER_HOLD: std::time::Duration = std::time::Duration::from_secs(60);
-
-/// How long an address that somebody declined is given to nobody.
-pub const DECLINE_HOLD: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+pub const OFFER_HOLD: Duration = Duration::from_secs(60);

@@ -15,19 +15,25 @@ use tracing::{debug, info, warn};
 use crate::{
     files::Loaders,
     model::{Subnets, Timestamp},
-    store::Store,
+    state::State,
+    store::{Store, Unwritable},
 };
 
 use super::{
     Settings,
-    answer::{self, Answer, Question, Reply, Why},
+    answer::{self, Answer, Probed, Question, Reply, Why},
     link::Link,
+    probe::Prober,
     reply::{self, Destination},
     request::{self, Request},
 };
 
 /// Requests worked on at once; over it they are dropped, and clients ask again.
 const AT_ONCE: usize = 2048;
+
+/// So many turns a request gets, two for each address that somebody uses. What was
+/// set aside stays so, and a client that asks again comes further.
+const TURNS: usize = 32;
 
 /// Room for a crowd that is switched on at once: UEFI waits 8 s more when its
 /// first DISCOVER is lost.
@@ -37,6 +43,7 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 #[derive(Debug)]
 pub struct Sockets {
     doors: Vec<Door>,
+    prober: Prober,
 }
 
 /// Where requests come in, and their answers leave.
@@ -95,7 +102,7 @@ impl Sockets {
             info!(address = %SocketAddr::from((address, port)), adapter = adapter.unwrap_or("any, by relays"), "DHCP");
             doors.push(door);
         }
-        Ok(Self { doors })
+        Ok(Self { doors, prober: Prober::open(subnets) })
     }
 }
 
@@ -188,9 +195,11 @@ pub async fn serve(
     (settings, loaders, store): (Settings, Arc<Loaders>, Store),
     stop: CancellationToken,
 ) -> io::Result<()> {
-    let room = Arc::new(Room { settings, loaders, store });
-    let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut ears = JoinSet::new();
+    let prober = Arc::new(sockets.prober);
+    prober.listen(&mut ears);
+    let room = Arc::new(Room { settings, loaders, store, prober });
+    let places = Arc::new(Semaphore::new(AT_ONCE));
     for door in sockets.doors.into_iter().map(Arc::new) {
         for ear in 0..door.ears().count() {
             let (room, door) = (Arc::clone(&room), Arc::clone(&door));
@@ -239,26 +248,49 @@ struct Room {
     settings: Settings,
     loaders: Arc<Loaders>,
     store: Store,
+    prober: Arc<Prober>,
 }
 
 impl Room {
     async fn converse(&self, door: &Door, request: &Request) {
-        let catalogue = self.loaders.catalogue();
-        let now = Timestamp::from(SystemTime::now());
-        let question = Question { request, link: door.on_link() };
-        let decided = self
-            .store
-            .decide(|state| answer::answer(state, (&self.settings, &catalogue), question, now))
-            .await;
         let mac = request.mac;
-        match decided {
-            Ok(Answer::Reply(reply)) => send(door, request, &reply),
-            Ok(Answer::Silence(why @ (Why::PoolIsFull(_) | Why::Declined))) => {
+        match self.decide(door, request).await {
+            Ok(Ok(reply)) => send(door, request, &reply),
+            Ok(Err(why @ (Why::PoolIsFull(_) | Why::Declined | Why::AllInUse))) => {
                 warn!(%mac, kind = ?request.kind, %why, "not answered");
             }
-            Ok(Answer::Silence(why)) => debug!(%mac, kind = ?request.kind, %why, "not answered"),
+            Ok(Err(why)) => debug!(%mac, kind = ?request.kind, %why, "not answered"),
             Err(error) => warn!(%mac, %error, "not answered"),
         }
+    }
+
+    /// Decides, and looks at addresses as often as the decision wants it and a
+    /// client waits.
+    async fn decide(
+        &self,
+        door: &Door,
+        request: &Request,
+    ) -> Result<Result<Reply, Why>, Unwritable> {
+        let mut probed = Probed::Nothing;
+        for _ in 0..TURNS {
+            let catalogue = self.loaders.catalogue();
+            let now = Timestamp::from(SystemTime::now());
+            let question = Question { request, link: door.on_link(), probed };
+            let hall = (&self.settings, &*catalogue);
+            let decision = |state: &State| answer::answer(state, hall, question, now);
+            match self.store.decide(decision).await? {
+                Answer::Probe { address, adapter } => {
+                    probed = self.prober.probe(address, adapter.as_deref()).await;
+                }
+                Answer::InUse(address) => {
+                    warn!(%address, ?probed, "somebody uses it without a lease; set aside");
+                    probed = Probed::Nothing;
+                }
+                Answer::Reply(reply) => return Ok(Ok(reply)),
+                Answer::Silence(why) => return Ok(Err(why)),
+            }
+        }
+        Ok(Err(Why::AllInUse))
     }
 }
 

@@ -1,14 +1,14 @@
 //! What the tests of this room share: a network, its programs, and clients as
 //! real firmware is.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, time::Duration};
 
 use bytes::Bytes;
 use ipnet::Ipv4Net;
 
 use super::{
     Settings,
-    answer::{Answer, Question, Reply, answer},
+    answer::{Answer, Probed, Question, Reply, answer},
     reply::encode,
     request::{Request, parse, tests::packet},
 };
@@ -61,6 +61,8 @@ pub(super) fn settings() -> Settings {
         subnets: Subnets::new(subnets()),
         tftp: Some(SERVER),
         authority: Some("10.0.0.1".to_owned()),
+        probe: false,
+        decline_hold: Duration::from_secs(24 * 3600),
     }
 }
 
@@ -126,9 +128,14 @@ impl Lab {
 
     /// Answers a request and carries out what was decided.
     pub(super) fn hear(&mut self, request: &Request) -> Answer {
+        self.hear_knowing(request, Probed::Nothing)
+    }
+
+    /// The same when this was found out.
+    pub(super) fn hear_knowing(&mut self, request: &Request, probed: Probed) -> Answer {
         // Who comes by a relay was heard on no link.
         let link = Some(SERVER).filter(|_| request.route.giaddr.is_unspecified());
-        let question = Question { request, link };
+        let question = Question { request, link, probed };
         let decision = answer(&self.state, (&self.settings, &self.catalogue), question, self.now);
         decision.changes.iter().for_each(|change| self.state.apply(change));
         decision.answer
@@ -176,6 +183,7 @@ pub(super) fn reply(answer: Answer) -> Reply {
     match answer {
         Answer::Reply(reply) => reply,
         Answer::Silence(why) => panic!("silent: {why}"),
+        other @ (Answer::Probe { .. } | Answer::InUse(_)) => panic!("not yet: {other:?}"),
     }
 }
 

@@ -31,7 +31,7 @@ impl Change {
     #[must_use]
     pub fn is_promise(&self) -> bool {
         match self {
-            Self::Lease(lease) => lease.state != super::LeaseState::Offered,
+            Self::Lease(lease) => !lease.is_passing(),
             Self::Seen(_) => false,
             Self::Instance(_) | Self::Destroyed { .. } => true,
         }

@@ -24,13 +24,15 @@ pub struct Lease {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LeaseState {
+    /// Kept back while we ask whether somebody uses it; not on disk.
+    Probing,
     /// Named in an OFFER, kept back for a moment; not on disk.
     Offered,
     /// Acknowledged.
     Bound,
     /// Given back, or never asked for again; free for anyone.
     Released,
-    /// A machine found somebody else using it: nobody gets it.
+    /// We or a machine found somebody else using it: nobody gets it.
     Declined,
 }
 
@@ -39,8 +41,20 @@ impl Lease {
     #[must_use]
     pub fn is_held(&self, now: Timestamp) -> bool {
         match self.state {
-            LeaseState::Offered | LeaseState::Bound | LeaseState::Declined => now < self.expires,
+            LeaseState::Probing
+            | LeaseState::Offered
+            | LeaseState::Bound
+            | LeaseState::Declined => now < self.expires,
             LeaseState::Released => false,
+        }
+    }
+
+    /// Whether it is forgotten when the daemon ends: nobody was promised it.
+    #[must_use]
+    pub const fn is_passing(&self) -> bool {
+        match self.state {
+            LeaseState::Probing | LeaseState::Offered => true,
+            LeaseState::Bound | LeaseState::Released | LeaseState::Declined => false,
         }
     }
 

@@ -237,7 +237,7 @@ impl Addresses {
 /// Whether the machine may still believe in the address, apart from the time.
 const fn is_live(lease: &Lease) -> bool {
     match lease.state {
-        LeaseState::Offered | LeaseState::Bound => true,
+        LeaseState::Probing | LeaseState::Offered | LeaseState::Bound => true,
         LeaseState::Released | LeaseState::Declined => false,
     }
 }
@@ -246,6 +246,8 @@ const fn is_live(lease: &Lease) -> bool {
 fn reusable_from(lease: &Lease) -> Timestamp {
     match lease.state {
         LeaseState::Released => Timestamp(0),
-        LeaseState::Offered | LeaseState::Bound | LeaseState::Declined => lease.expires,
+        LeaseState::Probing | LeaseState::Offered | LeaseState::Bound | LeaseState::Declined => {
+            lease.expires
+        }
     }
 }

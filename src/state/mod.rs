@@ -95,6 +95,7 @@ mod tests {
         let address = (8u8..16).prop_map(|last| Ipv4Addr::new(10, 0, 0, last));
         let moment = (0u64..40).prop_map(Timestamp);
         let state = prop_oneof![
+            Just(LeaseState::Probing),
             Just(LeaseState::Offered),
             Just(LeaseState::Bound),
             Just(LeaseState::Released),

@@ -178,8 +178,7 @@ impl Store {
         let mut wait_for = None;
         for change in changes {
             inner.state.apply(&change);
-            if matches!(&change, Change::Lease(lease) if lease.state == crate::model::LeaseState::Offered)
-            {
+            if matches!(&change, Change::Lease(lease) if lease.is_passing()) {
                 continue;
             }
             inner.handed += 1;

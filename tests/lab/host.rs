@@ -21,6 +21,12 @@ impl<'a> Host<'a> {
         let mut unshare = lab.command("unshare");
         let holder = unshare.args(["--net", "sleep", "600"]).spawn().expect("unshare starts");
         let host = Self { lab, holder };
+        let script = lab.folder().join("udhcpc.script");
+        if !script.exists() {
+            fs::write(&script, SCRIPT).expect("written");
+            fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+                .expect("set");
+        }
         let own = format!("/proc/{}/ns/net", host.holder.id());
         let until = Instant::now() + Duration::from_secs(10);
         // It is in the lab's network until unshare has done its work.
@@ -78,15 +84,7 @@ impl<'a> Host<'a> {
 
     /// Asks for an address once; what udhcpc hands its script, or nothing.
     pub(crate) fn lease(&self, more: &[&str]) -> Option<Lease> {
-        let script = self.lab.folder().join("udhcpc.script");
-        let text = "#!/bin/sh\n\
-            [ \"$1\" = bound ] || exit 0\n\
-            ip addr flush dev $interface; ip addr add $ip/$mask dev $interface\n\
-            echo \"bound $ip|$subnet|$router|$dns|$lease|$serverid\"\n";
-        fs::write(&script, text).expect("written");
-        fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755))
-            .expect("set");
-        let script = script.display().to_string();
+        let script = self.script();
         let mut arguments =
             vec!["udhcpc", "-i", "eth0", "-n", "-q", "-f", "-t", "4", "-T", "1", "-s", &script];
         arguments.extend(more);
@@ -95,6 +93,13 @@ impl<'a> Host<'a> {
         let words: Vec<String> = line.split('|').map(str::to_owned).collect();
         let [address, mask, router, dns, seconds, server] = words.try_into().expect("six fields");
         Some(Lease { address, mask, router, dns, seconds, server })
+    }
+
+    /// A script for udhcpc that configures the card, and says what came of it.
+    /// It is written when the first host is made: what is open for writing in one
+    /// thread cannot be run by another.
+    pub(crate) fn script(&self) -> String {
+        self.lab.folder().join("udhcpc.script").display().to_string()
     }
 
     /// Broadcast packets that this host's IP has taken so far (`InBcastPkts`).
@@ -135,3 +140,11 @@ pub(crate) fn ip(lab: &Lab, arguments: &[&str]) {
         String::from_utf8_lossy(&output.stderr)
     );
 }
+
+const SCRIPT: &str = "#!/bin/sh
+case $1 in bound)
+    ip addr flush dev $interface; ip addr add $ip/$mask dev $interface
+    [ -z \"$router\" ] || ip route replace default via $router;;
+esac
+case $1 in bound|renew) echo \"$1 $ip|$subnet|$router|$dns|$lease|$serverid\";; esac
+";

@@ -16,7 +16,7 @@ fn after(lab: &mut Lab, seconds: u64) {
 fn silence(answer: &Answer) -> Why {
     match answer {
         Answer::Silence(why) => *why,
-        Answer::Reply(reply) => panic!("answered: {reply:?}"),
+        other => panic!("not silent: {other:?}"),
     }
 }
 
@@ -216,6 +216,89 @@ fn a_relay_of_another_network_gets_no_address_of_ours() {
     assert_eq!(reply(lab.hear(&discover)).kind, ReplyKind::Offer(FIRST));
 }
 
+/// A lab that asks on the network before it offers.
+fn probing() -> Lab {
+    let mut lab = Lab::new();
+    lab.settings.probe = true;
+    lab
+}
+
+fn probe_of(address: Ipv4Addr, adapter: Option<&str>) -> Answer {
+    Answer::Probe { address, adapter: adapter.map(str::to_owned) }
+}
+
+#[test]
+fn an_address_is_offered_to_a_machine_for_the_first_time_only_when_nobody_answered_for_it() {
+    let mut lab = probing();
+    let discover = request(card(1), 1, HOST);
+    assert_eq!(lab.hear(&discover), probe_of(FIRST, Some("eth0")));
+    // Meanwhile it is nobody else's, and the machine itself asks in vain.
+    assert_eq!(lab.hear(&request(card(2), 1, HOST)), probe_of(SECOND, Some("eth0")));
+    assert_eq!(lab.hear(&discover), probe_of(FIRST, Some("eth0")));
+    assert_eq!(silence(&lab.hear(&request(card(3), 1, HOST))), FULL);
+    let offer = reply(lab.hear_knowing(&discover, Probed::Quiet(FIRST)));
+    assert_eq!(offer.kind, ReplyKind::Offer(FIRST));
+    // From now on it is known to be the machine's.
+    assert_eq!(reply(lab.hear(&discover)).kind, ReplyKind::Offer(FIRST));
+    assert_eq!(reply(lab.select(card(1), FIRST, HOST)).kind, ReplyKind::Acknowledge(FIRST));
+    assert_eq!(reply(lab.hear(&discover)).kind, ReplyKind::Offer(FIRST));
+}
+
+#[test]
+fn an_address_that_somebody_answers_for_is_set_aside_and_the_next_one_is_tried() {
+    let mut lab = probing();
+    lab.settings.decline_hold = std::time::Duration::from_secs(600);
+    let discover = request(card(1), 1, HOST);
+    let answered = Probed::Answered { address: FIRST, card: Some(card(9)) };
+    lab.hear(&discover);
+    assert_eq!(lab.hear_knowing(&discover, answered), Answer::InUse(FIRST));
+    assert_eq!(lab.hear(&discover), probe_of(SECOND, Some("eth0")));
+    // Who asked twice hears it twice, and nothing else is set aside.
+    assert_eq!(lab.hear_knowing(&discover, answered), probe_of(SECOND, Some("eth0")));
+    let offer = reply(lab.hear_knowing(&discover, Probed::Quiet(SECOND)));
+    assert_eq!(offer.kind, ReplyKind::Offer(SECOND));
+    assert_eq!(silence(&lab.hear(&request(card(2), 1, HOST))), FULL);
+    after(&mut lab, 601);
+    assert_eq!(lab.hear(&request(card(2), 1, HOST)), probe_of(SECOND, Some("eth0")));
+    assert_eq!(lab.hear(&request(card(3), 1, HOST)), probe_of(FIRST, Some("eth0")), "again");
+}
+
+#[test]
+fn a_machine_that_answers_for_its_own_address_gets_it() {
+    let mut lab = probing();
+    let discover = request(card(1), 1, HOST);
+    lab.hear(&discover);
+    let itself = Probed::Answered { address: FIRST, card: Some(card(1)) };
+    assert_eq!(reply(lab.hear_knowing(&discover, itself)).kind, ReplyKind::Offer(FIRST));
+}
+
+#[test]
+fn an_address_that_a_machine_lost_is_looked_at_again_where_its_card_can_be_seen() {
+    let mut lab = probing();
+    let here = Kind::Select { server: SERVER, address: FIRST };
+    let mut select = request(card(1), 1, HOST);
+    select.kind = here;
+    lab.hear(&select);
+    lab.hear(&remote(1, Kind::Select { server: REMOTE_SERVER, address: REMOTE_FIRST }));
+    after(&mut lab, 7201);
+    assert_eq!(lab.hear(&request(card(1), 1, HOST)), probe_of(FIRST, Some("eth0")));
+    let far = reply(lab.hear(&remote(1, Kind::Discover { wanted: None })));
+    assert_eq!(far.kind, ReplyKind::Offer(REMOTE_FIRST), "an echo says not whose it is");
+    let stranger = lab.hear(&remote(2, Kind::Discover { wanted: None }));
+    assert!(matches!(stranger, Answer::Probe { adapter: None, .. }), "{stranger:?}");
+}
+
+#[test]
+fn what_was_found_out_of_an_address_says_nothing_of_another() {
+    let mut lab = probing();
+    let discover = request(card(1), 1, HOST);
+    lab.hear(&discover);
+    let reserved = Ipv4Addr::new(10, 0, 0, 50);
+    lab.state.apply(&Change::Instance(instance(card(1), Some(reserved))));
+    let next = lab.hear_knowing(&discover, Probed::Quiet(FIRST));
+    assert_eq!(next, probe_of(reserved, Some("eth0")));
+}
+
 /// A request by the relay of the other network.
 fn remote(number: u8, kind: Kind) -> Request {
     let mut asked = request(card(number), 1, HOST);
@@ -404,6 +487,23 @@ fn a_foreign_packet_never_changes_a_lease() {
     assert_eq!(lab.state.addresses.leases().copied().collect::<Vec<_>>(), before);
 }
 
+/// Answers as the daemon does, where all addresses are in use or none.
+fn hear_to_the_end(lab: &mut Lab, asked: &Request, in_use: bool) -> Answer {
+    let mut probed = Probed::Nothing;
+    loop {
+        match lab.hear_knowing(asked, probed) {
+            Answer::Probe { address, .. } => {
+                probed = match in_use {
+                    true => Probed::Answered { address, card: None },
+                    false => Probed::Quiet(address),
+                }
+            }
+            Answer::InUse(_) => probed = Probed::Nothing,
+            answer @ (Answer::Reply(_) | Answer::Silence(_)) => return answer,
+        }
+    }
+}
+
 /// A step of a random conversation: which machine, what it asks, about which address.
 fn step() -> impl Strategy<Value = (u8, u8, u8, u64)> {
     (1u8..6, 0u8..8, 98u8..104, 0u64..4000)
@@ -414,8 +514,9 @@ proptest! {
     /// outside the pool and the reservations is given, and no answer of ours
     /// goes to a request for another server.
     #[test]
-    fn no_address_has_two_owners(steps in proptest::collection::vec(step(), 1..80)) {
+    fn no_address_has_two_owners(steps in proptest::collection::vec(step(), 1..80), probe: bool) {
         let mut lab = Lab::new();
+        lab.settings.probe = probe;
         lab.state.apply(&Change::Instance(instance(card(5), Some([10, 0, 0, 103].into()))));
         let mut owners: std::collections::HashMap<Ipv4Addr, (Mac, Timestamp)> = Default::default();
         for (number, kind, last, pause) in steps {
@@ -432,7 +533,7 @@ proptest! {
                 6 => Kind::Decline { server: Some(SERVER), address },
                 _ => Kind::Release { server: Some(SERVER), address },
             };
-            let answer = lab.hear(&asked);
+            let answer = hear_to_the_end(&mut lab, &asked, last % 2 == 0);
             prop_assert!(kind != 3 || matches!(answer, Answer::Silence(_)));
             if let Answer::Reply(Reply { kind: ReplyKind::Acknowledge(given), .. }) = &answer {
                 prop_assert!([FIRST, SECOND].contains(given) || (number == 5 && given.octets()[3] == 103));
