@@ -10,7 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lab::{Daemon, Host, Lab, Lease, cache, ip};
+use lab::{Daemon, Firmware, Host, Lab, Lease, cache, ip};
+use serde_json::json;
 
 /// The network behind the relay, and its own place in it.
 const BEHIND: &str = "10.78.0.1/24";
@@ -163,6 +164,29 @@ fn an_address_that_a_host_behind_a_relay_took_by_hand_is_never_offered() {
     let daemon = daemon(&lab, RACK);
     assert_eq!(Host::new(&lab, 1, "br1").lease(&[]), Some(of_rack("10.78.0.101")));
     assert!(daemon.log().contains("set aside"), "{}", daemon.log());
+}
+
+#[test]
+#[ignore = "boots real firmware: needs root and QEMU, run `make test`"]
+fn a_uefi_machine_behind_a_relay_boots_its_own_command_line() {
+    let lab = Lab::new();
+    let arguments = ["-4", "-d", "--no-pid", "-a", "-i", "eth0", "-i", "eth1", "10.77.0.1"];
+    let _relay = Relay::new(&lab, &dhcrelay(), &arguments);
+    let daemon = daemon(&lab, RACK);
+    let mac = "52:54:00:77:00:01";
+    daemon.provision(json!({
+        "Kernel": "vmlinuz",
+        "Initrd": "initrd",
+        "CmdLine": "console=ttyS0 lab={{ mac }} at={{ ip }}",
+        "MAC": mac,
+        "Address": "10.78.0.200",
+    }));
+    let mut machine = lab.machine_on("br1", Firmware::UefiPxe, mac);
+    let report = machine.report();
+    assert_eq!((report.marker.as_str(), report.macs.as_slice()), ("a", &[mac.to_owned()][..]));
+    for word in [&format!("lab={mac}"), "at=10.78.0.200"] {
+        assert!(report.cmdline.split(' ').any(|one| one == word), "{}", report.cmdline);
+    }
 }
 
 #[test]

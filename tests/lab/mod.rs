@@ -107,7 +107,13 @@ impl Lab {
     /// `52:54:00:77:00:01`. The address is used once in a lab.
     #[track_caller]
     pub(crate) fn machine(&self, firmware: Firmware, mac: &str) -> Machine {
-        Machine::power_on(self, firmware, mac)
+        self.machine_on("br0", firmware, mac)
+    }
+
+    /// The same on another bridge.
+    #[track_caller]
+    pub(crate) fn machine_on(&self, bridge: &str, firmware: Firmware, mac: &str) -> Machine {
+        Machine::power_on(self, bridge, (firmware, mac))
     }
 
     /// Starts the daemon on `br0` with DHCP, TFTP and HTTP, 50 addresses from
