@@ -203,6 +203,10 @@ fn each_adapter_is_served_from_its_own_network() {
     assert_eq!(there.lease(&[]), Some(expected), "{}", daemon.log());
     assert_eq!(there.broadcasts(), 0, "OFFER and ACK came to its card");
     assert_eq!(here.lease(&["-B"]).expect("a lease").server, "10.77.0.1");
+    // Scripts are served under one address, which it reaches by us as its router.
+    let url = "http://10.77.0.1/ipxe/52-54-00-20-00-02.ipxe";
+    let (script, _) = there.run("curl", &["--silent", "--max-time", "10", url]);
+    assert!(script.starts_with("#!ipxe"), "{script}");
     // Another daemon on either adapter is an error at its start.
     let second = lab
         .command(env!("CARGO_BIN_EXE_remoteboot"))

@@ -32,11 +32,8 @@ const OF_BOOTING: [u8; 6] = [43, 60, 66, 67, 150, 175];
 pub(super) fn of(request: &Request, reply: &Reply) -> Vec<Told> {
     let mut all = Collected::default();
     if reply.kind != ReplyKind::Refuse {
-        // What is said of a machine alone goes over what its network says: later
-        // layers over earlier ones.
-        for options in [&reply.subnet.options] {
-            all.layer(options);
-        }
+        // What is said of one machine alone would be laid over it here.
+        all.layer(&reply.subnet.options);
         all.network(reply);
         all.boot(request, reply);
     }

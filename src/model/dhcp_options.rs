@@ -219,7 +219,7 @@ impl fmt::Display for OptionValue {
 /// Pairs of digits, with colons or spaces between them or without.
 fn hexadecimal(text: &str) -> Option<Vec<u8>> {
     let digits: String = text.chars().filter(|letter| !matches!(letter, ':' | ' ')).collect();
-    if digits.len() % 2 != 0 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+    if !digits.len().is_multiple_of(2) || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return None;
     }
     let pairs = digits.as_bytes().chunks_exact(2);

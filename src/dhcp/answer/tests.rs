@@ -504,47 +504,64 @@ fn hear_to_the_end(lab: &mut Lab, asked: &Request, in_use: bool) -> Answer {
     }
 }
 
-/// A step of a random conversation: which machine, what it asks, about which address.
-fn step() -> impl Strategy<Value = (u8, u8, u8, u64)> {
-    (1u8..6, 0u8..8, 98u8..104, 0u64..4000)
+/// A step of a random conversation: which machine, on the link or behind the relay,
+/// what it asks, about which address of which network.
+fn step() -> impl Strategy<Value = (u8, bool, u8, (bool, u8), u64)> {
+    (1u8..6, any::<bool>(), 0u8..8, (any::<bool>(), 98u8..104), 0u64..4000)
 }
 
 proptest! {
-    /// Whatever machines say, and whenever: no address has two owners, none
-    /// outside the pool and the reservations is given, and no answer of ours
-    /// goes to a request for another server.
+    /// Whatever machines say, wherever and whenever: no address has two owners,
+    /// none outside of its network's pool and the reservations is given, and no
+    /// answer of ours goes to a request for another server.
     #[test]
     fn no_address_has_two_owners(steps in proptest::collection::vec(step(), 1..80), probe: bool) {
         let mut lab = Lab::new();
         lab.settings.probe = probe;
         lab.state.apply(&Change::Instance(instance(card(5), Some([10, 0, 0, 103].into()))));
         let mut owners: std::collections::HashMap<Ipv4Addr, (Mac, Timestamp)> = Default::default();
-        for (number, kind, last, pause) in steps {
+        let network = |is_far| if is_far { 7 } else { 0 };
+        for (number, is_far, kind, (is_of_far, last), pause) in steps {
             after(&mut lab, pause);
-            let address = Ipv4Addr::new(10, 0, 0, last);
+            let address = Ipv4Addr::new(10, network(is_of_far), 0, last);
+            let server = if is_far { REMOTE_SERVER } else { SERVER };
             let mut asked = request(card(number), 1, UEFI);
+            if is_far {
+                asked.route.giaddr = REMOTE_RELAY;
+            }
             asked.kind = match kind {
                 0 => Kind::Discover { wanted: Some(address) },
                 1 => Kind::Discover { wanted: None },
-                2 => Kind::Select { server: SERVER, address },
+                2 => Kind::Select { server, address },
                 3 => Kind::Select { server: OTHER_SERVER, address },
                 4 => Kind::Reboot { address },
                 5 => Kind::Extend { address },
-                6 => Kind::Decline { server: Some(SERVER), address },
-                _ => Kind::Release { server: Some(SERVER), address },
+                6 => Kind::Decline { server: Some(server), address },
+                _ => Kind::Release { server: Some(server), address },
             };
             let answer = hear_to_the_end(&mut lab, &asked, last % 2 == 0);
             prop_assert!(kind != 3 || matches!(answer, Answer::Silence(_)));
-            if let Answer::Reply(Reply { kind: ReplyKind::Acknowledge(given), .. }) = &answer {
-                prop_assert!([FIRST, SECOND].contains(given) || (number == 5 && given.octets()[3] == 103));
+            let Answer::Reply(Reply { kind: said, subnet, .. }) = &answer else {
+                if let Answer::Silence(Why::Released | Why::Declined) = answer {
+                    owners.remove(&address);
+                }
+                continue;
+            };
+            // A renewal may come without its relay; all else is of where it came by.
+            let is_here = if !is_far && kind == 5 { is_of_far } else { is_far };
+            prop_assert_eq!(subnet.network.addr().octets()[1], network(is_here));
+            if let ReplyKind::Offer(given) | ReplyKind::Acknowledge(given) = said {
+                let is_reserved = number == 5 && given.octets() == [10, 0, 0, 103];
+                prop_assert!(subnet.pool.contains(*given) || is_reserved);
+            }
+            if let ReplyKind::Acknowledge(given) = said {
                 let until = lab.now.after(std::time::Duration::from_secs(7200));
                 if let Some((owner, expires)) = owners.insert(*given, (card(number), until)) {
                     prop_assert!(owner == card(number) || expires <= lab.now, "{given} has two owners");
                 }
-                owners.retain(|other, (owner, _)| other == given || *owner != card(number));
-            }
-            if let Answer::Silence(Why::Released | Why::Declined) = answer {
-                owners.remove(&address);
+                owners.retain(|other, (owner, _)| {
+                    other == given || *owner != card(number) || !subnet.network.contains(other)
+                });
             }
         }
     }
