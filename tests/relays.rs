@@ -249,3 +249,43 @@ fn a_daemon_behind_relays_only_needs_no_adapter() {
     daemon.wait().expect("ours");
     assert_eq!(leased, Some(of_rack("10.78.0.100")));
 }
+
+#[test]
+#[ignore = "makes network namespaces: needs root, run `make test`"]
+fn a_real_client_finds_every_option_also_what_had_no_room_but_in_other_fields() {
+    let lab = Lab::new();
+    ip(&lab, &["link", "add", "br1", "type", "bridge"]);
+    ip(&lab, &["addr", "add", BEHIND, "dev", "br1"]);
+    ip(&lab, &["link", "set", "br1", "up"]);
+    let rack = format!(
+        "{RACK}adapter = 'br1'\n\
+        domain = 'rack.example'\nsearch = ['rack.example', 'example']\n\
+        ntp = ['10.78.0.123', '10.78.0.124']\nmtu = 1400\n\
+        routes = ['10.0.0.0/8 via 10.78.0.2']\n\
+        options = {{ '17' = 'text:{}', '40' = 'text:nis', '66' = 'text:{}' }}",
+        "r".repeat(200),
+        "t".repeat(60),
+    );
+    let daemon = daemon(&lab, &rack);
+    let host = Host::new(&lab, 1, "br1");
+    let script = host.folder().join("tell.script");
+    let told = "$domain|$search|$ntpsrv|$mtu|$staticroutes|$nisdomain|$rootpath|$tftp";
+    let text = format!("#!/bin/sh\n[ $1 = bound ] && echo \"bound {told}\"\nexit 0\n");
+    fs::write(&script, text).expect("written");
+    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("set");
+    let asked = ["15", "119", "42", "26", "121", "40", "17", "66"];
+    let mut arguments = vec!["udhcpc", "-i", "eth0", "-n", "-q", "-f", "-t", "4", "-T", "1", "-o"];
+    arguments.extend(["-O", "1", "-O", "3"]);
+    arguments.extend(asked.iter().flat_map(|code| ["-O", code]));
+    let script = script.display().to_string();
+    arguments.extend(["-s", &script]);
+    let (said, _) = host.run("busybox", &arguments);
+    let line = said.lines().find_map(|line| line.strip_prefix("bound "));
+    let expected = format!(
+        "rack.example|rack.example example|10.78.0.123 10.78.0.124|1400|\
+        10.0.0.0/8 10.78.0.2 0.0.0.0/0 10.78.0.1|nis|{}|{}",
+        "r".repeat(200),
+        "t".repeat(60),
+    );
+    assert_eq!(line, Some(expected.as_str()), "{said}\n{}", daemon.log());
+}
