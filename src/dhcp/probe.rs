@@ -114,7 +114,9 @@ impl Ears {
         let mut probed = Probed::Quiet(address);
         for _ in 0..ATTEMPTS {
             if let Err(error) = self.voice.ask(&self.mouth, address) {
+                // No way leads to it: waiting would not help.
                 debug!(%error, %address, "cannot be asked for");
+                break;
             }
             match tokio::time::timeout(LIMIT / ATTEMPTS, &mut told).await {
                 Ok(Ok(card)) => {
