@@ -3,12 +3,14 @@
 //!
 //! Knows which parts there are and how they fit; no protocol, no policy.
 
-use std::{sync::Arc, time::Duration};
+mod inventory;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
     net::{TcpListener, UdpSocket},
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -40,6 +42,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         // Before the first file is made: an early signal must not leave one.
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let hangup = signal(SignalKind::hangup())?;
         let daemon = Daemon::bind(config).await?;
         let stop = async {
             tokio::select! {
@@ -47,13 +50,14 @@ pub fn run(config: Config) -> anyhow::Result<()> {
                 _ = interrupt.recv() => info!("SIGINT: ending"),
             }
         };
-        daemon.run(stop).await
+        daemon.run(stop, hangup).await
     })
 }
 
 /// Everything bound, nothing answered yet.
 struct Daemon {
     store: Store,
+    inventory: Option<PathBuf>,
     loaders: Arc<Loaders>,
     dhcp: Option<(dhcp::serve::Sockets, dhcp::Settings)>,
     tftp: Option<(UdpSocket, tftp::library::Settings)>,
@@ -113,15 +117,26 @@ impl Daemon {
             (Some(_), None) | (None, _) => None,
         };
         let server = policy.as_ref().map(|policy| policy.server).or(config.next_server);
-        let settings = spi::Settings { subnets, server: server.unwrap_or([127, 0, 0, 1].into()) };
+        let settings = spi::Settings {
+            subnets,
+            server: server.unwrap_or([127, 0, 0, 1].into()),
+            authority: policy.as_ref().map(|policy| policy.authority.clone()),
+        };
+        // Before a controller can ask for a machine.
+        if let Some(inventory) = &config.inventory {
+            inventory::begin(&store, inventory).await?;
+        }
+        let inventory = config.inventory.as_ref().map(|inventory| inventory.path.clone());
         let plugin = spi::Spi::new(store.clone(), images, settings);
         let plugin = spi::Doors::open(&plugin, listeners(config)?).await?;
-        Ok(Self { store, loaders, dhcp, tftp, http, plugin })
+        Ok(Self { store, inventory, loaders, dhcp, tftp, http, plugin })
     }
 
     /// Serves until `stop`, or until a room or the disk fails.
-    async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    async fn run(self, stop: impl Future<Output = ()>, hangup: Signal) -> anyhow::Result<()> {
         let ending = CancellationToken::new();
+        let follow = inventory::follow(hangup, self.store.clone(), self.inventory, ending.clone());
+        let follow = tokio::spawn(follow);
         let mut rooms: JoinSet<anyhow::Result<()>> = JoinSet::new();
         if let Some((sockets, settings)) = self.dhcp {
             let hall = (settings, Arc::clone(&self.loaders), self.store.clone());
@@ -154,7 +169,10 @@ impl Daemon {
             },
         };
         ending.cancel();
-        let ended = async { while rooms.join_next().await.is_some() {} };
+        let ended = async {
+            while rooms.join_next().await.is_some() {}
+            let _ = follow.await;
+        };
         if tokio::time::timeout(LAST_WORDS, ended).await.is_err() {
             error!("a service did not end within {} s", LAST_WORDS.as_secs());
             rooms.abort_all();

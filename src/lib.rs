@@ -12,6 +12,7 @@ pub mod daemon;
 pub mod dhcp;
 pub mod files;
 pub mod http;
+pub mod machines;
 pub mod model;
 pub mod pull;
 pub mod spi;

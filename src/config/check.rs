@@ -10,10 +10,11 @@ use std::{
 };
 
 use super::{
-    CONFIG_VARIABLE, Config, Fault, Given, Host, Listen, ListenToken, Log, LogFormat, LogOutput,
-    Plugin, Problems, Remark, Setting,
+    CONFIG_VARIABLE, Config, Fault, Given, Host, Inventory, InventoryError, Listen, ListenToken,
+    Log, LogFormat, LogOutput, Plugin, Problems, Remark, Setting,
     checker::{Checker, is_no_machine},
     given::IMAGE,
+    inventory,
     network::{self, Network},
     setting::VARIABLE_PREFIX,
 };
@@ -66,6 +67,14 @@ pub(super) fn check(given: Given, host: &Host) -> Checked {
     Checked { given, outcome, remarks }
 }
 
+/// Where the plugin's socket is, whatever else was set.
+pub(super) fn socket(given: &Given, host: &Host) -> Result<PathBuf, Problems> {
+    let mut checker = Checker::new(given, host);
+    let (directory, name) = checker.socket();
+    let (problems, _) = checker.findings();
+    if problems.is_empty() { Ok(directory.join(name)) } else { Err(Problems(problems)) }
+}
+
 impl Checker<'_> {
     fn config(&mut self) -> Config {
         let state_dir = self.state_dir();
@@ -88,6 +97,7 @@ impl Checker<'_> {
         let config = Config {
             state_dir,
             images,
+            inventory: self.inventory(),
             plugin: self.plugin(),
             dhcp,
             tftp: tftp.map(SocketAddr::V4),
@@ -150,6 +160,12 @@ impl Checker<'_> {
     }
 
     fn plugin(&mut self) -> Plugin {
+        let (directory, name) = self.socket();
+        Plugin { directory, name, listen: self.listen() }
+    }
+
+    /// The directory and the name of the plugin's socket.
+    fn socket(&mut self) -> (PathBuf, String) {
         let directory = self.directory(Setting::Plugins).unwrap_or_else(|| {
             let named = |name| self.host.variable(name).map(|path| self.host.absolute(path));
             if let Some(directory) = named("INFRAKIT_PLUGINS_DIR") {
@@ -164,7 +180,20 @@ impl Checker<'_> {
         if let Some(reason) = wrong_in_name(&name, &directory) {
             self.problem(Setting::Name, Fault::Name { reason });
         }
-        Plugin { directory, name, listen: self.listen() }
+        (directory, name)
+    }
+
+    fn inventory(&mut self) -> Option<Inventory> {
+        let path = self.path(Setting::Inventory)?;
+        let fault = match inventory::read(&path) {
+            Ok(machines) => return Some(Inventory { path, machines }),
+            Err(InventoryError::File { path, source }) => {
+                Fault::File { path, reason: source.to_string() }
+            }
+            Err(error) => Fault::Inventory { reason: error.to_string() },
+        };
+        self.problem(Setting::Inventory, fault);
+        None
     }
 
     fn listen(&mut self) -> Option<Listen> {
@@ -461,8 +490,12 @@ pub(super) mod tests {
 
     #[test]
     fn each_wrong_setting_is_named_with_its_value() {
-        let (_directory, host) = machine();
-        let cases: [(&[&str], &[&str]); 26] = [
+        let (directory, host) = machine();
+        std::fs::write(directory.path().join("bad.toml"), "[[machine]]\nmac = 'x'\n")
+            .expect("written");
+        let cases: [(&[&str], &[&str]); 28] = [
+            (&["--inventory=nope.toml"], &["--inventory=nope.toml", "No such file"]),
+            (&["--inventory=bad.toml"], &["--inventory=bad.toml", "line 2, column 7", "`x`"]),
             (&["kernel"], &["kernel `kernel`", "1 of 3"]),
             (&["kernel", "initrd"], &["initrd `initrd`", "2 of 3"]),
             (&["nope", "initrd", ""], &["kernel `nope`", "No such file"]),
@@ -556,7 +589,14 @@ pub(super) mod tests {
     #[test]
     fn what_check_shows_means_the_same_again() {
         let (directory, host) = machine();
-        let more = ["--dns=192.168.0.8,192.168.0.9", "--lease-time=600", "--listen=127.0.0.1:9"];
+        let listed = "[[machine]]\nmac = '525400aa0101'\n";
+        std::fs::write(directory.path().join("listed.toml"), listed).expect("written");
+        let more = [
+            "--dns=192.168.0.8,192.168.0.9",
+            "--lease-time=600",
+            "--listen=127.0.0.1:9",
+            "--inventory=listed.toml",
+        ];
         for line in [&[][..], &ANCESTRAL, &[&ANCESTRAL[..], &more[..]].concat()] {
             let first = checked(&host, line);
             std::fs::write(directory.path().join("shown.toml"), show(&first)).expect("written");
@@ -586,9 +626,9 @@ pub(super) mod tests {
             .fold(String::new(), |text, line| text + line + "\n");
         std::fs::write(directory.path().join("example.toml"), all).expect("written");
         let problems = problems_of(&host, &["--config=example.toml"]);
-        let unexpected = problems
-            .lines()
-            .find(|line| !line.contains("listen-token-file") && !line.contains("`ipxe-"));
+        let unexpected = problems.lines().find(|line| {
+            !["listen-token-file", "`ipxe-", "`inventory"].iter().any(|one| line.contains(one))
+        });
         assert_eq!(unexpected, None);
     }
 }

@@ -8,8 +8,10 @@ mod check;
 mod checker;
 mod given;
 mod host;
+pub mod inventory;
 mod log;
 mod logfmt;
+mod machines;
 mod network;
 mod problem;
 mod setting;
@@ -29,7 +31,9 @@ pub use arguments::{Flags, Invocation, Pull, parse};
 pub use check::Checked;
 pub use given::Given;
 pub use host::{Adapter, Host};
+pub use inventory::{Inventory, InventoryError};
 pub use log::{Log, LogFormat, LogOutput};
+pub use machines::{Machines, Order, socket};
 pub use problem::{Fault, Problem, Problems, Remark};
 pub use setting::{Description, Form, Setting};
 pub use show::show;
@@ -47,6 +51,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// What the files of images are named relative to; made if it is missing.
     pub images: PathBuf,
+    /// The machines that are listed, if there is a list.
+    pub inventory: Option<Inventory>,
     /// How InfraKit reaches us.
     pub plugin: Plugin,
     /// The DHCP server, if it is wanted.
@@ -147,24 +153,30 @@ const CONFIG_VARIABLE: &str = "INFRAKIT_REMOTEBOOT_CONFIG";
 /// Looks at files and writes none.
 #[must_use]
 pub fn load(flags: &Flags, host: &Host) -> Checked {
+    match given(flags, host) {
+        Ok(given) => check::check(given, host),
+        Err(problem) => Checked {
+            given: Given::merge(flags, host, None),
+            outcome: Err(Problems(vec![problem])),
+            remarks: Vec::new(),
+        },
+    }
+}
+
+/// Everything that was set, the file's settings too if there is a file.
+fn given(flags: &Flags, host: &Host) -> Result<Given, Problem> {
     let (path, place) = match (&flags.config, host.variable(CONFIG_VARIABLE)) {
         (Some(path), _) => (path.as_str(), format!("--config={path}")),
         (None, Some(path)) => (path, format!("{CONFIG_VARIABLE}={path}")),
-        (None, None) => return check::check(Given::merge(flags, host, None), host),
+        (None, None) => return Ok(Given::merge(flags, host, None)),
     };
     let absolute = host.absolute(path);
     let fault = match std::fs::read_to_string(&absolute) {
         Err(error) => Fault::File { path: absolute, reason: error.to_string() },
         Ok(text) => match wire::parse(&text) {
             Err(error) => Fault::Toml { reason: error.to_string() },
-            Ok(file) => {
-                return check::check(Given::merge(flags, host, Some((path, file))), host);
-            }
+            Ok(file) => return Ok(Given::merge(flags, host, Some((path, file)))),
         },
     };
-    Checked {
-        given: Given::merge(flags, host, None),
-        outcome: Err(Problems(vec![Problem { place, fault }])),
-        remarks: Vec::new(),
-    }
+    Err(Problem { place, fault })
 }

@@ -108,6 +108,8 @@ pub enum Fault {
     NoHome,
     #[error("{reason}")]
     Toml { reason: String },
+    #[error("{reason}")]
+    Inventory { reason: String },
 }
 
 /// Something that works, but that a person may not have meant.

@@ -38,6 +38,7 @@ pub enum Setting {
     ListenTokenFile,
     StateDir,
     Images,
+    Inventory,
     Log,
     LogFormat,
     LogCaller,

@@ -96,6 +96,7 @@ fn effective(setting: Setting, config: &Config) -> Option<String> {
         Setting::ListenTokenFile => None,
         Setting::StateDir => Some(path(&config.state_dir)),
         Setting::Images => Some(path(&config.images)),
+        Setting::Inventory => config.inventory.as_ref().map(|listed| path(&listed.path)),
         Setting::Log => Some(log.level.to_string()),
         Setting::LogFormat => Some(quoted(log.format.name())),
         Setting::LogCaller => Some(log.caller.to_string()),

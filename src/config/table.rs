@@ -3,7 +3,7 @@
 use super::setting::{Description, Form, Setting};
 
 /// One row for each setting, in the order of the enum and of `--help`.
-pub(super) const TABLE: [Description; 33] = [
+pub(super) const TABLE: [Description; 34] = [
     Description {
         setting: Setting::Kernel,
         name: "kernel",
@@ -246,6 +246,15 @@ pub(super) const TABLE: [Description; 33] = [
         heading: "State and images",
         help: "The directory whose files instances may name as kernel and initrd [default: \
                images in the state directory]",
+    },
+    Description {
+        setting: Setting::Inventory,
+        name: "inventory",
+        ancestral: None,
+        form: Form::Value("FILE"),
+        heading: "State and images",
+        help: "A file of machines (TOML) that may be given out before they were seen, with their \
+               labels; read at the start, and again on SIGHUP",
     },
     Description {
         setting: Setting::Log,

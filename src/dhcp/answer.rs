@@ -238,21 +238,31 @@ impl Conversation<'_> {
     }
 
     fn reply(self, kind: ReplyKind) -> Answer {
-        let Self { place, settings, catalogue, request, .. } = self;
-        let instance = place.state.instances.of_machine(request.mac);
+        let instance = self.place.state.instances.of_machine(self.request.mac);
         Answer::Reply(Reply {
             kind,
-            boot: boot_file(settings, catalogue, request.client, request.mac),
+            boot: self.boot_file(),
             hostname: instance.map(|instance| instance.hostname.clone()),
             server: self.server,
             subnet: Arc::clone(self.subnet),
         })
     }
 
+    fn boot_file(self) -> Result<BootFile, NoBootFile> {
+        let Self { place, settings, catalogue, request, .. } = self;
+        let Client::Firmware { .. } = request.client else {
+            return boot_file(settings, catalogue, request.client, request.mac);
+        };
+        if boot::boots_locally(place.state, request.mac) {
+            return Err(NoBootFile::OwnDisk);
+        }
+        boot_file(settings, catalogue, request.client, request.mac)
+    }
+
     /// Only what wants to boot is a machine that somebody may provision.
-    fn sighting(self) -> Option<Change> {
+    fn sighting(self) -> Vec<Change> {
         let (firmware, stage) = match self.request.client {
-            Client::Host => return None,
+            Client::Host => return Vec::new(),
             Client::Firmware { firmware, .. } => (Some(firmware), Stage::Firmware),
             Client::Ipxe { firmware } => (firmware, Stage::Ipxe),
         };

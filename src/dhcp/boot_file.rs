@@ -42,6 +42,9 @@ pub enum NoBootFile {
     /// It does not want to boot.
     #[error("it does not want to boot")]
     Host,
+    /// Its instance says that it boots from its own disk.
+    #[error("it boots from its own disk")]
+    OwnDisk,
     /// No boot program is made for its architecture number.
     #[error("there is no boot program for architecture number {0:#06x}")]
     UnknownArchitecture(u16),

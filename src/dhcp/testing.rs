@@ -15,8 +15,8 @@ use super::{
 use crate::{
     files::Catalogue,
     model::{
-        Architecture, Asset, DhcpOptions, Image, Instance, InstanceId, LeaseTimes, Mac, Pool,
-        Seconds, Source, Subnet, Subnets, Timestamp, Token,
+        Architecture, DhcpOptions, Instance, LeaseTimes, Mac, Pool, Seconds, Subnet, Subnets,
+        Timestamp, testing,
     },
     state::State,
 };
@@ -78,20 +78,9 @@ pub(super) fn catalogue() -> Catalogue {
 /// An instance that holds a machine, and maybe an address.
 pub(super) fn instance(mac: Mac, address: Option<Ipv4Addr>) -> Instance {
     Instance {
-        id: InstanceId::next(None, Timestamp(u64::from(mac.bytes()[5]))),
-        logical_id: None,
-        tags: crate::model::Tags::new(),
-        init: String::new(),
-        mac,
         address,
         hostname: "worker-1".parse().expect("a name"),
-        image: Image {
-            kernel: Asset { source: Source::Url("http://x/k".to_owned()), checksum: None },
-            initrds: vec![],
-            cmdline: String::new(),
-        },
-        token: Token(u128::from(mac.bytes()[5])),
-        provisioned_at: Timestamp(0),
+        ..testing::instance(u64::from(mac.bytes()[5]), mac)
     }
 }
 

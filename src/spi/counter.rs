@@ -12,7 +12,7 @@ use super::{
     methods::Methods,
     provision::Occasion,
 };
-use crate::model::{Timestamp, Token};
+use crate::model::{Secrets, Timestamp, Token};
 
 /// Where requests of both sockets are answered.
 pub(super) struct Counter {
@@ -63,8 +63,11 @@ impl Counter {
 }
 
 fn occasion() -> Result<Occasion, getrandom::Error> {
-    let mut bits = [0; 16];
-    getrandom::fill(&mut bits)?;
-    let token = Token(u128::from_ne_bytes(bits));
-    Ok(Occasion { now: Timestamp::from(SystemTime::now()), token })
+    let token = || {
+        let mut bits = [0; 16];
+        getrandom::fill(&mut bits)?;
+        Ok(Token(u128::from_ne_bytes(bits)))
+    };
+    let secrets = Secrets { files: token()?, init: token()?, report: token()? };
+    Ok(Occasion { now: Timestamp::from(SystemTime::now()), secrets })
 }

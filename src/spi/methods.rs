@@ -18,13 +18,19 @@ use super::{
     answer::{self, Gone},
     assets, describe,
     envelope::{Call, Envelope, open},
+    flavor, machines,
     provision::{self, Occasion, Order, Provisioned},
     reply::{self, Outcome},
     request::{Describe, Destroy, Label, Params, Provision, Validate},
 };
+use crate::{boot::health, state::State};
 
 /// Every method that there is.
-pub(super) const METHODS: [&str; 8] = [
+pub(super) const METHODS: &[&str] = &[
+    "Flavor.Drain",
+    "Flavor.Healthy",
+    "Flavor.Prepare",
+    "Flavor.Validate",
     "Handshake.Hello",
     "Handshake.Implements",
     "Handshake.Types",
@@ -33,6 +39,11 @@ pub(super) const METHODS: [&str; 8] = [
     "Instance.Label",
     "Instance.Provision",
     "Instance.Validate",
+    "Machine.Forget",
+    "Machine.Free",
+    "Machine.Label",
+    "Machine.List",
+    "Machine.SetAside",
 ];
 
 /// How long Validate may wait for the digests of files, all together. The
@@ -67,11 +78,16 @@ impl Methods {
         methods.add("Handshake.Hello", spi, |_, _, _| async { reply::hello() });
         methods.add("Handshake.Implements", spi, |_, _, _| async { reply::implements() });
         methods.add("Handshake.Types", spi, |_, _, _| async { reply::types() });
+        methods.add("Flavor.Validate", spi, flavor_validate);
+        methods.add("Flavor.Prepare", spi, flavor_prepare);
+        methods.add("Flavor.Healthy", spi, flavor_healthy);
+        methods.add("Flavor.Drain", spi, flavor_drain);
         methods.add("Instance.Validate", spi, validate);
         methods.add("Instance.Provision", spi, provision);
         methods.add("Instance.Label", spi, label);
         methods.add("Instance.Destroy", spi, destroy);
         methods.add("Instance.DescribeInstances", spi, describe);
+        machines::methods::add_to(&mut methods, spi);
         methods
     }
 
@@ -88,7 +104,7 @@ impl Methods {
         call.close(core.as_deref(), result.as_deref())
     }
 
-    fn add<Method, Answer>(&mut self, name: &'static str, spi: &Spi, method: Method)
+    pub(super) fn add<Method, Answer>(&mut self, name: &'static str, spi: &Spi, method: Method)
     where
         Method: Fn(Spi, Params, Occasion) -> Answer + Copy + Send + Sync + 'static,
         Answer: Future<Output = Outcome> + Send,
@@ -127,7 +143,9 @@ fn members(params: jsonrpc_core::Params) -> Params {
 async fn validate(spi: Spi, params: Params, _: Occasion) -> Outcome {
     let request = Validate::read(&params)?;
     let properties = answer::validate(spi.settings(), &request.properties)?;
-    assets::check(spi.images(), &properties.image, VALIDATE_PATIENCE).await?;
+    if let Some(image) = &properties.image {
+        assets::check(spi.images(), image, VALIDATE_PATIENCE).await?;
+    }
     reply::ok()
 }
 
@@ -141,7 +159,9 @@ async fn provision(spi: Spi, params: Params, occasion: Occasion) -> Outcome {
         return reply::id(id);
     }
     let properties = answer::validate(spi.settings(), &request.properties)?;
-    assets::check(spi.images(), &properties.image, PROVISION_PATIENCE).await?;
+    if let Some(image) = &properties.image {
+        assets::check(spi.images(), image, PROVISION_PATIENCE).await?;
+    }
     let order = Order { request: &request, properties: &properties };
     let decided = store
         .decide(|state| provision::provision(state, spi.settings(), order, occasion))
@@ -188,6 +208,36 @@ async fn describe(spi: Spi, params: Params, occasion: Occasion) -> Outcome {
     let request = Describe::read(&params)?;
     let now = occasion.now;
     Ok(spi.store().look_durably(|state| describe::describe(state, &request, now)).await??)
+}
+
+async fn flavor_validate(_: Spi, params: Params, _: Occasion) -> Outcome {
+    let request = flavor::request::Validate::read(&params)?;
+    flavor::prepare::validate(&request)?;
+    reply::ok()
+}
+
+async fn flavor_prepare(_: Spi, params: Params, _: Occasion) -> Outcome {
+    let request = flavor::request::Prepare::read(&params)?;
+    reply::spec(&flavor::prepare::prepare(&request)?)
+}
+
+async fn flavor_healthy(spi: Spi, params: Params, occasion: Occasion) -> Outcome {
+    let request = flavor::request::Member::read(&params)?;
+    let boot_timeout = flavor::Properties::read(&request.properties)?.boot_timeout;
+    let instance = |state: &State| {
+        let living = answer::living(state, &request.instance).ok();
+        health(living, boot_timeout, occasion.now)
+    };
+    reply::health(spi.store().look_durably(instance).await?)
+}
+
+async fn flavor_drain(spi: Spi, params: Params, occasion: Occasion) -> Outcome {
+    let request = flavor::request::Member::read(&params)?;
+    let patience = flavor::Properties::read(&request.properties)?.drain_timeout;
+    // One that does not stop in time must not keep its group from going on.
+    let end = flavor::drain::drain(spi.store(), &request.instance, patience, occasion.now).await?;
+    debug!(id = ?request.instance, ?end, "drained");
+    reply::ok()
 }
 
 #[cfg(test)]
@@ -271,6 +321,33 @@ mod tests {
                     "Instance.DescribeInstances" => {
                         Describe::read(&params).map(|_| ()).map_err(Failure::from)
                     }
+                    "Flavor.Validate" => flavor::request::Validate::read(&params)
+                        .map_err(Failure::from)
+                        .and_then(|read| Ok(flavor::prepare::validate(&read)?)),
+                    "Flavor.Prepare" => flavor::request::Prepare::read(&params)
+                        .map_err(Failure::from)
+                        .and_then(|read| {
+                            let spec = flavor::prepare::prepare(&read)?;
+                            assert_eq!(example["result"]["value"]["Spec"], spec);
+                            Ok(())
+                        }),
+                    "Flavor.Healthy" | "Flavor.Drain" => {
+                        flavor::request::Member::read(&params).map_err(Failure::from).and_then(
+                            |read| Ok(flavor::Properties::read(&read.properties).map(|_| ())?),
+                        )
+                    }
+                    "Machine.List" => machines::Filter::read(&params)
+                        .map(|_| ())
+                        .map_err(|invalid| machines::Refusal::from(invalid).into()),
+                    "Machine.Label" => machines::Label::read(&params)
+                        .map(|_| ())
+                        .map_err(|invalid| machines::Refusal::from(invalid).into()),
+                    "Machine.SetAside" => machines::SetAside::read(&params)
+                        .map(|_| ())
+                        .map_err(|invalid| machines::Refusal::from(invalid).into()),
+                    "Machine.Free" | "Machine.Forget" => machines::One::read(&params)
+                        .map(|_| ())
+                        .map_err(|invalid| machines::Refusal::from(invalid).into()),
                     "Handshake.Hello" | "Handshake.Implements" | "Handshake.Types" => Ok(()),
                     other => panic!("{other} is no method"),
                 };
@@ -283,7 +360,7 @@ mod tests {
     async fn handshakes_are_answered_as_specified() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let methods = registered(directory.path());
-        let occasion = Occasion { now: tests::NOW, token: crate::model::Token(1) };
+        let occasion = Occasion { now: tests::NOW, secrets: crate::model::testing::secrets(1) };
         for specified in specification().iter().filter(|method| {
             method["name"].as_str().is_some_and(|name| name.starts_with("Handshake."))
         }) {

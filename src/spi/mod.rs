@@ -4,15 +4,20 @@
 //! The contract is in `plugin-spec/`. Knows the state, the image directory and
 //! the command line's template; knows no machine's protocol.
 
+mod addition;
 mod admission;
 mod answer;
 mod assets;
 mod counter;
 mod describe;
+mod duration;
 mod envelope;
 mod exchange;
+mod flavor;
 mod info;
+mod machines;
 mod methods;
+mod place;
 mod properties;
 mod provision;
 mod reply;
@@ -39,6 +44,9 @@ pub struct Settings {
     pub subnets: Subnets,
     /// Our address towards machines: `{{ server }}` in a command line.
     pub server: Ipv4Addr,
+    /// The authority of our HTTP server towards machines, of which the URLs in a
+    /// command line are made; none if HTTP is not served.
+    pub authority: Option<String>,
 }
 
 /// Where the plugin is found.

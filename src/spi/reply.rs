@@ -5,16 +5,28 @@ use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
+    addition::InvalidAddition,
     answer::Refusal,
     assets::BadAsset,
     envelope::{INTERNAL_ERROR, INVALID_REQUEST, SERVER_ERROR},
+    flavor, machines,
     request::{Params, Unreadable},
 };
-use crate::{model::InstanceId, store::Unwritable};
+use crate::{boot::Health, model::InstanceId, store::Unwritable};
 
 /// The versions of the Instance interface that this plugin speaks: that of
 /// InfraKit's last state, of June 2017, and of release 0.5.
 pub(super) const VERSIONS: [&str; 3] = ["0.6.1", "0.6.0", "0.5.0"];
+
+/// The versions of the Flavor interface: that of InfraKit's last state, and of
+/// release 0.5.
+pub(super) const FLAVOR_VERSIONS: [&str; 2] = ["0.1.1", "0.1.0"];
+
+/// Every interface with each of its versions.
+pub(super) fn interfaces() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let of = |name, versions: &'static [&str]| versions.iter().map(move |version| (name, *version));
+    of("Instance", &VERSIONS).chain(of("Flavor", &FLAVOR_VERSIONS))
+}
 
 /// Why a call has no result.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +37,15 @@ pub(super) enum Failure {
     /// What was asked for is refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// What a flavor should do is refused.
+    #[error(transparent)]
+    Flavor(#[from] flavor::Refusal),
+    /// The Properties of a flavor cannot be used.
+    #[error(transparent)]
+    Addition(#[from] InvalidAddition),
+    /// What the operator wants of a machine is refused.
+    #[error(transparent)]
+    Machine(#[from] machines::Refusal),
     /// A file is not there, or is another one.
     #[error(transparent)]
     Asset(#[from] BadAsset),
@@ -45,8 +66,14 @@ pub(super) fn error(failure: &Failure, params: &Params) -> Error {
         Failure::Unreadable(Unreadable::WrongType { .. }) => {
             (INVALID_REQUEST, Some(Value::Object(params.clone())))
         }
+        Failure::Machine(machines::Refusal::Params(invalid)) if invalid.is_type() => {
+            (INVALID_REQUEST, Some(Value::Object(params.clone())))
+        }
         Failure::Unreadable(Unreadable::NoSuchObject(_))
+        | Failure::Machine(_)
         | Failure::Refused(_)
+        | Failure::Flavor(_)
+        | Failure::Addition(_)
         | Failure::Asset(_)
         | Failure::Store(_) => (SERVER_ERROR, None),
         Failure::Json(_) => (INTERNAL_ERROR, None),
@@ -63,7 +90,7 @@ pub(super) fn hello() -> Outcome {
 /// The result of Handshake.Implements, which InfraKit asked until 0.5.
 pub(super) fn implements() -> Outcome {
     let interfaces: Vec<Value> =
-        VERSIONS.iter().map(|version| json!({"Name": "Instance", "Version": version})).collect();
+        interfaces().map(|(name, version)| json!({"Name": name, "Version": version})).collect();
     raw(&json!({"APIs": interfaces}))
 }
 
@@ -72,7 +99,7 @@ pub(super) fn types() -> Outcome {
     raw(&json!({"Types": by_version(&json!(["."]))}))
 }
 
-/// The result of Validate, Label and Destroy. Clients look at the error alone.
+/// The result of Validate, Label, Destroy and Drain. Clients look at the error alone.
 pub(super) fn ok() -> Outcome {
     raw(&json!({"Type": "", "OK": true}))
 }
@@ -82,9 +109,19 @@ pub(super) fn id(id: InstanceId) -> Outcome {
     raw(&json!({"Type": "", "ID": id}))
 }
 
+/// The result of Flavor.Prepare.
+pub(super) fn spec(spec: &Value) -> Outcome {
+    raw(&json!({"Type": "", "Spec": spec}))
+}
+
+/// The result of Flavor.Healthy.
+pub(super) fn health(health: Health) -> Outcome {
+    raw(&json!({"Type": "", "Health": health.number()}))
+}
+
 fn by_version(value: &Value) -> Value {
-    let named = |version| (format!("Instance/{version}"), value.clone());
-    Value::Object(VERSIONS.iter().map(named).collect())
+    let named = |(name, version)| (format!("{name}/{version}"), value.clone());
+    Value::Object(interfaces().map(named).collect())
 }
 
 fn raw(value: &impl Serialize) -> Outcome {
@@ -99,9 +136,10 @@ mod tests {
     fn every_handshake_names_the_default_object_of_every_version() {
         let hello = hello().expect("JSON");
         let types = types().expect("JSON");
-        for version in VERSIONS {
-            assert!(hello.get().contains(&format!(r#""Instance/{version}":[{{"Name":".""#)));
-            assert!(types.get().contains(&format!(r#""Instance/{version}":["."]"#)));
+        assert_eq!(interfaces().count(), VERSIONS.len() + FLAVOR_VERSIONS.len());
+        for (name, version) in interfaces() {
+            assert!(hello.get().contains(&format!(r#""{name}/{version}":[{{"Name":".""#)));
+            assert!(types.get().contains(&format!(r#""{name}/{version}":["."]"#)));
         }
     }
 

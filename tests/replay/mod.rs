@@ -228,8 +228,10 @@ fn summary(descriptions: &[Value]) -> Vec<String> {
         .iter()
         .map(|one| {
             assert!(one["ID"].is_string(), "{one}");
-            let tags: BTreeMap<String, String> =
+            let mut tags: BTreeMap<String, String> =
                 serde_json::from_value(one["Tags"].clone()).unwrap_or_default();
+            // Ours has this one besides all that were given.
+            tags.remove("infrakit.state");
             format!("{} {tags:?} {}", one["LogicalID"], one.get("Properties").is_some())
         })
         .collect();

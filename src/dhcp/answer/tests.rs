@@ -471,9 +471,9 @@ fn only_what_wants_to_boot_is_a_machine() {
     lab.lease(card(2), UEFI);
     let machine: Machine = lab.state.machines.find(card(2)).expect("seen").clone();
     assert_eq!(machine.architecture, Some(crate::model::Architecture::X64Uefi));
-    assert_eq!(machine.stage, Stage::Firmware);
+    assert_eq!(machine.stage, Some(Stage::Firmware));
     lab.lease(card(2), IPXE);
-    assert_eq!(lab.state.machines.find(card(2)).expect("seen").stage, Stage::Ipxe);
+    assert_eq!(lab.state.machines.find(card(2)).expect("seen").stage, Some(Stage::Ipxe));
 }
 
 #[test]

@@ -26,6 +26,7 @@ use crate::{
         answer::{Answer, Asked, Place, Premises, ServedFile, answer},
         range::{Conditions, Facts},
         reply::{self, Body, Reply},
+        report::Message,
         request::{Request, Wanted, loggable},
     },
     model::{InstanceId, Timestamp},
@@ -77,12 +78,13 @@ pub(super) fn service(
     let routes = warp::method()
         .and(warp::path::full())
         .and(warp::header::headers_cloned())
+        .and(warp::ext::get::<Message>())
         .and(warp::ext::get::<Client>())
-        .then(move |method: Method, path: FullPath, headers: HeaderMap, client: Client| {
+        .then(move |method: Method, path: FullPath, headers: HeaderMap, message, client| {
             let http = Arc::clone(&http);
             async move {
                 let (path, conditions) = (path.as_str(), conditions(&headers));
-                let request = Request::read(method.as_str(), path, conditions);
+                let request = Request::read(method.as_str(), path, &message, conditions);
                 let shown = request
                     .as_ref()
                     .map_or_else(|_| loggable(path), |request| request.wanted.to_string());
@@ -134,7 +136,11 @@ async fn answered(
     let asked = Asked { request, visitor: visitor(http, address) };
     let catalogue = http.loaders.catalogue();
     let is_file = match &request.wanted {
-        Wanted::Loader(_) | Wanted::OwnScript(_) | Wanted::ScriptOf(_) => false,
+        Wanted::Loader(_)
+        | Wanted::OwnScript(_)
+        | Wanted::ScriptOf(_)
+        | Wanted::Init { .. }
+        | Wanted::Report { .. } => false,
         Wanted::InstanceFile { .. } | Wanted::UnclaimedFile { .. } => true,
     };
     let premises =
@@ -163,8 +169,24 @@ async fn answered(
             }
             Some(_) | None => Err(Refusal::Checking),
         },
+        Answer::Document(document, text) => Ok(response(reply::document(document, text)).0),
+        Answer::Told(words) => {
+            until_written(&http.store).await?;
+            Ok(response(reply::told(words)).0)
+        }
+        Answer::TooLate(words) => {
+            until_written(&http.store).await?;
+            Ok(response(reply::too_late(words)).0)
+        }
         Answer::Refused(refusal) => Err(refusal),
     }
+}
+
+/// A machine acts on what it is told, as a controller does: it may switch itself
+/// off, or never send its report again. So all of it is on disk first, also what
+/// another request has changed.
+async fn until_written(store: &Store) -> Result<(), Refusal> {
+    store.look_durably(|_| ()).await.map_err(|_| Refusal::Stopping)
 }
 
 fn visitor(http: &Http, address: Ipv4Addr) -> Visitor {
