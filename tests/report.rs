@@ -47,7 +47,7 @@ impl Stage {
 }
 
 /// What every instance here tells its kernel: all URLs that there are.
-const URLS: &str = "ds=nocloud;s={{ nocloud }} init={{ init }} report={{ report }}";
+const URLS: &str = "ds=nocloud;s={{ nocloud }} rb.init={{ init }} rb.report={{ report }}";
 
 /// Makes the machine an instance of this Init, with these properties besides.
 fn provision(daemon: &Daemon, machine: &Machine, init: &str, more: &[(&str, Value)]) -> String {
@@ -105,7 +105,7 @@ impl System {
 
     /// The status and the words that a report of this is answered with.
     fn report(&self, what: &str) -> (u16, String) {
-        let page = self.get(&format!("{}{what}", self.url("report")));
+        let page = self.get(&format!("{}{what}", self.url("rb.report")));
         (page.status, page.text())
     }
 
@@ -136,13 +136,13 @@ fn init_in_every_form_is_its_machine_s_alone_and_gone_with_its_instance() {
     let more = [("CmdLine", json!(format!("{URLS} ignition.config.url={{{{ ignition }}}}")))];
     let id = provision(&daemon, &stage.machine(1), ignition, &more);
     let system = System::boot(stage.machine(1), UEFI);
-    let (seed, report) = (system.url("s"), system.url("report"));
+    let (seed, report) = (system.url("s"), system.url("rb.report"));
     assert!(seed.ends_with('/'), "{seed}");
     let documents = [
         (format!("{seed}user-data"), "text/plain; charset=utf-8"),
         (format!("{seed}meta-data"), "text/yaml; charset=utf-8"),
         (format!("{seed}vendor-data"), "text/yaml; charset=utf-8"),
-        (system.url("init"), "text/plain; charset=utf-8"),
+        (system.url("rb.init"), "text/plain; charset=utf-8"),
         (system.url("ignition.config.url"), "application/vnd.coreos.ignition+json"),
     ];
     for (url, kind) in &documents {
@@ -205,7 +205,7 @@ fn an_init_of_a_megabyte_comes_back_to_the_byte() {
     assert!(init.len() > 1_000_000, "{}", init.len());
     provision(&daemon, &stage.machine(1), &init, &[]);
     let system = System::boot(stage.machine(1), HTTP);
-    for url in [system.url("init"), format!("{}user-data", system.url("s"))] {
+    for url in [system.url("rb.init"), format!("{}user-data", system.url("s"))] {
         let page = system.get(&url);
         assert!(page.status == 200 && page.body == init.as_bytes(), "{url}: {}", page.body.len());
     }
@@ -219,7 +219,7 @@ fn describe_says_what_a_machine_has_reported_in_whatever_way() {
     assert_eq!(described(&daemon, &id)["state"], "provisioning");
     let system = System::boot(stage.machine(1), BIOS);
     assert_eq!(described(&daemon, &id)["state"], "booting");
-    let report = system.url("report");
+    let report = system.url("rb.report");
     let (ready, failed) = (format!("{report}/ready"), format!("{report}/failed"));
     let state = || {
         let properties = described(&daemon, &id);
@@ -270,7 +270,7 @@ fn a_report_that_was_answered_survives_a_kill_at_once_also_if_it_came_twice() {
     for number in 1..=10 {
         let id = provision(&daemon, &stage.machine(number), "", &[]);
         let system = System::boot(stage.machine(number), BIOS);
-        let path = format!("{}/ready", system.url("report"));
+        let path = format!("{}/ready", system.url("rb.report"));
         let request = format!("POST {} HTTP/1.0\r\nHost: x\r\n\r\n", system.machine.path(&path));
         // The answer to the second is awaited, and is as good as one to the first.
         let mut streams = [(); 2].map(|()| connected(system.address, stage.ports.http));
@@ -309,7 +309,7 @@ fn what_is_installed_once_boots_from_its_own_disk_after_its_report() {
     destroy(&daemon, &id, "terminate");
     provision(&daemon, &stage.machine(1), "", &once);
     let again = System::boot(stage.machine(1), BIOS);
-    assert_ne!(again.url("report"), system.url("report"));
+    assert_ne!(again.url("rb.report"), system.url("rb.report"));
     assert_eq!(system.report(""), (200, "gone terminate\n".to_owned()), "to the old system");
 }
 

@@ -41,7 +41,8 @@ const FUEL: u64 = 20_000;
 pub struct Variables<'a> {
     /// `{{ mac }}`: with colons, small letters.
     pub mac: Mac,
-    /// `{{ ip }}`: the address that the machine asks from.
+    /// `{{ ip }}`: the address that is kept for the machine; else the one that it
+    /// asks from.
     pub ip: Ipv4Addr,
     /// `{{ server }}`: the address of this daemon.
     pub server: Ipv4Addr,

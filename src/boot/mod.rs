@@ -77,9 +77,7 @@ pub fn next<'a>(state: &'a State, policy: &'a Policy, mac: Mac) -> Next<'a> {
     Next::Instance(instance, image)
 }
 
-/// Whether the firmware of this machine is told nothing of a boot file, so that
-/// it goes on to its next way to boot, the disk, within seconds. iPXE that runs
-/// already is told by its script instead.
+/// Whether this machine is sent to its own disk.
 #[must_use]
 pub fn boots_locally(state: &State, mac: Mac) -> bool {
     state

@@ -7,7 +7,10 @@ use ipnet::Ipv4Net;
 use crate::{
     boot::{self, Sighting},
     files::Catalogue,
-    model::{Change, Decision, Firmware, Hostname, LeaseState, Mac, Stage, Subnet, Timestamp},
+    model::{
+        Architecture, Change, Decision, Firmware, Hostname, LeaseState, Mac, Stage, Subnet,
+        Timestamp,
+    },
     state::State,
 };
 
@@ -250,10 +253,14 @@ impl Conversation<'_> {
 
     fn boot_file(self) -> Result<BootFile, NoBootFile> {
         let Self { place, settings, catalogue, request, .. } = self;
-        let Client::Firmware { .. } = request.client else {
-            return boot_file(settings, catalogue, request.client, request.mac);
-        };
-        if boot::boots_locally(place.state, request.mac) {
+        // Only a BIOS goes on to its disk when it is told of no boot file. UEFI asks
+        // for one for a minute by PXE and then another by HTTP: it is given iPXE,
+        // whose script leaves for the disk.
+        let is_bios = matches!(
+            request.client,
+            Client::Firmware { firmware: Firmware::Known(Architecture::Bios), .. }
+        );
+        if is_bios && boot::boots_locally(place.state, request.mac) {
             return Err(NoBootFile::OwnDisk);
         }
         boot_file(settings, catalogue, request.client, request.mac)

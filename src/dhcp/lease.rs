@@ -85,16 +85,17 @@ impl Place<'_> {
         (!bound).then_some(Change::Lease(offer))
     }
 
-    /// The changes that give the machine the address, and take from it the one
-    /// that it had before in this network.
+    /// The changes that give the machine the address, and take from it what it
+    /// had before in this network.
     pub(super) fn bound(self, address: Ipv4Addr, expires: Timestamp) -> Vec<Change> {
-        let before = self
-            .last()
-            .filter(|lease| lease.address != address && lease.state == LeaseState::Bound);
+        let before = self.state.addresses.leases_of(self.mac).filter(|lease| {
+            let is_here = self.network.contains(&lease.address);
+            is_here && lease.address != address && lease.state == LeaseState::Bound
+        });
         let given_up =
             before.map(|lease| Change::Lease(Lease { state: LeaseState::Released, ..*lease }));
         let lease = Lease { address, mac: self.mac, state: LeaseState::Bound, expires };
-        given_up.into_iter().chain([Change::Lease(lease)]).collect()
+        given_up.chain([Change::Lease(lease)]).collect()
     }
 
     /// Of an address that the machine chose from our offers.

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::{
+    events::{self, Refused},
     files::Loaders,
     model::{Subnets, Timestamp},
     state::State,
@@ -21,7 +22,7 @@ use crate::{
 
 use super::{
     Settings,
-    answer::{self, Answer, Probed, Question, Reply, Why},
+    answer::{self, Answer, NoBootFile, Probed, Question, Reply, ReplyKind, Why},
     link::Link,
     probe::Prober,
     reply::{self, Destination},
@@ -229,11 +230,13 @@ async fn listen(room: Arc<Room>, door: Arc<Door>, ear: usize, places: Arc<Semaph
             Ok(request) => request,
             Err(reason) => {
                 debug!(%reason, "dropped");
+                room.refused(None, "a packet", reason);
                 continue;
             }
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             debug!(mac = %request.mac, "dropped: too many at once");
+            room.refused(Some(&request), "an answer", "there are too many requests at once");
             continue;
         };
         let (room, door) = (Arc::clone(&room), Arc::clone(&door));
@@ -255,11 +258,21 @@ impl Room {
     async fn converse(&self, door: &Door, request: &Request) {
         let mac = request.mac;
         match self.decide(door, request).await {
-            Ok(Ok(reply)) => send(door, request, &reply),
-            Ok(Err(why @ (Why::PoolIsFull(_) | Why::Declined | Why::AllInUse))) => {
+            Ok(Ok(reply)) => self.send(door, request, &reply),
+            Ok(Err(why @ Why::Declined)) => {
                 warn!(%mac, kind = ?request.kind, %why, "not answered");
             }
-            Ok(Err(why)) => debug!(%mac, kind = ?request.kind, %why, "not answered"),
+            Ok(Err(why @ Why::Released)) => {
+                debug!(%mac, kind = ?request.kind, %why, "not answered");
+            }
+            Ok(Err(why @ (Why::PoolIsFull(_) | Why::AllInUse))) => {
+                warn!(%mac, kind = ?request.kind, %why, "not answered");
+                self.refused(Some(request), "an address", why);
+            }
+            Ok(Err(why)) => {
+                debug!(%mac, kind = ?request.kind, %why, "not answered");
+                self.refused(Some(request), "an answer", why);
+            }
             Err(error) => warn!(%mac, %error, "not answered"),
         }
     }
@@ -292,25 +305,43 @@ impl Room {
         }
         Ok(Err(Why::AllInUse))
     }
-}
 
-fn send(door: &Door, request: &Request, reply: &Reply) {
-    let mac = request.mac;
-    let destination = reply::destination(request, reply);
-    let sent = match reply::encode(request, reply) {
-        Ok(packet) => door.send(&packet, destination),
-        Err(error) => return warn!(%mac, %error, "not answered"),
-    };
-    match (sent, &reply.boot) {
-        (Err(error), _) => warn!(%mac, ?destination, %error, "the answer could not be sent"),
-        (Ok(()), Ok(boot)) => {
-            info!(%mac, client = ?request.client, answer = ?reply.kind, ?boot)
+    fn send(&self, door: &Door, request: &Request, reply: &Reply) {
+        let mac = request.mac;
+        let destination = reply::destination(request, reply);
+        let sent = match reply::encode(request, reply) {
+            Ok(packet) => door.send(&packet, destination),
+            Err(error) => return warn!(%mac, %error, "not answered"),
+        };
+        match (sent, &reply.boot) {
+            (Err(error), _) => warn!(%mac, ?destination, %error, "the answer could not be sent"),
+            (Ok(()), Ok(boot)) => {
+                info!(%mac, client = ?request.client, answer = ?reply.kind, ?boot)
+            }
+            (Ok(()), Err(NoBootFile::Host)) => {
+                info!(%mac, client = ?request.client, answer = ?reply.kind);
+            }
+            (Ok(()), Err(why @ answer::NoBootFile::OwnDisk)) => {
+                info!(%mac, client = ?request.client, answer = ?reply.kind, %why);
+            }
+            (Ok(()), Err(why)) => {
+                warn!(%mac, client = ?request.client, answer = ?reply.kind, %why, "nothing to boot");
+            }
         }
-        (Ok(()), Err(answer::NoBootFile::Host)) => {
-            info!(%mac, client = ?request.client, answer = ?reply.kind);
+        match (reply.kind, &reply.boot) {
+            (ReplyKind::Refuse, _) => self.refused(Some(request), "its address", "ask anew"),
+            (_, Ok(_) | Err(NoBootFile::Host | NoBootFile::OwnDisk)) => {}
+            (_, Err(why)) => self.refused(Some(request), "a boot program", why),
         }
-        (Ok(()), Err(why)) => {
-            warn!(%mac, client = ?request.client, answer = ?reply.kind, %why, "nothing to boot");
-        }
+    }
+
+    /// Tells that a client gets nothing, or not what it asked for.
+    fn refused(&self, request: Option<&Request>, what: &str, why: impl ToString) {
+        self.store.events().refused(|| Refused {
+            door: events::Door::Dhcp,
+            who: request.map_or_else(|| "unknown".to_owned(), |request| request.mac.to_string()),
+            what: what.to_owned(),
+            why: why.to_string(),
+        });
     }
 }

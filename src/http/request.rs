@@ -227,6 +227,21 @@ pub fn loggable(path: &str) -> String {
     shown.chars().take(LONGEST).collect()
 }
 
+impl Wanted {
+    /// The name of the file that is wanted, without the token.
+    #[must_use]
+    pub fn file(&self) -> &str {
+        match self {
+            Self::OwnScript(_) | Self::ScriptOf(_) => "script",
+            Self::Init { document, .. } => document.name(),
+            Self::Report { .. } => "report",
+            Self::Loader(name)
+            | Self::InstanceFile { name, .. }
+            | Self::UnclaimedFile { name, .. } => name,
+        }
+    }
+}
+
 impl fmt::Display for Wanted {
     /// The path for the log: without the token, which only its machine may know.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -120,6 +120,16 @@ impl Instance {
     pub fn group(&self) -> Option<&str> {
         self.tags.get(Self::GROUP_TAG).map(String::as_str)
     }
+
+    /// The text without the secrets of its URLs: a machine that reports a failure
+    /// may well quote the URL that failed.
+    #[must_use]
+    pub fn without_secrets(&self, text: &str) -> String {
+        let Secrets { files, init, report } = self.secrets;
+        [files, init, report]
+            .iter()
+            .fold(text.to_owned(), |text, secret| text.replace(&secret.digits(), "..."))
+    }
 }
 
 /// The name of an instance: `rb-` and 16 hexadecimal digits.

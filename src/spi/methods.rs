@@ -18,33 +18,18 @@ use super::{
     answer::{self, Gone},
     assets, describe,
     envelope::{Call, Envelope, open},
-    flavor, machines,
+    event_list,
+    exchange::Socket,
+    flavor, interfaces, machines, metadata,
     provision::{self, Occasion, Order, Provisioned},
     reply::{self, Outcome},
     request::{Describe, Destroy, Label, Params, Provision, Validate},
 };
-use crate::{boot::health, state::State};
-
-/// Every method that there is.
-pub(super) const METHODS: &[&str] = &[
-    "Flavor.Drain",
-    "Flavor.Healthy",
-    "Flavor.Prepare",
-    "Flavor.Validate",
-    "Handshake.Hello",
-    "Handshake.Implements",
-    "Handshake.Types",
-    "Instance.DescribeInstances",
-    "Instance.Destroy",
-    "Instance.Label",
-    "Instance.Provision",
-    "Instance.Validate",
-    "Machine.Forget",
-    "Machine.Free",
-    "Machine.Label",
-    "Machine.List",
-    "Machine.SetAside",
-];
+use crate::{
+    boot::health,
+    events::{Door, Refused},
+    state::State,
+};
 
 /// How long Validate may wait for the digests of files, all together. The
 /// caller gives up after 15 seconds.
@@ -61,6 +46,7 @@ const PROVISION_PATIENCE: Duration = Duration::from_millis(700);
 #[derive(Clone)]
 struct Context {
     occasion: Occasion,
+    socket: Socket,
     result: Arc<Mutex<Option<Box<RawValue>>>>,
 }
 
@@ -69,12 +55,14 @@ impl Metadata for Context {}
 /// The dispatcher.
 pub(super) struct Methods {
     handler: MetaIoHandler<Context>,
+    names: Vec<&'static str>,
 }
 
 impl Methods {
     /// All methods, over this plugin's state.
     pub(super) fn new(spi: &Spi) -> Self {
-        let mut methods = Self { handler: MetaIoHandler::with_compatibility(Compatibility::V2) };
+        let handler = MetaIoHandler::with_compatibility(Compatibility::V2);
+        let mut methods = Self { handler, names: interfaces::methods() };
         methods.add("Handshake.Hello", spi, |_, _, _| async { reply::hello() });
         methods.add("Handshake.Implements", spi, |_, _, _| async { reply::implements() });
         methods.add("Handshake.Types", spi, |_, _, _| async { reply::types() });
@@ -88,17 +76,24 @@ impl Methods {
         methods.add("Instance.Destroy", spi, destroy);
         methods.add("Instance.DescribeInstances", spi, describe);
         machines::methods::add_to(&mut methods, spi);
+        methods.add("Event.List", spi, event_list);
+        methods.add("Metadata.Get", spi, metadata_get);
+        methods.add("Metadata.Keys", spi, metadata_keys);
         methods
     }
 
     /// What is to be done with this body.
-    pub(super) fn open(body: &[u8]) -> Envelope {
-        open(body, &METHODS)
+    pub(super) fn open(&self, body: &[u8]) -> Envelope {
+        open(body, &self.names)
     }
 
     /// Does what the call says, to its end, and returns the body of the answer.
-    pub(super) async fn answer(&self, call: &Call, occasion: Occasion) -> String {
-        let context = Context { occasion, result: Arc::default() };
+    pub(super) async fn answer(
+        &self,
+        call: &Call,
+        (occasion, socket): (Occasion, Socket),
+    ) -> String {
+        let context = Context { occasion, socket, result: Arc::default() };
         let core = self.handler.handle_request(&call.canonical(), context.clone()).await;
         let result = context.result.lock().unwrap_or_else(PoisonError::into_inner).take();
         call.close(core.as_deref(), result.as_deref())
@@ -113,6 +108,7 @@ impl Methods {
         self.handler.add_method_with_meta(name, move |params, context: Context| {
             let spi = spi.clone();
             async move {
+                let events = spi.store().events().clone();
                 let params = members(params);
                 match method(spi, params.clone(), context.occasion).await {
                     Ok(result) => {
@@ -124,6 +120,12 @@ impl Methods {
                     Err(failure) => {
                         // Quoted: it repeats what the caller wrote, line breaks and all.
                         debug!(method = name, failure = ?failure.to_string(), "refused");
+                        events.refused(|| Refused {
+                            door: Door::Spi,
+                            who: context.socket.name().to_owned(),
+                            what: name.to_owned(),
+                            why: reply::shown(&failure, &params),
+                        });
                         Err(reply::error(&failure, &params))
                     }
                 }
@@ -240,6 +242,23 @@ async fn flavor_drain(spi: Spi, params: Params, occasion: Occasion) -> Outcome {
     reply::ok()
 }
 
+async fn event_list(spi: Spi, params: Params, _: Occasion) -> Outcome {
+    let path = event_list::read(&params)?;
+    Ok(spi.store().look_durably(|state| event_list::nodes(state, &path)).await??)
+}
+
+async fn metadata_get(spi: Spi, params: Params, occasion: Occasion) -> Outcome {
+    let request = metadata::Request::read(&params)?;
+    let now = occasion.now;
+    Ok(spi.store().look_durably(|state| metadata::get(state, &request, now)).await??)
+}
+
+async fn metadata_keys(spi: Spi, params: Params, occasion: Occasion) -> Outcome {
+    let request = metadata::Request::read(&params)?;
+    let now = occasion.now;
+    Ok(spi.store().look_durably(|state| metadata::keys(state, &request, now)).await??)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -271,7 +290,8 @@ mod tests {
         let methods = registered(directory.path());
         let dispatched: BTreeSet<String> =
             methods.handler.into_iter().map(|(name, _)| name).collect();
-        let known: BTreeSet<String> = METHODS.iter().map(|name| (*name).to_owned()).collect();
+        let known: BTreeSet<String> =
+            interfaces::methods().iter().map(|name| (*name).to_owned()).collect();
         let specified: BTreeSet<String> = specification()
             .iter()
             .map(|method| method["name"].as_str().expect("text").to_owned())
@@ -348,6 +368,10 @@ mod tests {
                     "Machine.Free" | "Machine.Forget" => machines::One::read(&params)
                         .map(|_| ())
                         .map_err(|invalid| machines::Refusal::from(invalid).into()),
+                    "Event.List" => event_list::read(&params).map(|_| ()).map_err(Failure::from),
+                    "Metadata.Get" | "Metadata.Keys" => {
+                        metadata::Request::read(&params).map(|_| ()).map_err(Failure::from)
+                    }
                     "Handshake.Hello" | "Handshake.Implements" | "Handshake.Types" => Ok(()),
                     other => panic!("{other} is no method"),
                 };
@@ -365,11 +389,12 @@ mod tests {
             method["name"].as_str().is_some_and(|name| name.starts_with("Handshake."))
         }) {
             let body = json!({"jsonrpc": "2.0", "method": specified["name"], "id": 1}).to_string();
-            let Envelope::Call(call) = Methods::open(body.as_bytes()) else {
+            let Envelope::Call(call) = methods.open(body.as_bytes()) else {
                 panic!("{body} is a call");
             };
             let answer: Value =
-                serde_json::from_str(&methods.answer(&call, occasion).await).expect("JSON");
+                serde_json::from_str(&methods.answer(&call, (occasion, Socket::Unix)).await)
+                    .expect("JSON");
             assert_eq!(answer["result"], specified["examples"][0]["result"]["value"]);
         }
     }

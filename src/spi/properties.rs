@@ -505,7 +505,8 @@ mod tests {
         assert_eq!(fields, known);
         assert_eq!(schema["additionalProperties"], false);
         assert_eq!(schema["required"], json!([]));
-        let whole: Value = serde_json::from_str(crate::spi::info::EXAMPLE).expect("JSON");
+        let whole: Value =
+            serde_json::from_str(include_str!("../../plugin-spec/properties.json")).expect("JSON");
         // All but MAC, which excludes Select.
         let given = whole.as_object().expect("an object");
         assert!(FIELDS.iter().all(|field| given.contains_key(*field) != (*field == "MAC")));

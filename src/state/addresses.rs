@@ -60,7 +60,8 @@ impl Addresses {
     }
 
     /// The leases that this machine was given last, if nobody else has the
-    /// address since, newest first and one in each network; they may have expired.
+    /// address since, newest first: in each network one, and all that it is bound
+    /// to; they may have expired.
     pub fn leases_of(&self, mac: Mac) -> impl Iterator<Item = &Lease> {
         let addresses = self.of_machine.get(&mac).into_iter().flatten();
         addresses.filter_map(|address| self.leases.get(address))
@@ -143,22 +144,22 @@ impl Addresses {
         self.index(lease.address);
     }
 
-    /// Keeps the address as the machine's newest of its network. That it gave up
-    /// another one says nothing of the one that it has; they are read back from
+    /// Keeps the address as the machine's newest of its network, and besides those
+    /// that it is bound to there: an offer of another must not hide them. That it
+    /// gave up one says nothing of the one that it has; they are read back from
     /// disk in no order of time.
     fn remember(&mut self, lease: Lease) {
         let place = self.place(lease.address);
-        let newest = self.leases_of(lease.mac).find(|other| self.place(other.address) == place);
-        let newest = newest.map(|other| (other.address, is_live(other)));
-        if let Some((address, true)) = newest
-            && address != lease.address
-            && !is_live(&lease)
-        {
-            return;
+        let mut addresses = self.of_machine.remove(&lease.mac).unwrap_or_default();
+        addresses.retain(|address| *address != lease.address);
+        let here = |address: &Ipv4Addr| self.place(*address) == place;
+        let other_is_live = addresses.iter().any(|one| here(one) && is_live(&self.leases[one]));
+        if is_live(&lease) || !other_is_live {
+            let is_bound = |one: &Ipv4Addr| self.leases[one].state == LeaseState::Bound;
+            addresses.retain(|address| !here(address) || is_bound(address));
+            addresses.insert(0, lease.address);
         }
-        let addresses = self.of_machine.entry(lease.mac).or_default();
-        addresses.retain(|address| newest.is_none_or(|(replaced, _)| *address != replaced));
-        addresses.insert(0, lease.address);
+        self.of_machine.insert(lease.mac, addresses);
     }
 
     pub(super) fn reserve(&mut self, mac: Mac, address: Ipv4Addr) {
@@ -224,12 +225,13 @@ impl Addresses {
         assert_eq!(pairs, self.reserved);
         for (mac, addresses) in &self.of_machine {
             assert!(addresses.iter().all(|address| self.leases[address].mac == *mac));
-            let places: HashMap<_, _> =
-                addresses.iter().map(|address| (self.place(*address), address)).collect();
-            assert!(
-                !addresses.is_empty() && places.len() == addresses.len(),
-                "one in each network"
-            );
+            assert!(!addresses.is_empty());
+            let mut seen = std::collections::HashSet::new();
+            for address in addresses {
+                let is_newest = seen.insert(self.place(*address));
+                let is_bound = self.leases[address].state == LeaseState::Bound;
+                assert!(is_newest || is_bound, "of {mac} {address} is of no interest");
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ pub use addresses::Addresses;
 pub use instances::Instances;
 pub use machines::Machines;
 
-use crate::model::{Change, Mac, Pool, Timestamp};
+use crate::model::{Change, InstanceId, Mac, Pool, Timestamp};
 
 /// All that the daemon knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +77,19 @@ impl State {
         self.addresses.lease(address).filter(|lease| lease.is_bound(now)).map(|lease| lease.mac)
     }
 
+    /// The machine that may use this address now, and the instance that it is, as
+    /// far as we gave the address out.
+    #[must_use]
+    pub fn visitor_at(
+        &self,
+        address: Ipv4Addr,
+        now: Timestamp,
+    ) -> (Option<Mac>, Option<InstanceId>) {
+        let mac = self.machine_at(address, now);
+        let instance = mac.and_then(|mac| self.instances.of_machine(mac));
+        (mac, instance.map(|instance| instance.id))
+    }
+
     /// The address that this machine may use now, as far as we gave it one; of
     /// several the newest.
     #[must_use]
@@ -86,18 +99,18 @@ impl State {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
     use crate::model::{
-        Destroyed, Instance, InstanceId, Lease, LeaseState, LogicalId, Machine, MachineEvent,
-        MachineState, Progress, Reason, testing,
+        Destroyed, Instance, Lease, LeaseState, LogicalId, Machine, MachineEvent, MachineState,
+        Progress, Reason, testing,
     };
 
     /// Something that happens: the change that it makes depends on the state.
     #[derive(Debug, Clone)]
-    enum Happening {
+    pub(crate) enum Happening {
         Lease(Lease),
         Machine(Mac, MachineEvent, Timestamp),
         Forgotten(Mac),
@@ -108,7 +121,7 @@ mod tests {
     }
 
     /// Over few machines and addresses, so that they collide.
-    fn happening() -> impl Strategy<Value = Happening> {
+    pub(crate) fn happening() -> impl Strategy<Value = Happening> {
         let mac = (1u8..5).prop_map(|last| Mac::new([2, 0, 0, 0, 0, last]));
         let address = (8u8..16).prop_map(|last| Ipv4Addr::new(10, 0, 0, last));
         let moment = (0u64..40).prop_map(Timestamp);
@@ -155,7 +168,7 @@ mod tests {
     /// The changes that a room would make of it: no ID lives twice, no machine and
     /// no reserved address belongs to two instances, no machine makes a step that
     /// must not be.
-    fn changes(state: &State, happening: &Happening) -> Vec<Change> {
+    pub(crate) fn changes(state: &State, happening: &Happening) -> Vec<Change> {
         match happening {
             Happening::Lease(lease) => vec![Change::Lease(*lease)],
             Happening::Machine(mac, event, at) => {

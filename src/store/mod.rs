@@ -18,6 +18,7 @@ use tokio::sync::watch;
 pub use disk::{FILE_NAME, OpenError};
 
 use crate::{
+    events::Bus,
     model::{Change, Decision, Pool},
     state::State,
 };
@@ -40,6 +41,7 @@ struct Shared {
     /// Says that a decision has changed the state.
     changed: watch::Sender<()>,
     writer: Mutex<Option<thread::JoinHandle<()>>>,
+    events: Bus,
 }
 
 struct Inner {
@@ -85,6 +87,7 @@ impl Store {
                 progress,
                 changed: watch::Sender::new(()),
                 writer: Mutex::new(Some(writer)),
+                events: Bus::default(),
             }),
         })
     }
@@ -159,6 +162,14 @@ impl Store {
         }
     }
 
+    /// Where every change is told as it is applied, and where the rooms tell what
+    /// changes nothing. An event may be ahead of the disk by the time of one
+    /// commit, as what [`Self::look`] shows.
+    #[must_use]
+    pub fn events(&self) -> &Bus {
+        &self.shared.events
+    }
+
     /// Ends when the disk has refused a change, with the reason: the daemon
     /// must stop then, since it could only forget.
     pub async fn failed(&self) -> Unwritable {
@@ -195,6 +206,7 @@ impl Store {
         let mut inner = self.lock();
         let Decision { answer, changes } = decision(&inner.state);
         for change in &changes {
+            self.shared.events.changed(&inner.state, change);
             inner.state.apply(change);
         }
         if !changes.is_empty() {

@@ -8,10 +8,13 @@
 #![allow(dead_code)]
 
 mod daemon;
+mod disk;
 mod host;
 mod machine;
 
 pub(crate) use daemon::Daemon;
+#[allow(unused_imports)]
+pub(crate) use disk::Disk;
 // Not every test program names these types.
 #[allow(unused_imports)]
 pub(crate) use host::{Host, Lease, ip};
@@ -113,7 +116,15 @@ impl Lab {
     /// The same on another bridge.
     #[track_caller]
     pub(crate) fn machine_on(&self, bridge: &str, firmware: Firmware, mac: &str) -> Machine {
-        Machine::power_on(self, bridge, (firmware, mac))
+        Machine::power_on(self, bridge, (firmware, mac), None)
+    }
+
+    /// The same with a disk, which it boots from when the network does not give it
+    /// anything.
+    #[track_caller]
+    pub(crate) fn machine_with_disk(&self, firmware: Firmware, mac: &str, disk: Disk) -> Machine {
+        let path = disk.make(self, mac);
+        Machine::power_on(self, "br0", (firmware, mac), Some(&path))
     }
 
     /// Starts the daemon on `br0` with DHCP, TFTP and HTTP, 50 addresses from
@@ -229,7 +240,7 @@ fn is_root() -> bool {
 }
 
 /// Asks for something again and again until it is there, for so long at most.
-fn within<T>(limit: Duration, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
+pub(crate) fn within<T>(limit: Duration, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + limit;
     loop {
         if let Some(value) = attempt() {

@@ -464,6 +464,33 @@ fn no_machine_is_given_a_program_of_another_architecture() {
 }
 
 #[test]
+fn only_a_bios_is_told_of_no_boot_file_when_it_is_sent_to_its_disk() {
+    let mut lab = Lab::new();
+    let boot = crate::model::BootMode::Never;
+    let held = crate::model::Instance { boot, ..instance(card(1), None) };
+    lab.state.apply(&Change::Instance(held));
+    assert_eq!(reply(lab.discover(card(1), BIOS)).boot, Err(NoBootFile::OwnDisk));
+    // What UEFI and iPXE are given is what takes them there.
+    for client in [UEFI, HTTP, IPXE] {
+        assert!(reply(lab.discover(card(1), client)).boot.is_ok(), "{client:?}");
+    }
+    lab.state.apply(&Change::Instance(instance(card(2), None)));
+    assert!(reply(lab.discover(card(2), BIOS)).boot.is_ok());
+}
+
+#[test]
+fn a_machine_that_moves_to_the_address_that_is_kept_for_it_leaves_its_old_one_to_others() {
+    let mut lab = Lab::new();
+    let old = lab.lease(card(1), IPXE);
+    let kept = if old == FIRST { SECOND } else { FIRST };
+    lab.state.apply(&Change::Instance(instance(card(1), Some(kept))));
+    // The offer must not hide what the machine is bound to.
+    assert_eq!(lab.lease(card(1), HOST), kept);
+    assert_eq!(lab.state.addresses.lease(old).expect("known").state, LeaseState::Released);
+    assert_eq!(lab.lease(card(2), IPXE), old);
+}
+
+#[test]
 fn only_what_wants_to_boot_is_a_machine() {
     let mut lab = Lab::new();
     lab.lease(card(1), HOST);

@@ -21,12 +21,15 @@ use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 use warp::http::{Method, Request, Response, Uri};
 
-use super::exchange::{self, Client, LastOne, Part, Shown};
-use crate::http::{
-    Refusal, Settings,
-    head::{Head, Length, Version},
-    report::Message,
-    request::body_to_read,
+use super::exchange::{self, Client, Delivery, LastOne, Part, Shown};
+use crate::{
+    events::Bus,
+    http::{
+        Refusal, Settings,
+        head::{Head, Length, Version},
+        report::Message,
+        request::body_to_read,
+    },
 };
 
 /// What one call of sendfile is asked for: enough that the call costs nothing,
@@ -41,7 +44,7 @@ const LINGER_BYTES: usize = 256 << 10;
 /// Answers requests until the client has no more, is refused, or is too slow.
 pub(super) async fn converse<Routes>(
     stream: TcpStream,
-    (client, settings): (IpAddr, Settings),
+    (client, settings, events): (IpAddr, Settings, Bus),
     mut routes: Routes,
     stop: CancellationToken,
 ) where
@@ -67,6 +70,7 @@ pub(super) async fn converse<Routes>(
             }
             Err(ReceiveError::Refused(refusal)) => {
                 tracing::debug!(%client, %refusal);
+                exchange::tell_refused(&events, client, "a request", &refusal);
                 (exchange::refused(&refusal), Speech::LAST)
             }
         };
@@ -83,7 +87,11 @@ pub(super) async fn converse<Routes>(
 }
 
 /// Says that there are too many connections, and closes.
-pub(super) async fn turn_away(stream: TcpStream, (client, settings): (IpAddr, Settings)) {
+pub(super) async fn turn_away(
+    stream: TcpStream,
+    (client, settings, events): (IpAddr, Settings, Bus),
+) {
+    exchange::tell_refused(&events, client, "a connection", &Refusal::Crowded);
     let connection = Connection::new(stream, client, settings);
     let response = exchange::refused(&Refusal::Crowded);
     if connection.send(&response, Speech::LAST, Instant::now()).await.is_ok() {
@@ -261,19 +269,26 @@ impl Connection {
         let ending = response.extensions().get::<LastOne>().is_some() || !speech.keep_alive;
         let mut message = speech.head(response, ending);
         let part = response.extensions().get::<Part>().filter(|_| speech.with_body);
-        let mut bytes = part.map_or(0, |part| part.length);
         if speech.with_body {
             message.extend_from_slice(response.body());
-            bytes += response.body().len() as u64;
         }
+        let mut bytes = 0;
         let sent = match (self.send_bytes(&message).await, part) {
-            (Ok(()), Some(part)) => self.send_part(part).await,
-            (sent, _) => sent,
+            (Ok(()), Some(part)) => self.send_part(part, &mut bytes).await,
+            (Ok(()), None) => {
+                bytes = if speech.with_body { response.body().len() as u64 } else { 0 };
+                Ok(())
+            }
+            (Err(error), _) => Err(error),
         };
         let path = response.extensions().get::<Shown>().map_or("-", |shown| shown.0.as_str());
         let (client, status) = (self.client, response.status().as_u16());
         let (complete, seconds) = (sent.is_ok(), begun.elapsed().as_secs_f64());
         tracing::info!(%client, path, status, bytes, complete, seconds, "http");
+        if let Some(delivery) = response.extensions().get::<Delivery>().filter(|_| speech.with_body)
+        {
+            delivery.tell(bytes, complete);
+        }
         sent
     }
 
@@ -291,7 +306,7 @@ impl Connection {
     /// A file that changes meanwhile is not sent to its end: the client must
     /// see that what it has is not what was checked. Neither is one whose
     /// instance was destroyed meanwhile.
-    async fn send_part(&self, part: &Part) -> io::Result<()> {
+    async fn send_part(&self, part: &Part, sent: &mut u64) -> io::Result<()> {
         let (mut place, end) = (part.first, part.first + part.length);
         while place < end {
             let piece = usize::try_from(PIECE.min(end - place)).unwrap_or(usize::MAX);
@@ -310,7 +325,10 @@ impl Connection {
             });
             match timeout(self.settings.stall_time, sending).await?? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                count => place += count as u64,
+                count => {
+                    place += count as u64;
+                    *sent += count as u64;
+                }
             }
         }
         Ok(())

@@ -20,6 +20,7 @@ use warp::{
 use super::neighbour::neighbour;
 use crate::{
     boot::{Addressing, Visitor},
+    events::{Bus, Door, Refused, Served},
     files::{Digest, FileError, OpenFile},
     http::{
         Http, Refusal,
@@ -59,6 +60,31 @@ impl Part {
 /// What the log says of the request: an extension of the response.
 #[derive(Debug, Clone)]
 pub(super) struct Shown(pub(super) String);
+
+/// Who is told what was sent of a file: an extension of the response.
+#[derive(Clone)]
+pub(super) struct Delivery {
+    store: Store,
+    file: String,
+    address: Ipv4Addr,
+    /// The instance whose file it is; else the one that its machine has.
+    instance: Option<InstanceId>,
+}
+
+impl Delivery {
+    pub(super) fn tell(&self, bytes: u64, complete: bool) {
+        self.store.events().served(|| {
+            let now = Timestamp::from(SystemTime::now());
+            let (mac, has) = self.store.look(|state| {
+                let owner = self.instance.and_then(|id| state.instances.find(id));
+                let (mac, has) = state.visitor_at(self.address, now);
+                (owner.map(|owner| owner.mac).or(mac), has)
+            });
+            let (file, address) = (self.file.clone(), self.address);
+            Served { file, address, mac, instance: self.instance.or(has), bytes, complete }
+        });
+    }
+}
 
 /// That the connection ends after this: an extension of the response.
 #[derive(Debug, Clone, Copy)]
@@ -103,6 +129,16 @@ pub(super) fn refused(refusal: &Refusal) -> Response<Bytes> {
     response
 }
 
+/// Tells who was refused what; the path has no token in it.
+pub(super) fn tell_refused(events: &Bus, client: IpAddr, path: &str, refusal: &Refusal) {
+    events.refused(|| Refused {
+        door: Door::Http,
+        who: client.to_string(),
+        what: path.to_owned(),
+        why: refusal.to_string(),
+    });
+}
+
 async fn exchange(
     http: &Http,
     (request, shown): (Result<Request, Refusal>, String),
@@ -116,6 +152,7 @@ async fn exchange(
         Ok(response) => response,
         Err(refusal) => {
             tracing::debug!(%client, path = %shown, %refusal);
+            tell_refused(http.store.events(), client, &shown, &refusal);
             refused(&refusal)
         }
     };
@@ -159,13 +196,23 @@ async fn answered(
     let decided = http.store.decide(|state| answer(state, &premises, &asked, now)).await;
     match decided.map_err(|_| Refusal::Stopping)? {
         Answer::Script(text) => Ok(response(reply::script(text)).0),
-        Answer::Loader(program) => Ok(response(reply::loader(program)).0),
+        Answer::Loader(program) => {
+            let mut response = response(reply::loader(program)).0;
+            let delivery = delivery(http, &request.wanted, address, None);
+            response.extensions_mut().insert(delivery);
+            Ok(response)
+        }
         // Provisioned anew while the file was checked: what was checked is of
         // no more use.
         Answer::File(wanted) => match opened {
             Some((file, checked)) if file == wanted => {
                 let owner = file.instance.map(|id| (id, http.store.clone()));
-                Ok(file_response((checked, owner), &request.conditions))
+                let mut response = file_response((checked, owner), &request.conditions);
+                if response.extensions().get::<Part>().is_some() {
+                    let delivery = delivery(http, &request.wanted, address, file.instance);
+                    response.extensions_mut().insert(delivery);
+                }
+                Ok(response)
             }
             Some(_) | None => Err(Refusal::Checking),
         },
@@ -187,6 +234,16 @@ async fn answered(
 /// another request has changed.
 async fn until_written(store: &Store) -> Result<(), Refusal> {
     store.look_durably(|_| ()).await.map_err(|_| Refusal::Stopping)
+}
+
+fn delivery(
+    http: &Http,
+    wanted: &Wanted,
+    address: Ipv4Addr,
+    instance: Option<InstanceId>,
+) -> Delivery {
+    let store = http.store.clone();
+    Delivery { store, file: wanted.file().to_owned(), address, instance }
 }
 
 fn visitor(http: &Http, address: Ipv4Addr) -> Visitor {
