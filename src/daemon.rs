@@ -5,7 +5,7 @@
 
 mod inventory;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
@@ -67,9 +67,9 @@ struct Daemon {
 
 impl Daemon {
     async fn bind(config: Config) -> anyhow::Result<Self> {
-        let subnet = config.dhcp.as_ref().map(|dhcp| dhcp.subnet.clone());
-        let pool = subnet.as_ref().map(|subnet| subnet.pool.clone());
-        let store = Store::open(&config.state_dir, pool)?;
+        let subnets = config.dhcp.as_ref().map(Dhcp::subnets).unwrap_or_default();
+        let pools = subnets.iter().map(|subnet| subnet.pool.clone());
+        let store = Store::open(&config.state_dir, pools)?;
         std::fs::create_dir_all(&config.images).with_context(|| {
             format!("cannot make the image directory {}", config.images.display())
         })?;
@@ -118,7 +118,7 @@ impl Daemon {
         };
         let server = policy.as_ref().map(|policy| policy.server).or(config.next_server);
         let settings = spi::Settings {
-            subnet,
+            subnets,
             server: server.unwrap_or([127, 0, 0, 1].into()),
             authority: policy.as_ref().map(|policy| policy.authority.clone()),
         };
@@ -203,16 +203,14 @@ fn bind_dhcp(
     config: &Config,
     policy: Option<&Policy>,
 ) -> anyhow::Result<(dhcp::serve::Sockets, dhcp::Settings)> {
-    let server = dhcp.subnet.server;
-    let sockets =
-        dhcp::serve::Sockets::bind(&dhcp.adapter, server, dhcp.port).with_context(|| {
-            format!("cannot serve DHCP on {server}:{} of adapter {}", dhcp.port, dhcp.adapter)
-        })?;
-    info!(adapter = dhcp.adapter, address = %SocketAddr::from((server, sockets.port())), "DHCP");
+    let subnets = dhcp.subnets();
+    let sockets = dhcp::serve::Sockets::bind(&subnets, dhcp.port)?;
     let settings = dhcp::Settings {
-        subnet: dhcp.subnet.clone(),
+        subnets,
         tftp: config.next_server,
         authority: policy.map(|policy| policy.authority.clone()),
+        probe: dhcp.probe,
+        decline_hold: dhcp.decline_hold.into(),
     };
     Ok((sockets, settings))
 }

@@ -25,6 +25,7 @@ const HANDS: &[&str] = &[
     "files/",
     "dhcp/serve.rs",
     "dhcp/link.rs",
+    "dhcp/probe.rs",
     "tftp/serve.rs",
     "tftp/machines.rs",
     "http/serve.rs",
@@ -61,7 +62,7 @@ const WORLD: &[&str] = &[
 /// A foreign crate and where it may be named.
 const CRATES: &[(&str, &[&str])] = &[
     ("dhcproto", &["dhcp/request.rs", "dhcp/reply.rs"]),
-    ("etherparse", &["dhcp/link.rs"]),
+    ("etherparse", &["dhcp/link.rs", "dhcp/probe.rs"]),
     ("libc", &["dhcp/link.rs"]),
     ("warp", &["http/serve.rs", "http/serve/", "spi/serve.rs", "spi/unix.rs"]),
     ("httparse", &["http/"]),

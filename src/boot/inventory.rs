@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(machine.architecture, Some(Architecture::Bios));
         assert_eq!(machine.labels, testing::tags(&[("rack", "1")]));
         assert_eq!(machine.note.as_deref(), Some("by the door"));
-        assert_eq!(state.machines.choose(&crate::model::Select::default(), NOW), Some(&machine));
+        assert_eq!(state.machines.choose(NOW, |_| true), Some(&machine));
         assert_eq!(merged(&mut state, &listed(&[("rack", "1")])), (0, 0), "again is nothing new");
     }
 

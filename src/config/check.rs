@@ -85,9 +85,9 @@ impl Checker<'_> {
             self.remark(if is_expected { Remark::Note(text) } else { Remark::Warning(text) });
         }
         self.unknown_variables();
-        let network = Network::of(self);
+        let mut network = Network::of(self);
         let ports = self.ports();
-        let dhcp = network::dhcp(self, &network, ports.dhcp);
+        let dhcp = network::dhcp(self, &mut network, ports.dhcp);
         let next_server = network.told(self, Setting::AddressTftp, Setting::EnableTftp);
         let http_address = network.told(self, Setting::AddressHttp, Setting::EnableHttp);
         let on = |address: Option<Ipv4Addr>, port| Some(SocketAddrV4::new(address?, port));
@@ -440,13 +440,14 @@ pub(super) mod tests {
         );
         let own = Ipv4Addr::new(192, 168, 0, 1);
         let dhcp = config.dhcp.expect("a DHCP server");
-        assert_eq!((dhcp.adapter.as_str(), dhcp.port, dhcp.client_port()), ("eth0", 67, 68));
-        assert_eq!(dhcp.subnet.network, "192.168.0.0/24".parse().expect("a network"));
-        assert_eq!((dhcp.subnet.server, dhcp.subnet.gateway), (own, own));
-        assert_eq!(dhcp.subnet.dns, [own]);
-        assert_eq!(dhcp.subnet.pool.first, Ipv4Addr::new(192, 168, 0, 2));
-        assert_eq!(dhcp.subnet.pool.last, Ipv4Addr::new(192, 168, 0, 51));
-        assert_eq!(dhcp.subnet.lease_time.0, 7200);
+        assert_eq!((dhcp.port, dhcp.client_port(), dhcp.tables.len()), (67, 68, 0));
+        let subnet = dhcp.by_flags.expect("a network");
+        assert_eq!(subnet.adapter.as_deref(), Some("eth0"));
+        assert_eq!(subnet.network, "192.168.0.0/24".parse().expect("a network"));
+        assert_eq!((subnet.server, subnet.gateway), (own, own));
+        assert_eq!(subnet.dns, [own]);
+        assert_eq!(subnet.pool.ranges, ["192.168.0.2-192.168.0.51".parse().expect("a range")]);
+        assert_eq!(subnet.times.lease.0, 7200);
         assert_eq!(config.tftp, Some(SocketAddr::from((own, 69))));
         assert_eq!(config.http, Some(SocketAddr::from((own, 80))));
         assert_eq!(config.http_authority, Some(SocketAddrV4::new(own, 80)));

@@ -16,6 +16,8 @@ mod network;
 mod problem;
 mod setting;
 mod show;
+mod subnet_table;
+mod subnets;
 mod table;
 mod wire;
 
@@ -35,8 +37,12 @@ pub use machines::{Machines, Order, socket};
 pub use problem::{Fault, Problem, Problems, Remark};
 pub use setting::{Description, Form, Setting};
 pub use show::show;
+pub use subnet_table::SubnetTable;
 
-use crate::{boot::UnclaimedImage, model::Subnet};
+use crate::{
+    boot::UnclaimedImage,
+    model::{Seconds, Subnet, Subnets},
+};
 
 /// Everything that is configured, as it is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,15 +119,25 @@ impl fmt::Debug for ListenToken {
 /// The DHCP server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dhcp {
-    /// The network adapter that requests come in by.
-    pub adapter: String,
     /// The server's port, 1 to 65534.
     pub port: u16,
-    /// The network, and what machines are told of it.
-    pub subnet: Subnet,
+    /// The network that the flags say, on an adapter of ours.
+    pub by_flags: Option<Subnet>,
+    /// Those of the file's `[[subnet]]` tables, in their order.
+    pub tables: Vec<Subnet>,
+    /// Whether addresses are asked for on the network before they are offered.
+    pub probe: bool,
+    /// How long an address that somebody else uses is given to nobody.
+    pub decline_hold: Seconds,
 }
 
 impl Dhcp {
+    /// All networks that are served.
+    #[must_use]
+    pub fn subnets(&self) -> Subnets {
+        Subnets::new(self.by_flags.iter().chain(&self.tables).cloned())
+    }
+
     /// The port that machines are answered on: 68 (RFC 2131 §4.1), and with
     /// another server port than 67 the one after it.
     #[must_use]
@@ -159,7 +175,7 @@ fn given(flags: &Flags, host: &Host) -> Result<Given, Problem> {
         Err(error) => Fault::File { path: absolute, reason: error.to_string() },
         Ok(text) => match wire::parse(&text) {
             Err(error) => Fault::Toml { reason: error.to_string() },
-            Ok(file) => return Ok(Given::merge(flags, host, Some((path, file.texts())))),
+            Ok(file) => return Ok(Given::merge(flags, host, Some((path, file)))),
         },
     };
     Err(Problem { place, fault })

@@ -22,6 +22,8 @@ pub enum Setting {
     Gateway,
     Dns,
     DhcpPort,
+    Probe,
+    DeclineHold,
     EnableTftp,
     AddressTftp,
     TftpPort,

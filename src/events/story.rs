@@ -207,13 +207,14 @@ fn of_destroyed(before: &State, destroyed: &Destroyed, now: Timestamp) -> Vec<Ev
     [gone].into_iter().chain(released).collect()
 }
 
-/// An offer is not told: it may come to nothing.
+/// An offer is not told, nor that an address is asked after: they may come to
+/// nothing.
 fn of_lease(before: &State, lease: &Lease, now: Timestamp) -> Option<Event> {
     let Lease { address, mac, state, expires } = *lease;
     let known = before.addresses.lease(address);
     let is_same = known.is_some_and(|known| known.state == state && known.mac == mac);
     let (what, message) = match state {
-        LeaseState::Offered => return None,
+        LeaseState::Probing | LeaseState::Offered => return None,
         LeaseState::Bound => ("bound", format!("{address} is leased to {mac}")),
         LeaseState::Released if is_same => return None,
         LeaseState::Released => ("released", format!("{mac} gives {address} back")),
@@ -224,7 +225,7 @@ fn of_lease(before: &State, lease: &Lease, now: Timestamp) -> Option<Event> {
     let is_renewed = is_same && known.is_some_and(|known| known.is_bound(now));
     let expires = match state {
         LeaseState::Released => Fact::Nothing,
-        LeaseState::Offered | LeaseState::Bound | LeaseState::Declined => {
+        LeaseState::Probing | LeaseState::Offered | LeaseState::Bound | LeaseState::Declined => {
             Fact::Text(expires.rfc3339())
         }
     };

@@ -124,8 +124,11 @@ pub(super) fn validate(settings: &Settings, properties: &Value) -> Result<Proper
             .map_err(|problem| Refusal::Hostname { template: template.clone(), problem })?;
     }
     if let Some(address) = properties.address {
-        let subnet = settings.subnet.as_ref().ok_or(Refusal::NoSubnet(address))?;
-        subnet
+        if settings.subnets.is_empty() {
+            return Err(Refusal::NoSubnet(address));
+        }
+        settings
+            .subnets
             .reservable(address)
             .map_err(|problem| Refusal::Unreservable { said: Said::Address, problem })?;
     }
@@ -208,25 +211,43 @@ pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::{MachineState, Pool, Reason, Seconds, Subnet, Tags, testing};
+    use crate::model::{
+        DhcpOptions, LeaseTimes, MachineState, Pool, Reason, Seconds, Subnet, Subnets, Tags,
+        testing,
+    };
 
     pub(in crate::spi) const NOW: Timestamp = Timestamp(1_000_000);
 
     pub(in crate::spi) fn settings() -> Settings {
-        let subnet = Subnet {
-            network: "10.0.0.0/24".parse().expect("a network"),
+        let subnet = |network: &str, gateway: [u8; 4], pool| Subnet {
+            network: network.parse().expect("a network"),
+            adapter: None,
             server: [10, 0, 0, 1].into(),
-            gateway: [10, 0, 0, 254].into(),
+            gateway: gateway.into(),
             dns: Vec::new(),
-            pool: pool(),
-            lease_time: Seconds(7200),
+            pool,
+            times: LeaseTimes::of(Seconds(7200)),
+            options: DhcpOptions::default(),
         };
+        let remote = Pool {
+            network: "10.7.0.0/24".parse().expect("a network"),
+            ranges: Vec::new(),
+            except: Vec::new(),
+        };
+        let subnets = [
+            subnet("10.0.0.0/24", [10, 0, 0, 254], pool()),
+            subnet("10.7.0.0/24", [10, 7, 0, 1], remote),
+        ];
         let authority = Some("10.0.0.1:8080".to_owned());
-        Settings { server: subnet.server, subnet: Some(subnet), authority }
+        Settings { server: [10, 0, 0, 1].into(), subnets: Subnets::new(subnets), authority }
     }
 
     pub(in crate::spi) fn pool() -> Pool {
-        Pool { first: [10, 0, 0, 9].into(), last: [10, 0, 0, 99].into(), except: Vec::new() }
+        Pool {
+            network: "10.0.0.0/24".parse().expect("a network"),
+            ranges: vec!["10.0.0.9-10.0.0.99".parse().expect("a range")],
+            except: Vec::new(),
+        }
     }
 
     pub(in crate::spi) fn mac(last: u8) -> Mac {
@@ -331,7 +352,7 @@ pub(super) mod tests {
             let text = with("Address", address);
             assert!(text.starts_with("Properties.Address: ") && text.contains(address), "{text}");
         }
-        let without = Settings { subnet: None, ..settings() };
+        let without = Settings { subnets: Subnets::default(), ..settings() };
         let properties = json!({"Kernel": "k", "Address": "10.0.0.40"});
         assert_eq!(validate(&without, &properties), Err(Refusal::NoSubnet([10, 0, 0, 40].into())));
     }

@@ -186,6 +186,7 @@ impl<'a> Tree<'a> {
         let state = match lease.state {
             LeaseState::Released => "released",
             _ if !lease.is_held(self.now) => "expired",
+            LeaseState::Probing => "probing",
             LeaseState::Offered => "offered",
             LeaseState::Bound => "bound",
             LeaseState::Declined => "declined",

@@ -40,13 +40,13 @@ pub use serve::Doors;
 pub use socket::SocketError;
 pub use tcp::{TcpDoor, TcpError};
 
-use crate::{files::Images, model::Subnet, store::Store};
+use crate::{files::Images, model::Subnets, store::Store};
 
 /// What is configured of the plugin.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The network whose addresses we give out; none if another DHCP server does.
-    pub subnet: Option<Subnet>,
+    /// The networks whose addresses we give out; none if another DHCP server does.
+    pub subnets: Subnets,
     /// Our address towards machines: `{{ server }}` in a command line.
     pub server: Ipv4Addr,
     /// The authority of our HTTP server towards machines, of which the URLs in a

@@ -98,7 +98,7 @@ fn new_instance(
                 return Err(Refusal::Reserved { said, address, owner });
             }
             let wanted = address.map(|(address, _)| address);
-            free_machine(state, Wish { request, properties, wanted }, now)?
+            free_machine(state, settings, Wish { request, properties, wanted }, now)?
         }
     };
     if let Some((address, said)) = address {
@@ -152,12 +152,12 @@ impl Named {
             return Ok(Self::Machine(mac));
         }
         let Ok(address) = text.parse::<Ipv4Addr>() else { return Ok(Self::Nothing) };
-        match &settings.subnet {
-            Some(subnet) if subnet.network.contains(&address) => subnet
+        match settings.subnets.of(address) {
+            Some(subnet) => subnet
                 .reservable(address)
                 .map(|()| Self::Address(address))
                 .map_err(|problem| Refusal::Unreservable { said: Said::LogicalId, problem }),
-            Some(_) | None => Ok(Self::ForeignAddress),
+            None => Ok(Self::ForeignAddress),
         }
     }
 }
@@ -240,6 +240,7 @@ struct Wish<'a> {
 /// they may be had although they have not come back to the pool yet.
 fn free_machine(
     state: &State,
+    settings: &Settings,
     Wish { request, properties, wanted }: Wish<'_>,
     now: Timestamp,
 ) -> Result<Mac, Refusal> {
@@ -247,6 +248,12 @@ fn free_machine(
     let select = properties.select.as_ref().unwrap_or(&anything);
     let is_open = |machine: &&Machine| {
         machine.state.after(MachineEvent::Named).is_ok() && select.matches(machine)
+    };
+    let subnet = wanted.and_then(|address| settings.subnets.of(address));
+    // One without a lease of ours may be anywhere.
+    let is_there = |machine: &Machine| {
+        let lease = state.addresses.last_of(machine.mac);
+        subnet.zip(lease).is_none_or(|(subnet, lease)| subnet.network.contains(&lease.address))
     };
     let holder = wanted
         .and_then(|address| state.addresses.lease(address))
@@ -257,7 +264,9 @@ fn free_machine(
         let group = request.tags.get(Instance::GROUP_TAG).map(String::as_str);
         state.machines.former(group, request.logical_id.as_ref()?).filter(is_open)
     };
-    let machine = holder.or_else(former).or_else(|| state.machines.choose(select, now));
+    let machine = holder.or_else(former).or_else(|| {
+        state.machines.choose(now, |machine| select.matches(machine) && is_there(machine))
+    });
     machine.map(|machine| machine.mac).ok_or_else(|| Refusal::NoFreeMachine {
         select: properties.select.clone(),
         available: state.machines.available().count(),
@@ -437,6 +446,17 @@ mod tests {
         assert_eq!(taken(&mut state, spec("192.168.2.200")), mac(2));
         let foreign = made(&state, mac(2));
         assert_eq!((foreign.address, foreign.hostname.as_str()), (None, &*foreign.id.to_string()));
+    }
+
+    #[test]
+    fn an_address_goes_to_no_machine_that_is_known_to_be_in_another_network() {
+        let mut state = state_of(&[1, 2, 3]);
+        state.apply(&lease([10, 7, 0, 9], 1));
+        state.apply(&lease([10, 0, 0, 9], 2));
+        let spec = |id: &str| json!({"Properties": {"Kernel": KERNEL}, "LogicalID": id});
+        assert_eq!(taken(&mut state, spec("10.0.0.41")), mac(2));
+        assert_eq!(taken(&mut state, spec("10.7.0.41")), mac(1));
+        assert_eq!(taken(&mut state, spec("10.7.0.42")), mac(3), "nobody knows where it is");
     }
 
     #[test]

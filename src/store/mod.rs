@@ -19,7 +19,7 @@ pub use disk::{FILE_NAME, OpenError};
 
 use crate::{
     events::Bus,
-    model::{Change, Decision, LeaseState, Pool},
+    model::{Change, Decision, Pool},
     state::State,
 };
 use disk::Disk;
@@ -69,8 +69,11 @@ impl Store {
     /// [`OpenError`] if another daemon has it open, if it is damaged or of
     /// another version, or if the directory cannot be used. Nothing is changed
     /// on disk then.
-    pub fn open(directory: &Path, pool: Option<Pool>) -> Result<Self, OpenError> {
-        let (disk, state) = Disk::open(directory, State::new(pool))?;
+    pub fn open(
+        directory: &Path,
+        pools: impl IntoIterator<Item = Pool>,
+    ) -> Result<Self, OpenError> {
+        let (disk, state) = Disk::open(directory, State::new(pools))?;
         let (to_writer, decisions) = std::sync::mpsc::channel();
         let (report, progress) = watch::channel(Progress::Written(0));
         let writer = thread::Builder::new()
@@ -245,7 +248,7 @@ impl Store {
 
 /// Whether the change is written at all: an offer dies with the process.
 fn is_kept(change: &Change) -> bool {
-    !matches!(change, Change::Lease(lease) if lease.state == LeaseState::Offered)
+    !matches!(change, Change::Lease(lease) if lease.is_passing())
 }
 
 /// The writer thread: takes what waits, commits it at once, says so.
@@ -280,7 +283,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::model::{Lease, Mac, Timestamp};
+    use crate::model::{Lease, LeaseState, Mac, Timestamp};
 
     fn lease(last: u8, state: LeaseState) -> Change {
         Change::Lease(Lease {

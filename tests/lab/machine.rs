@@ -63,13 +63,19 @@ pub(crate) struct Machine {
 
 impl Machine {
     #[track_caller]
-    pub(super) fn power_on(lab: &Lab, firmware: Firmware, mac: &str, disk: Option<&Path>) -> Self {
+    pub(super) fn power_on(
+        lab: &Lab,
+        bridge: &str,
+        (firmware, mac): (Firmware, &str),
+        disk: Option<&Path>,
+    ) -> Self {
         let folder = lab.folder().join(mac.replace(':', "-"));
         fs::create_dir(&folder).expect("each machine of a lab has a MAC address of its own");
         let complaints =
             File::create(folder.join("complaints")).expect("its folder can be written");
         let qemu = lab
             .command(script("machine"))
+            .env("LAB_BRIDGE", bridge)
             .args([name_of(firmware), mac])
             .arg(&folder)
             .args(disk)
