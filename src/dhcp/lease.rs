@@ -46,10 +46,7 @@ pub(super) fn offered(
 /// The changes that give the machine the address, and take from it the one that
 /// it had before.
 pub(super) fn bound(state: &State, mac: Mac, address: Ipv4Addr, expires: Timestamp) -> Vec<Change> {
-    let before = state
-        .addresses
-        .last_of(mac)
-        .filter(|lease| lease.address != address && lease.state == LeaseState::Bound);
+    let before = state.addresses.bound_to(mac).filter(|lease| lease.address != address);
     let given_up =
         before.map(|lease| Change::Lease(Lease { state: LeaseState::Released, ..*lease }));
     let lease = Lease { address, mac, state: LeaseState::Bound, expires };

@@ -5,7 +5,7 @@ use std::{
     net::Ipv4Addr,
 };
 
-use crate::model::{Lease, Mac, Pool, Timestamp};
+use crate::model::{Lease, LeaseState, Mac, Pool, Timestamp};
 
 /// The addresses of the subnet, and whom they belong to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +13,9 @@ pub struct Addresses {
     pool: Option<Pool>,
     leases: HashMap<Ipv4Addr, Lease>,
     last_of: HashMap<Mac, Ipv4Addr>,
+    /// The address that the machine was given last and has not given back. An offer
+    /// of another one, which it may never take, changes nothing of that.
+    bound_to: HashMap<Mac, Ipv4Addr>,
     reserved: HashMap<Ipv4Addr, Mac>,
     reservation_of: HashMap<Mac, Ipv4Addr>,
     /// Pool addresses that were never leased and are not reserved.
@@ -29,6 +32,7 @@ impl Addresses {
             pool,
             leases: HashMap::new(),
             last_of: HashMap::new(),
+            bound_to: HashMap::new(),
             reserved: HashMap::new(),
             reservation_of: HashMap::new(),
             fresh,
@@ -53,6 +57,13 @@ impl Addresses {
     pub fn last_of(&self, mac: Mac) -> Option<&Lease> {
         let lease = self.leases.get(self.last_of.get(&mac)?)?;
         (lease.mac == mac).then_some(lease)
+    }
+
+    /// The lease by which this machine has its address, also while it is offered
+    /// another one; it may have expired.
+    #[must_use]
+    pub fn bound_to(&self, mac: Mac) -> Option<&Lease> {
+        self.leases.get(self.bound_to.get(&mac)?)
     }
 
     /// The machine that the address is reserved for by an instance.
@@ -80,7 +91,7 @@ impl Addresses {
         let reserved_elsewhere = self.reserved_for(address).is_some_and(|owner| owner != mac);
         let held_elsewhere = self.lease(address).is_some_and(|lease| {
             // A declined address is nobody's, not even of the machine that declined it.
-            let is_own = lease.mac == mac && lease.state != crate::model::LeaseState::Declined;
+            let is_own = lease.mac == mac && lease.state != LeaseState::Declined;
             lease.is_held(now) && !is_own
         });
         !reserved_elsewhere && !held_elsewhere
@@ -101,7 +112,14 @@ impl Addresses {
 
     pub(super) fn put(&mut self, lease: Lease) {
         self.forget_index(lease.address);
-        self.leases.insert(lease.address, lease);
+        if let Some(before) = self.leases.insert(lease.address, lease)
+            && self.bound_to.get(&before.mac) == Some(&lease.address)
+        {
+            self.bound_to.remove(&before.mac);
+        }
+        if lease.state == LeaseState::Bound {
+            self.bound_to.insert(lease.mac, lease.address);
+        }
         self.last_of.insert(lease.mac, lease.address);
         self.index(lease.address);
     }
@@ -151,6 +169,10 @@ impl Addresses {
                 Some(_) | None => assert!(listed.is_empty(), "{address}"),
             }
         }
+        for (mac, address) in &self.bound_to {
+            let lease = self.leases[address];
+            assert_eq!((lease.mac, lease.state), (*mac, LeaseState::Bound), "{address}");
+        }
         let pairs: HashMap<Ipv4Addr, Mac> =
             self.reservation_of.iter().map(|(mac, address)| (*address, *mac)).collect();
         assert_eq!(pairs, self.reserved);
@@ -160,9 +182,7 @@ impl Addresses {
 /// From when somebody else may have the address of this lease.
 fn reusable_from(lease: &Lease) -> Timestamp {
     match lease.state {
-        crate::model::LeaseState::Released => Timestamp(0),
-        crate::model::LeaseState::Offered
-        | crate::model::LeaseState::Bound
-        | crate::model::LeaseState::Declined => lease.expires,
+        LeaseState::Released => Timestamp(0),
+        LeaseState::Offered | LeaseState::Bound | LeaseState::Declined => lease.expires,
     }
 }

@@ -92,7 +92,7 @@ impl State {
     /// The address that this machine may use now, as far as we gave it one.
     #[must_use]
     pub fn address_of(&self, mac: Mac, now: Timestamp) -> Option<Ipv4Addr> {
-        self.addresses.last_of(mac).filter(|lease| lease.is_bound(now)).map(|lease| lease.address)
+        self.addresses.bound_to(mac).filter(|lease| lease.is_bound(now)).map(|lease| lease.address)
     }
 }
 

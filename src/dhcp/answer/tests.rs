@@ -81,6 +81,20 @@ fn one_machine_never_holds_two_addresses() {
 }
 
 #[test]
+fn a_machine_that_moves_to_the_address_of_its_instance_gives_up_the_one_it_had() {
+    let mut lab = Lab::new();
+    assert_eq!(lab.lease(card(1), IPXE), FIRST);
+    let reserved = Ipv4Addr::new(10, 0, 0, 50);
+    lab.state.apply(&Change::Instance(instance(card(1), Some(reserved))));
+    // While it is offered the new one it still has the old one.
+    lab.discover(card(1), HOST);
+    assert_eq!(lab.state.address_of(card(1), lab.now), Some(FIRST));
+    assert_eq!(lab.lease(card(1), HOST), reserved);
+    assert_eq!(lab.state.address_of(card(1), lab.now), Some(reserved));
+    assert!(lab.state.addresses.is_open_to(card(2), FIRST, lab.now));
+}
+
+#[test]
 fn a_request_to_another_server_is_never_answered() {
     let mut lab = Lab::new();
     lab.lease(card(1), UEFI);
@@ -353,6 +367,11 @@ proptest! {
                     prop_assert!(owner == card(number) || expires <= lab.now, "{given} has two owners");
                 }
                 owners.retain(|other, (owner, _)| other == given || *owner != card(number));
+            }
+            for owner in 0..10 {
+                let leases = lab.state.addresses.leases();
+                let bound = leases.filter(|one| one.mac == card(owner) && one.is_bound(lab.now));
+                prop_assert!(bound.count() < 2, "{owner} has two addresses");
             }
             if let Answer::Silence(Why::Released | Why::Declined) = answer {
                 owners.remove(&address);
