@@ -110,9 +110,12 @@ impl Stage {
             }
             if Instant::now() > until {
                 let log = self.home.log();
-                let log: Vec<&str> = log.lines().rev().take(40).collect();
-                let log: Vec<&str> = log.into_iter().rev().collect();
-                panic!("not within {LIMIT:?}: {what}\n{}", log.join("\n"));
+                let tells = |line: &&str| !line.contains("Describe") && !line.contains("/report/");
+                let log: Vec<&str> = log.lines().filter(tells).collect();
+                let log = log[log.len().saturating_sub(60)..].join("\n");
+                let all = json!({"Type": "", "Tags": {}, "Properties": true});
+                let there = self.call("Instance.DescribeInstances", all);
+                panic!("not within {LIMIT:?}: {what}\n{there:?}\n{log}");
             }
             std::thread::sleep(Duration::from_millis(20));
         }

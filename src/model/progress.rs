@@ -91,7 +91,8 @@ impl Progress {
     #[must_use]
     pub fn failed(&self, reason: &str, now: Timestamp) -> Self {
         let mut after = self.step(InstanceEvent::Failed, now);
-        let end = reason.floor_char_boundary(LONGEST_FAILURE);
+        let ends = reason.char_indices().map(|(start, letter)| start + letter.len_utf8());
+        let end = ends.take_while(|end| *end <= LONGEST_FAILURE).last().unwrap_or(0);
         after.failure = Some(reason[..end].to_owned());
         after
     }

@@ -84,6 +84,20 @@ fn one_machine_never_holds_two_addresses() {
 }
 
 #[test]
+fn a_machine_that_moves_to_the_address_of_its_instance_gives_up_the_one_it_had() {
+    let mut lab = Lab::new();
+    assert_eq!(lab.lease(card(1), IPXE), FIRST);
+    let reserved = Ipv4Addr::new(10, 0, 0, 50);
+    lab.state.apply(&Change::Instance(instance(card(1), Some(reserved))));
+    // While it is offered the new one it still has the old one.
+    lab.discover(card(1), HOST);
+    assert_eq!(lab.state.address_of(card(1), lab.now), Some(FIRST));
+    assert_eq!(lab.lease(card(1), HOST), reserved);
+    assert_eq!(lab.state.address_of(card(1), lab.now), Some(reserved));
+    assert!(lab.state.addresses.is_open_to(card(2), FIRST, lab.now));
+}
+
+#[test]
 fn a_request_to_another_server_is_never_answered() {
     let mut lab = Lab::new();
     lab.lease(card(1), UEFI);
@@ -479,18 +493,6 @@ fn only_a_bios_is_told_of_no_boot_file_when_it_is_sent_to_its_disk() {
 }
 
 #[test]
-fn a_machine_that_moves_to_the_address_that_is_kept_for_it_leaves_its_old_one_to_others() {
-    let mut lab = Lab::new();
-    let old = lab.lease(card(1), IPXE);
-    let kept = if old == FIRST { SECOND } else { FIRST };
-    lab.state.apply(&Change::Instance(instance(card(1), Some(kept))));
-    // The offer must not hide what the machine is bound to.
-    assert_eq!(lab.lease(card(1), HOST), kept);
-    assert_eq!(lab.state.addresses.lease(old).expect("known").state, LeaseState::Released);
-    assert_eq!(lab.lease(card(2), IPXE), old);
-}
-
-#[test]
 fn only_what_wants_to_boot_is_a_machine() {
     let mut lab = Lab::new();
     lab.lease(card(1), HOST);
@@ -589,6 +591,14 @@ proptest! {
                 owners.retain(|other, (owner, _)| {
                     other == given || *owner != card(number) || !subnet.network.contains(other)
                 });
+                for owner in 0..10 {
+                    let leases = lab.state.addresses.leases();
+                    let bound = leases.filter(|one| {
+                        let is_here = subnet.network.contains(&one.address);
+                        one.mac == card(owner) && is_here && one.is_bound(lab.now)
+                    });
+                    prop_assert!(bound.count() < 2, "{owner} has two addresses");
+                }
             }
         }
     }
