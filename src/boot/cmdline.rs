@@ -128,15 +128,14 @@ pub fn render(template: &str, variables: &Variables) -> Result<String, InvalidCm
         (variables.mac.to_string(), variables.ip.to_string(), variables.server.to_string());
     let rendered = match variables.instance {
         None => parsed.render(context! { mac, ip, server }),
-        Some(instance) => {
-            parsed.render(context! { mac, ip, server, ..of_instance(instance, variables) })
-        }
+        Some(instance) => parsed
+            .render(context! { mac, ip, server, ..of_instance(template, instance, variables) }),
     };
     one_line(rendered.map_err(|error| describe(&error))?)
 }
 
 /// What is known of the instance alone; what it has not stays undefined.
-fn of_instance(instance: &Instance, variables: &Variables) -> Value {
+fn of_instance(template: &str, instance: &Instance, variables: &Variables) -> Value {
     let tags: &Tags = &instance.tags;
     let mut values = context! {
         hostname => instance.hostname.as_str(), id => instance.id.to_string(), tags,
@@ -150,7 +149,8 @@ fn of_instance(instance: &Instance, variables: &Variables) -> Value {
     if let Some(authority) = variables.authority {
         let (nocloud, init) = (urls::nocloud(authority, instance), urls::init(authority, instance));
         values = context! { nocloud, init, report => urls::report(authority, instance), ..values };
-        if is_ignition(&instance.init) {
+        // Only looked at where it is asked for: an Init may have a megabyte.
+        if template.contains("ignition") && is_ignition(&instance.init) {
             values = context! { ignition => urls::ignition(authority, instance), ..values };
         }
     }
