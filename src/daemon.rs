@@ -18,7 +18,7 @@ use tracing::{error, info};
 
 use crate::{
     boot::{Addressing, Policy},
-    config::{Config, Dhcp},
+    config::{Config, Dhcp, DhcpPart},
     dhcp,
     files::{Images, Loaders},
     http, spi,
@@ -67,7 +67,9 @@ struct Daemon {
 
 impl Daemon {
     async fn bind(config: Config) -> anyhow::Result<Self> {
-        let subnets = config.dhcp.as_ref().map(Dhcp::subnets).unwrap_or_default();
+        // Where another server gives the addresses, none is ours to give or to keep.
+        let dhcp = config.dhcp.as_ref().filter(|dhcp| dhcp.part == DhcpPart::Server);
+        let subnets = dhcp.map(Dhcp::subnets).unwrap_or_default();
         let pools = subnets.iter().map(|subnet| subnet.pool.clone());
         let store = Store::open(&config.state_dir, pools)?;
         std::fs::create_dir_all(&config.images).with_context(|| {
@@ -75,9 +77,9 @@ impl Daemon {
         })?;
         let images = Images::new(config.images.clone());
         let loaders = Arc::new(Loaders::new(config.ipxe_path.clone(), config.ipxe_dir.clone()));
-        let addressing = match config.dhcp {
-            Some(_) => Addressing::Ours,
-            None => Addressing::Foreign,
+        let addressing = match config.dhcp.as_ref().map(|dhcp| dhcp.part) {
+            Some(DhcpPart::Server) => Addressing::Ours,
+            Some(DhcpPart::Proxy) | None => Addressing::Foreign,
         };
         let listener = match config.http {
             Some(address) => Some(
@@ -204,8 +206,13 @@ fn bind_dhcp(
     policy: Option<&Policy>,
 ) -> anyhow::Result<(dhcp::serve::Sockets, dhcp::Settings)> {
     let subnets = dhcp.subnets();
-    let sockets = dhcp::serve::Sockets::bind(&subnets, dhcp.port)?;
+    let role = match dhcp.part {
+        DhcpPart::Server => dhcp::Role::Server,
+        DhcpPart::Proxy => dhcp::Role::Proxy,
+    };
+    let sockets = dhcp::serve::Sockets::bind(&subnets, dhcp.port, role)?;
     let settings = dhcp::Settings {
+        role,
         subnets,
         tftp: config.next_server,
         authority: policy.map(|policy| policy.authority.clone()),

@@ -6,7 +6,7 @@ use std::{collections::HashSet, fs, net::Ipv4Addr, path::Path, time::Duration};
 use bytes::Bytes;
 use remoteboot::{
     dhcp::{
-        Settings,
+        Role, Settings,
         answer::{self, Answer, BootFile, Probed, Question},
         reply,
         request::{self, Client, Kind, Request},
@@ -51,6 +51,7 @@ const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 1);
 fn settings() -> Settings {
     let network = "192.168.77.0/24".parse().expect("a network");
     Settings {
+        role: Role::Server,
         subnets: Subnets::new([Subnet {
             network,
             adapter: Some("eth0".to_owned()),
@@ -96,7 +97,12 @@ fn told(name: &str) -> Vec<(Request, Option<String>)> {
             asked.kind = Kind::Select { server, address: ours.address };
         }
         let now = Timestamp(step as u64 * 1000);
-        let question = Question { request: &asked, link: Some(SERVER), probed: Probed::Nothing };
+        let question = Question {
+            request: &asked,
+            link: Some(SERVER),
+            boot_port: None,
+            probed: Probed::Nothing,
+        };
         let decision = answer::answer(&state, (&settings, &catalogue), question, now);
         decision.changes.iter().for_each(|change| state.apply(change));
         let Answer::Reply(answered) = decision.answer else {
@@ -105,7 +111,10 @@ fn told(name: &str) -> Vec<(Request, Option<String>)> {
         };
         addresses.insert(match answered.kind {
             answer::ReplyKind::Offer(address) | answer::ReplyKind::Acknowledge(address) => address,
-            answer::ReplyKind::Inform | answer::ReplyKind::Refuse => {
+            answer::ReplyKind::Inform
+            | answer::ReplyKind::Refuse
+            | answer::ReplyKind::ProxyOffer
+            | answer::ReplyKind::ProxyAcknowledge(_) => {
                 panic!("{name}: {:?} is answered with {:?}", asked.kind, answered.kind)
             }
         });

@@ -84,7 +84,12 @@ pub fn identify(
     (claim, now): (Claim, Timestamp),
 ) -> Result<Option<Mac>, Imposter> {
     let address = visitor.address;
-    let owner = state.machine_at(address, now);
+    let leased = state.machine_at(address, now);
+    let owner = match addressing {
+        Addressing::Ours => leased,
+        // A lease of a time when we gave the addresses says less than the card.
+        Addressing::Foreign => leased.filter(|_| visitor.neighbour.is_none()),
+    };
     match (claim, owner, addressing) {
         (Claim::None, Some(owner), _) => Ok(Some(owner)),
         (Claim::None, None, Addressing::Ours) => Ok(None),
@@ -148,6 +153,18 @@ mod tests {
             Err(Imposter::NoLease { address: UNKNOWN, claimed: OWNER })
         );
         assert_eq!(asked(Addressing::Ours, UNKNOWN, Some(OWNER), Claim::None), Ok(None));
+    }
+
+    #[test]
+    fn beside_another_server_a_lease_of_ours_is_no_more_than_the_card() {
+        let foreign = Addressing::Foreign;
+        assert_eq!(asked(foreign, LEASED, Some(OTHER), Claim::None), Ok(Some(OTHER)));
+        assert_eq!(asked(foreign, LEASED, Some(OTHER), Claim::Mac(OTHER)), Ok(Some(OTHER)));
+        assert!(asked(foreign, LEASED, Some(OTHER), Claim::Mac(OWNER)).is_err());
+        assert_eq!(
+            asked(Addressing::Ours, LEASED, Some(OTHER), Claim::Mac(OWNER)),
+            Ok(Some(OWNER))
+        );
     }
 
     #[test]

@@ -597,7 +597,8 @@ pub(super) mod tests {
             "--listen=127.0.0.1:9",
             "--inventory=listed.toml",
         ];
-        for line in [&[][..], &ANCESTRAL, &[&ANCESTRAL[..], &more[..]].concat()] {
+        let proxy = ["--dhcp=proxy", "--adapter=eth0"];
+        for line in [&[][..], &proxy, &ANCESTRAL, &[&ANCESTRAL[..], &more[..]].concat()] {
             let first = checked(&host, line);
             std::fs::write(directory.path().join("shown.toml"), show(&first)).expect("written");
             let second = config_of(&host, &["--config=shown.toml"]);

@@ -41,7 +41,7 @@ pub use subnet_table::SubnetTable;
 
 use crate::{
     boot::UnclaimedImage,
-    model::{Seconds, Subnet, Subnets},
+    model::{Pool, Seconds, Subnet, Subnets},
 };
 
 /// Everything that is configured, as it is meant.
@@ -55,7 +55,7 @@ pub struct Config {
     pub inventory: Option<Inventory>,
     /// How InfraKit reaches us.
     pub plugin: Plugin,
-    /// The DHCP server, if it is wanted.
+    /// Our part in DHCP, if we have one.
     pub dhcp: Option<Dhcp>,
     /// What the TFTP server listens on, if it is wanted; port 0 is any port.
     pub tftp: Option<SocketAddr>,
@@ -116,9 +116,11 @@ impl fmt::Debug for ListenToken {
     }
 }
 
-/// The DHCP server.
+/// Our part in DHCP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dhcp {
+    /// Which one it is.
+    pub part: DhcpPart,
     /// The server's port, 1 to 65534.
     pub port: u16,
     /// The network that the flags say, on an adapter of ours.
@@ -132,10 +134,16 @@ pub struct Dhcp {
 }
 
 impl Dhcp {
-    /// All networks that are served.
+    /// All networks that are served, those of a proxy with no address to give.
     #[must_use]
     pub fn subnets(&self) -> Subnets {
-        Subnets::new(self.by_flags.iter().chain(&self.tables).cloned())
+        let all = self.by_flags.iter().chain(&self.tables).cloned();
+        Subnets::new(all.map(|subnet| match self.part {
+            DhcpPart::Server => subnet,
+            DhcpPart::Proxy => {
+                Subnet { pool: Pool { ranges: Vec::new(), ..subnet.pool }, ..subnet }
+            }
+        }))
     }
 
     /// The port that machines are answered on: 68 (RFC 2131 §4.1), and with
@@ -143,6 +151,26 @@ impl Dhcp {
     #[must_use]
     pub const fn client_port(&self) -> u16 {
         self.port.saturating_add(1)
+    }
+}
+
+/// What we do on a network where machines ask by DHCP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DhcpPart {
+    /// Give addresses, and say what to boot.
+    Server,
+    /// Say what to boot; another server gives the addresses.
+    Proxy,
+}
+
+impl DhcpPart {
+    /// As it is written.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Proxy => "proxy",
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-use super::{Dhcp, Fault, Remark, Setting, checker::Checker, subnets};
+use super::{Dhcp, DhcpPart, Fault, Remark, Setting, checker::Checker, subnets};
 use crate::model::{DhcpOptions, LeaseTimes, Pool, Range, Seconds, Subnet};
 
 /// The ancestor's number of leases.
@@ -84,23 +84,50 @@ impl Network {
     }
 }
 
-/// The DHCP server, if it is wanted and nothing is wrong with it. Numbers,
+/// Our part in DHCP, if we have one and nothing is wrong with it. Numbers,
 /// addresses and tables are checked in any case.
 pub(super) fn dhcp(checker: &mut Checker<'_>, network: &mut Network, port: u16) -> Option<Dhcp> {
     let tables = subnets::of(checker, network.own.map(|own| own.addr()));
     network.of_tables = tables.first().map(|subnet| subnet.server);
-    let is_wanted = checker.switch(Setting::EnableDhcp);
-    let by_flags = by_flags(checker, network, is_wanted);
+    let part = part(checker);
+    let by_flags = by_flags(checker, network, part);
     subnets::compare(checker, by_flags.as_ref());
     let has_any = by_flags.is_some() || !tables.is_empty();
     let probe = checker.switch_or(Setting::Probe, true);
     let hold = checker.number(Setting::DeclineHold, DECLINE_HOLD, DECLINE_HOLDS);
     let decline_hold = Seconds(hold);
-    (is_wanted && has_any).then_some(Dhcp { port, by_flags, tables, probe, decline_hold })
+    let part = part.filter(|_| has_any)?;
+    Some(Dhcp { part, port, by_flags, tables, probe, decline_hold })
+}
+
+/// What `--dhcp` says, or the ancestor's switch.
+fn part(checker: &mut Checker<'_>) -> Option<DhcpPart> {
+    let is_server = checker.switch(Setting::EnableDhcp);
+    let server = is_server.then_some(DhcpPart::Server);
+    let part = match checker.given.text(Setting::Dhcp) {
+        None => return server,
+        Some("server") => Some(DhcpPart::Server),
+        Some("proxy") => Some(DhcpPart::Proxy),
+        Some("off") => None,
+        Some(_) => {
+            checker.problem(Setting::Dhcp, Fault::NotOneOf { known: "server, proxy, off" });
+            return server;
+        }
+    };
+    // Switched off, it says only that we are no server.
+    if checker.given.has(Setting::EnableDhcp) && is_server != (part == Some(DhcpPart::Server)) {
+        let other = checker.given.place(Setting::EnableDhcp);
+        checker.problem(Setting::Dhcp, Fault::Contradicts { other });
+    }
+    part
 }
 
 /// The network of the flags. If there are tables, there need be none.
-fn by_flags(checker: &mut Checker<'_>, network: &Network, is_wanted: bool) -> Option<Subnet> {
+fn by_flags(
+    checker: &mut Checker<'_>,
+    network: &Network,
+    part: Option<DhcpPart>,
+) -> Option<Subnet> {
     let count = checker.number(Setting::LeaseCount, LEASE_COUNT, 1..=MOST_LEASES);
     let seconds = checker.number(Setting::LeaseTime, LEASE_TIME, LEASE_TIMES);
     let gateway = checker.address(Setting::Gateway);
@@ -109,12 +136,16 @@ fn by_flags(checker: &mut Checker<'_>, network: &Network, is_wanted: bool) -> Op
         None => Vec::new(),
     };
     let is_other = !checker.given.subnets().is_empty() && !checker.given.has(Setting::StartAddress);
-    if !is_wanted || is_other {
+    if is_other {
         return None;
+    }
+    match part? {
+        DhcpPart::Server => {}
+        DhcpPart::Proxy => return proxied(checker, network),
     }
     for needed in [Setting::Adapter, Setting::StartAddress] {
         if !checker.given.has(needed) {
-            checker.problem(needed, Fault::Missing { because: "with --enable-dhcp" });
+            checker.problem(needed, Fault::Missing { because: "to give addresses by DHCP" });
         }
     }
     let own = network.own?;
@@ -150,6 +181,34 @@ fn by_flags(checker: &mut Checker<'_>, network: &Network, is_wanted: bool) -> Op
         dns,
         pool,
         times: LeaseTimes::of(Seconds(seconds)),
+        options: DhcpOptions::default(),
+    })
+}
+
+/// The network of the flags for a proxy, which gives no addresses.
+fn proxied(checker: &mut Checker<'_>, network: &Network) -> Option<Subnet> {
+    if !checker.given.has(Setting::Adapter) && !checker.given.has(Setting::AddressDhcp) {
+        checker.problem(Setting::Adapter, Fault::Missing { because: "with --dhcp=proxy" });
+    }
+    let own = network.own?;
+    let has_it = |adapter: &&super::Adapter| adapter.addresses.contains(&own);
+    let by_address = || checker.host.adapters.iter().find(has_it).map(|found| found.name.clone());
+    let adapter = network.adapter.clone().or_else(by_address)?;
+    for unused in [Setting::StartAddress, Setting::LeaseCount, Setting::Gateway, Setting::Dns] {
+        if checker.given.has(unused) {
+            let place = checker.given.place(unused);
+            let text = format!("{place} is told nobody: with --dhcp=proxy another server does");
+            checker.remark(Remark::Note(text));
+        }
+    }
+    Some(Subnet {
+        network: own.trunc(),
+        adapter: Some(adapter),
+        server: own.addr(),
+        gateway: own.addr(),
+        dns: Vec::new(),
+        pool: Pool { network: own.trunc(), ranges: Vec::new(), except: Vec::new() },
+        times: LeaseTimes::of(Seconds(LEASE_TIME)),
         options: DhcpOptions::default(),
     })
 }
@@ -294,6 +353,47 @@ mod tests {
             let problems = problems(line);
             assert!(named.iter().all(|text| problems.contains(text)), "{line:?}: {problems}");
         }
+    }
+
+    #[test]
+    fn a_proxy_needs_an_adapter_and_gives_no_addresses() {
+        let (_directory, host) = machine();
+        for line in [
+            &["--dhcp=proxy", "--adapter=eth0"][..],
+            &["--dhcp=proxy", "--address-dhcp=192.168.0.1"],
+            &["--dhcp=proxy", "--adapter=eth0", "--startAddress=192.168.0.2", "--enableDHCP=false"],
+        ] {
+            let dhcp = config_of(&host, line).dhcp.expect("a proxy");
+            let subnets = dhcp.subnets();
+            let all: Vec<_> = subnets.iter().collect();
+            let [subnet] = &all[..] else { panic!("{line:?}: {all:?}") };
+            assert_eq!(dhcp.part, DhcpPart::Proxy);
+            assert_eq!(subnet.adapter.as_deref(), Some("eth0"));
+            assert_eq!(subnet.server, Ipv4Addr::new(192, 168, 0, 1));
+            assert_eq!(subnet.pool.addresses().count(), 0);
+        }
+        assert!(problems_of(&host, &["--dhcp=proxy"]).contains("--adapter: is needed"));
+        let remarks = checked(&host, &["--dhcp=proxy", "--adapter=eth0", "--gateway=192.168.0.9"]);
+        let remarks: Vec<String> = remarks.remarks.iter().map(ToString::to_string).collect();
+        assert!(remarks.iter().any(|remark| remark.contains("--gateway=192.168.0.9 is told")));
+    }
+
+    #[test]
+    fn a_part_that_contradicts_the_switch_names_both() {
+        let (_directory, host) = machine();
+        for (part, switch) in [
+            ("--dhcp=proxy", "--enableDHCP=true"),
+            ("--dhcp=off", "--enableDHCP=true"),
+            ("--dhcp=server", "--enableDHCP=false"),
+        ] {
+            let problems = problems_of(&host, &["--adapter=eth0", part, switch]);
+            assert!(problems.contains(part) && problems.contains(switch), "{problems}");
+        }
+        assert!(problems_of(&host, &["--dhcp=relay"]).contains("server, proxy"));
+        let line = ["--dhcp=server", "--adapter=eth0", "--startAddress=192.168.0.9"];
+        let dhcp = config_of(&host, &line).dhcp.expect("a server");
+        assert_eq!((dhcp.part, dhcp.by_flags.is_some()), (DhcpPart::Server, true));
+        assert_eq!(config_of(&host, &["--dhcp=off"]).dhcp, None);
     }
 
     #[test]

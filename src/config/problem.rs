@@ -104,6 +104,8 @@ pub enum Fault {
     Token { path: PathBuf },
     #[error("is the port of {other}, too")]
     SamePort { other: String },
+    #[error("contradicts {other}, which means --dhcp=server")]
+    Contradicts { other: String },
     #[error("there is no home directory to default to")]
     NoHome,
     #[error("{reason}")]

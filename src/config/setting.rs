@@ -15,6 +15,7 @@ pub enum Setting {
     Cmdline,
     Adapter,
     EnableDhcp,
+    Dhcp,
     StartAddress,
     LeaseCount,
     LeaseTime,

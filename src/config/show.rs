@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, path::Path};
 
-use super::{Checked, Config, Form, LogOutput, Setting, SubnetTable};
+use super::{Checked, Config, DhcpPart, Form, LogOutput, Setting, SubnetTable};
 use crate::model::Subnet;
 
 /// What holds, each line with where it comes from; if something is wrong, what
@@ -59,6 +59,8 @@ fn effective(setting: Setting, config: &Config) -> Option<String> {
     let Config { plugin, log, .. } = config;
     let dhcp = config.dhcp.as_ref();
     let subnet = dhcp.and_then(|dhcp| dhcp.by_flags.as_ref());
+    // What a proxy tells nobody is not shown.
+    let told = subnet.filter(|_| dhcp.is_some_and(|dhcp| dhcp.part == DhcpPart::Server));
     let range = subnet.and_then(|subnet| subnet.pool.ranges.first());
     let image = config.unclaimed.as_ref();
     let path = |path: &Path| quoted(&path.display().to_string());
@@ -68,13 +70,17 @@ fn effective(setting: Setting, config: &Config) -> Option<String> {
         Setting::Initrd => image.map(|image| path(&image.initrd)),
         Setting::Cmdline => image.map(|image| quoted(&image.cmdline)),
         Setting::Adapter => subnet.and_then(|subnet| subnet.adapter.as_deref()).map(quoted),
-        Setting::EnableDhcp => Some(dhcp.is_some().to_string()),
+        Setting::EnableDhcp => {
+            let is_server = dhcp.is_some_and(|dhcp| dhcp.part == DhcpPart::Server);
+            Some(is_server.to_string())
+        }
+        Setting::Dhcp => Some(quoted(dhcp.map_or("off", |dhcp| dhcp.part.name()))),
         Setting::StartAddress => range.map(|range| text(&range.first())),
         Setting::LeaseCount => range.map(|range| range.count().to_string()),
-        Setting::LeaseTime => subnet.map(|subnet| subnet.times.lease.0.to_string()),
+        Setting::LeaseTime => told.map(|subnet| subnet.times.lease.0.to_string()),
         Setting::AddressDhcp => subnet.map(|subnet| text(&subnet.server)),
-        Setting::Gateway => subnet.map(|subnet| text(&subnet.gateway)),
-        Setting::Dns => subnet.map(|subnet| {
+        Setting::Gateway => told.map(|subnet| text(&subnet.gateway)),
+        Setting::Dns => told.map(|subnet| {
             let servers: Vec<String> = subnet.dns.iter().map(|dns| text(dns)).collect();
             format!("[{}]", servers.join(", "))
         }),

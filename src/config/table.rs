@@ -3,7 +3,7 @@
 use super::setting::{Description, Form, Setting};
 
 /// One row for each setting, in the order of the enum and of `--help`.
-pub(super) const TABLE: [Description; 34] = [
+pub(super) const TABLE: [Description; 35] = [
     Description {
         setting: Setting::Kernel,
         name: "kernel",
@@ -45,7 +45,17 @@ pub(super) const TABLE: [Description; 34] = [
         form: Form::Switch,
         heading: "DHCP",
         help: "Gives addresses to machines, and tells them what to boot; needs --adapter and \
-               --start-address",
+               --start-address. The same as --dhcp=server",
+    },
+    Description {
+        setting: Setting::Dhcp,
+        name: "dhcp",
+        ancestral: None,
+        form: Form::Value("PART"),
+        heading: "DHCP",
+        help: "The part in DHCP: `server` gives addresses; `proxy` gives none, and tells machines \
+               only what to boot, beside a server that you have; it needs --adapter or \
+               --address-dhcp; `off` [default: off]",
     },
     Description {
         setting: Setting::StartAddress,

@@ -1,6 +1,9 @@
 //! Offer, acknowledge, refuse, or stay silent and say why. Pure.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{
+    net::{Ipv4Addr, SocketAddrV4},
+    sync::Arc,
+};
 
 use ipnet::Ipv4Net;
 
@@ -16,8 +19,9 @@ use crate::{
 
 pub use super::boot_file::{BootFile, NoBootFile, boot_file};
 use super::{
-    OFFER_HOLD, Settings,
+    OFFER_HOLD, Role, Settings,
     lease::{Place, Standing},
+    proxy,
     request::{Client, Kind, Request},
     subnet,
 };
@@ -30,6 +34,9 @@ pub struct Question<'a> {
     /// Our own address on the link that it was heard on; none if it came from
     /// beyond our networks, by a relay or as a renewal.
     pub link: Option<Ipv4Addr>,
+    /// Where it came from, if it was sent to the port of boot servers
+    /// ([`super::proxy`]).
+    pub boot_port: Option<SocketAddrV4>,
     /// What was found out for it.
     pub probed: Probed,
 }
@@ -94,6 +101,21 @@ pub enum ReplyKind {
     Inform,
     /// You can't have this address; ask anew.
     Refuse,
+    /// Here is what you boot; another server has your address (PXE 2.1 §2.2.3).
+    ProxyOffer,
+    /// The same to who asked at the port of boot servers, and there.
+    ProxyAcknowledge(SocketAddrV4),
+}
+
+impl ReplyKind {
+    /// The address that it is about, if it is about one.
+    #[must_use]
+    pub const fn yiaddr(self) -> Option<Ipv4Addr> {
+        match self {
+            Self::Offer(address) | Self::Acknowledge(address) => Some(address),
+            Self::Inform | Self::Refuse | Self::ProxyOffer | Self::ProxyAcknowledge(_) => None,
+        }
+    }
 }
 
 /// Why nothing is said.
@@ -124,6 +146,15 @@ pub enum Why {
     /// The address is set aside, since somebody else uses it.
     #[error("somebody else uses the address, it is set aside")]
     Declined,
+    /// It does not boot, and addresses are another server's here.
+    #[error("it does not want to boot, and its address is another server's matter")]
+    NoBootClient,
+    /// It speaks to the server that gives the addresses.
+    #[error("addresses are another server's matter")]
+    NoServer,
+    /// It wants to boot, and there is nothing for it.
+    #[error("{0}")]
+    NothingToBoot(NoBootFile),
     /// It speaks of an address that is not its own.
     #[error("the address is not its own")]
     NotItsOwn,
@@ -133,9 +164,14 @@ pub enum Why {
 pub fn answer(
     state: &State,
     (settings, catalogue): (&Settings, &Catalogue),
-    Question { request, link, probed }: Question<'_>,
+    question: Question<'_>,
     now: Timestamp,
 ) -> Decision<Answer> {
+    match settings.role {
+        Role::Proxy => return proxy::answer(state, (settings, catalogue), question, now),
+        Role::Server => {}
+    }
+    let Question { request, link, probed, boot_port: _ } = question;
     let subnet = match subnet::of(&settings.subnets, request, link) {
         Ok(subnet) => subnet,
         Err(why) => return Decision::only(Answer::Silence(why)),
@@ -160,7 +196,7 @@ pub fn answer(
         Kind::Inform { .. } => Decision::only(conversation.reply(ReplyKind::Inform)),
     };
     if let Answer::Reply(_) = decision.answer {
-        decision.changes.extend(conversation.sighting());
+        decision.changes.extend(sighting(state, request, now));
     }
     decision
 }
@@ -244,44 +280,48 @@ impl Conversation<'_> {
         let instance = self.place.state.instances.of_machine(self.request.mac);
         Answer::Reply(Reply {
             kind,
-            boot: self.boot_file(),
+            boot: boot_file_of(self.place.state, (self.settings, self.catalogue), self.request),
             hostname: instance.map(|instance| instance.hostname.clone()),
             server: self.server,
             subnet: Arc::clone(self.subnet),
         })
     }
+}
 
-    fn boot_file(self) -> Result<BootFile, NoBootFile> {
-        let Self { place, settings, catalogue, request, .. } = self;
-        // Only a BIOS goes on to its disk when it is told of no boot file. UEFI asks
-        // for one for a minute by PXE and then another by HTTP: it is given iPXE,
-        // whose script leaves for the disk.
-        let is_bios = matches!(
-            request.client,
-            Client::Firmware { firmware: Firmware::Known(Architecture::Bios), .. }
-        );
-        if is_bios && boot::boots_locally(place.state, request.mac) {
-            return Err(NoBootFile::OwnDisk);
-        }
-        boot_file(settings, catalogue, request.client, request.mac)
+/// What a client is told to boot, where its machine may be sent to its disk.
+pub(super) fn boot_file_of(
+    state: &State,
+    (settings, catalogue): (&Settings, &Catalogue),
+    request: &Request,
+) -> Result<BootFile, NoBootFile> {
+    // Only a BIOS goes on to its disk when it is told of no boot file. UEFI asks
+    // for one for a minute by PXE and then another by HTTP: it is given iPXE,
+    // whose script leaves for the disk.
+    let is_bios = matches!(
+        request.client,
+        Client::Firmware { firmware: Firmware::Known(Architecture::Bios), .. }
+    );
+    if is_bios && boot::boots_locally(state, request.mac) {
+        return Err(NoBootFile::OwnDisk);
     }
+    boot_file(settings, catalogue, request.client, request.mac)
+}
 
-    /// Only what wants to boot is a machine that somebody may provision.
-    fn sighting(self) -> Vec<Change> {
-        let (firmware, stage) = match self.request.client {
-            Client::Host => return Vec::new(),
-            Client::Firmware { firmware, .. } => (Some(firmware), Stage::Firmware),
-            Client::Ipxe { firmware } => (firmware, Stage::Ipxe),
-        };
-        let architecture = match firmware {
-            // iPXE from undionly.kpxe repeats what the BIOS said, and so does UEFI.
-            Some(Firmware::Known(architecture)) => Some(architecture),
-            Some(Firmware::Unknown(_)) | None => None,
-        };
-        let mac: Mac = self.request.mac;
-        let uuid = self.request.uuid.clone();
-        boot::seen(self.place.state, Sighting { mac, architecture, uuid, stage }, self.place.now)
-    }
+/// Only what wants to boot is a machine that somebody may provision.
+pub(super) fn sighting(state: &State, request: &Request, now: Timestamp) -> Vec<Change> {
+    let (firmware, stage) = match request.client {
+        Client::Host => return Vec::new(),
+        Client::Firmware { firmware, .. } => (Some(firmware), Stage::Firmware),
+        Client::Ipxe { firmware } => (firmware, Stage::Ipxe),
+    };
+    let architecture = match firmware {
+        // iPXE from undionly.kpxe repeats what the BIOS said, and so does UEFI.
+        Some(Firmware::Known(architecture)) => Some(architecture),
+        Some(Firmware::Unknown(_)) | None => None,
+    };
+    let mac: Mac = request.mac;
+    let uuid = request.uuid.clone();
+    boot::seen(state, Sighting { mac, architecture, uuid, stage }, now)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod lease;
 mod link;
 mod options;
 mod probe;
+pub mod proxy;
 pub mod reply;
 pub mod request;
 pub mod serve;
@@ -23,9 +24,20 @@ use std::{net::Ipv4Addr, time::Duration};
 
 use crate::model::Subnets;
 
+/// Our part beside other servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Give addresses, and say what to boot.
+    Server,
+    /// Say what to boot; another server gives the addresses.
+    Proxy,
+}
+
 /// What the room is told by the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
+    /// Whether we give addresses.
+    pub role: Role,
     /// The networks that are served.
     pub subnets: Subnets,
     /// Where machines fetch boot programs by TFTP, if somebody serves them.

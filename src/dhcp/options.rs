@@ -31,15 +31,19 @@ const OF_BOOTING: [u8; 6] = [43, 60, 66, 67, 150, 175];
 /// The options of this answer but 82, which is not ours.
 pub(super) fn of(request: &Request, reply: &Reply) -> Vec<Told> {
     let mut all = Collected::default();
-    if reply.kind != ReplyKind::Refuse {
+    let is_proxy = is_proxy(reply.kind);
+    if is_proxy {
+        // The network is the other server's to describe.
+        all.boot(request, reply);
+    } else if reply.kind != ReplyKind::Refuse {
         // What is said of one machine alone would be laid over it here.
         all.layer(&reply.subnet.options);
         all.network(reply);
         all.boot(request, reply);
     }
     let kind = match reply.kind {
-        ReplyKind::Offer(_) => 2,
-        ReplyKind::Acknowledge(_) | ReplyKind::Inform => 5,
+        ReplyKind::Offer(_) | ReplyKind::ProxyOffer => 2,
+        ReplyKind::Acknowledge(_) | ReplyKind::Inform | ReplyKind::ProxyAcknowledge(_) => 5,
         ReplyKind::Refuse => 6,
     };
     all.set(53, &[kind]);
@@ -51,6 +55,10 @@ pub(super) fn of(request: &Request, reply: &Reply) -> Vec<Told> {
         all.set(118, &network.octets());
     }
     all.ranked(&request.parameters)
+}
+
+const fn is_proxy(kind: ReplyKind) -> bool {
+    matches!(kind, ReplyKind::ProxyOffer | ReplyKind::ProxyAcknowledge(_))
 }
 
 #[derive(Default)]
@@ -88,8 +96,14 @@ impl Collected {
         let Ok(boot) = &reply.boot else { return };
         self.0.retain(|code, _| !OF_BOOTING.contains(code));
         self.set(67, boot.name().as_bytes());
+        let is_proxy = is_proxy(reply.kind);
         match boot {
             BootFile::Program { .. } => {
+                self.set(60, b"PXEClient");
+                self.set(43, &DISCOVERY_CONTROL);
+            }
+            // iPXE tells the offer of a proxy by this class alone.
+            BootFile::Script(_) if is_proxy => {
                 self.set(60, b"PXEClient");
                 self.set(43, &DISCOVERY_CONTROL);
             }
@@ -98,7 +112,8 @@ impl Collected {
             BootFile::Script(_) => self.set(175, &NO_PROXY_DHCP),
         }
         // RFC 4578 §2.3: a PXE client's identifier comes back.
-        if let (BootFile::Program { .. }, Some(identifier)) = (boot, &request.machine_identifier) {
+        let wants_it = is_proxy || matches!(boot, BootFile::Program { .. });
+        if let Some(identifier) = request.machine_identifier.as_ref().filter(|_| wants_it) {
             self.set(97, identifier);
         }
     }

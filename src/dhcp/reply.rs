@@ -1,6 +1,6 @@
 //! An answer to a packet and a destination. The only writer of dhcproto. Pure.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use dhcproto::{
     Encodable, Encoder,
@@ -39,6 +39,8 @@ pub enum Destination {
     Unicast(Ipv4Addr),
     /// To all on the link.
     Broadcast,
+    /// To the port that was asked from, from the port of boot servers.
+    Port(SocketAddrV4),
     /// To a card that has not yet the address that it is told: no ARP finds it.
     Hardware(Mac, Ipv4Addr),
 }
@@ -110,6 +112,9 @@ fn overload(field: &mut [u8], options: &[u8]) {
 #[must_use]
 pub fn destination(request: &Request, reply: &Reply) -> Destination {
     let route = &request.route;
+    if let ReplyKind::ProxyAcknowledge(asker) = reply.kind {
+        return Destination::Port(asker);
+    }
     if !route.giaddr.is_unspecified() {
         return Destination::Relay(route.giaddr);
     }
@@ -117,6 +122,9 @@ pub fn destination(request: &Request, reply: &Reply) -> Destination {
         ReplyKind::Refuse => return Destination::Broadcast,
         ReplyKind::Inform => return Destination::Unicast(route.ciaddr),
         ReplyKind::Offer(address) | ReplyKind::Acknowledge(address) => address,
+        // Whatever address it gets, it takes what comes for all, and the frame comes
+        // to its card alone.
+        ReplyKind::ProxyOffer | ReplyKind::ProxyAcknowledge(_) => Ipv4Addr::BROADCAST,
     };
     if !route.ciaddr.is_unspecified() {
         return Destination::Unicast(route.ciaddr);
@@ -130,15 +138,14 @@ pub fn destination(request: &Request, reply: &Reply) -> Destination {
 /// All but the options.
 fn header(request: &Request, reply: &Reply) -> v4::Message {
     let route = &request.route;
-    let yiaddr = match reply.kind {
-        ReplyKind::Offer(address) | ReplyKind::Acknowledge(address) => address,
-        ReplyKind::Inform | ReplyKind::Refuse => Ipv4Addr::UNSPECIFIED,
-    };
+    let yiaddr = reply.kind.yiaddr().unwrap_or(Ipv4Addr::UNSPECIFIED);
     let is_refusal = reply.kind == ReplyKind::Refuse;
     // RFC 2131 table 3: an ACK repeats ciaddr, an OFFER and a NAK do not.
     let ciaddr = match reply.kind {
-        ReplyKind::Acknowledge(_) | ReplyKind::Inform => route.ciaddr,
-        ReplyKind::Offer(_) | ReplyKind::Refuse => Ipv4Addr::UNSPECIFIED,
+        ReplyKind::Acknowledge(_) | ReplyKind::Inform | ReplyKind::ProxyAcknowledge(_) => {
+            route.ciaddr
+        }
+        ReplyKind::Offer(_) | ReplyKind::Refuse | ReplyKind::ProxyOffer => Ipv4Addr::UNSPECIFIED,
     };
     let boot = reply.boot.as_ref().ok().filter(|_| !is_refusal);
     let siaddr = match boot {

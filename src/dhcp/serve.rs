@@ -10,7 +10,7 @@ use std::{
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{net::UdpSocket, sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, info, trace, warn};
 
 use crate::{
     events::{self, Refused},
@@ -21,10 +21,11 @@ use crate::{
 };
 
 use super::{
-    Settings,
+    Role, Settings,
     answer::{self, Answer, NoBootFile, Probed, Question, Reply, ReplyKind, Why},
     link::Link,
     probe::Prober,
+    proxy,
     reply::{self, Destination},
     request::{self, Request},
 };
@@ -55,6 +56,8 @@ struct Door {
     own: UdpSocket,
     /// Receives broadcasts on the adapter; none where only relays are heard.
     any: Option<UdpSocket>,
+    /// A proxy's, on the port of boot servers.
+    boot: Option<UdpSocket>,
     /// Reaches cards without an address; without the right to that, by broadcast.
     link: Option<Link>,
     address: Ipv4Addr,
@@ -86,7 +89,7 @@ impl Sockets {
     ///
     /// What the system says, with where: the port is in use, the right to it is
     /// missing.
-    pub fn bind(subnets: &Subnets, port: u16) -> Result<Self, Unbindable> {
+    pub fn bind(subnets: &Subnets, port: u16, role: Role) -> Result<Self, Unbindable> {
         let mut doors: Vec<Door> = Vec::new();
         // Those without an adapter first: each shares its port with nobody, so that
         // two servers on it are an error at the start.
@@ -97,10 +100,18 @@ impl Sockets {
             if is_bound && adapter.is_none() {
                 continue;
             }
-            let door = Door::bind(adapter, address, (port, is_bound)).map_err(|source| {
-                Unbindable { address, port, adapter: adapter.map(str::to_owned), source }
-            })?;
-            info!(address = %SocketAddr::from((address, port)), adapter = adapter.unwrap_or("any, by relays"), "DHCP");
+            let unbindable = |port, source| {
+                let adapter = adapter.map(str::to_owned);
+                Unbindable { address, port, adapter, source }
+            };
+            let door = Door::bind(adapter, address, (port, is_bound));
+            let mut door = door.map_err(|source| unbindable(port, source))?;
+            if role == Role::Proxy && !is_bound {
+                let port = proxy::boot_server_port(port);
+                let bound = boot_server(adapter, address, port);
+                door.boot = Some(bound.map_err(|source| unbindable(port, source))?);
+            }
+            info!(address = %SocketAddr::from((address, port)), adapter = adapter.unwrap_or("any, by relays"), ?role, "DHCP");
             doors.push(door);
         }
         Ok(Self { doors, prober: Prober::open(subnets) })
@@ -121,7 +132,7 @@ impl Door {
         own.set_reuse_address(true)?;
         let own = UdpSocket::from_std(own.into())?;
         let Some(adapter) = adapter else {
-            return Ok(Self { own, any: None, link: None, address, port });
+            return Ok(Self { own, any: None, boot: None, link: None, address, port });
         };
         let any = socket(Some(adapter))?;
         any.set_reuse_address(true)?;
@@ -134,12 +145,15 @@ impl Door {
                 None
             }
         };
-        Ok(Self { own, any, link, address, port })
+        Ok(Self { own, any, boot: None, link, address, port })
     }
 
-    /// The sockets that requests come in by.
-    fn ears(&self) -> impl Iterator<Item = &UdpSocket> {
-        std::iter::once(&self.own).chain(&self.any)
+    fn ear(&self, ear: Ear) -> Option<&UdpSocket> {
+        match ear {
+            Ear::Own => Some(&self.own),
+            Ear::Any => self.any.as_ref(),
+            Ear::Boot => self.boot.as_ref(),
+        }
     }
 
     /// Our own address, if the door is on a link.
@@ -152,6 +166,10 @@ impl Door {
         let to = |address, port| SocketAddr::from(SocketAddrV4::new(address, port));
         let broadcast = to(Ipv4Addr::BROADCAST, client_port);
         let target = match (destination, &self.link) {
+            (Destination::Port(asker), _) => {
+                let boot = self.boot.as_ref().unwrap_or(&self.own);
+                return boot.try_send_to(packet, asker.into()).map(|_| ());
+            }
             (Destination::Relay(relay), _) => to(relay, self.port),
             (Destination::Unicast(address), _) => to(address, client_port),
             (Destination::Broadcast, _) | (Destination::Hardware(..), None) => broadcast,
@@ -172,6 +190,20 @@ impl Door {
         };
         self.own.try_send_to(packet, target).map(|_| ())
     }
+}
+
+/// By which of its sockets a door hears.
+#[derive(Debug, Clone, Copy)]
+enum Ear {
+    Own,
+    Any,
+    Boot,
+}
+
+fn boot_server(adapter: Option<&str>, address: Ipv4Addr, port: u16) -> io::Result<UdpSocket> {
+    let boot = socket(adapter)?;
+    boot.bind(&SocketAddr::from((address, port)).into())?;
+    UdpSocket::from_std(boot.into())
 }
 
 /// A socket that is not yet bound, but to its adapter.
@@ -202,7 +234,7 @@ pub async fn serve(
     let room = Arc::new(Room { settings, loaders, store, prober });
     let places = Arc::new(Semaphore::new(AT_ONCE));
     for door in sockets.doors.into_iter().map(Arc::new) {
-        for ear in 0..door.ears().count() {
+        for ear in [Ear::Own, Ear::Any, Ear::Boot] {
             let (room, door) = (Arc::clone(&room), Arc::clone(&door));
             ears.spawn(listen(room, door, ear, Arc::clone(&places)));
         }
@@ -213,12 +245,12 @@ pub async fn serve(
 }
 
 /// Hears one socket of a door, for ever.
-async fn listen(room: Arc<Room>, door: Arc<Door>, ear: usize, places: Arc<Semaphore>) {
+async fn listen(room: Arc<Room>, door: Arc<Door>, ear: Ear, places: Arc<Semaphore>) {
     let mut buffer = vec![0; 1 << 16];
-    let Some(socket) = door.ears().nth(ear) else { return };
+    let Some(socket) = door.ear(ear) else { return };
     loop {
-        let packet = match socket.recv_from(&mut buffer).await {
-            Ok((length, _)) => &buffer[..length],
+        let (packet, from) = match socket.recv_from(&mut buffer).await {
+            Ok((length, from)) => (&buffer[..length], from),
             // An ICMP error for an earlier packet of ours arrives so.
             Err(error) => {
                 debug!(%error, "receiving failed");
@@ -239,9 +271,13 @@ async fn listen(room: Arc<Room>, door: Arc<Door>, ear: usize, places: Arc<Semaph
             room.refused(Some(&request), "an answer", "there are too many requests at once");
             continue;
         };
+        let boot_port = match (ear, from) {
+            (Ear::Boot, SocketAddr::V4(from)) => Some(from),
+            (Ear::Own | Ear::Any, _) | (Ear::Boot, SocketAddr::V6(_)) => None,
+        };
         let (room, door) = (Arc::clone(&room), Arc::clone(&door));
         tokio::spawn(async move {
-            room.converse(&door, &request).await;
+            room.converse(&door, (&request, boot_port)).await;
             drop(place);
         });
     }
@@ -255,12 +291,23 @@ struct Room {
 }
 
 impl Room {
-    async fn converse(&self, door: &Door, request: &Request) {
+    async fn converse(&self, door: &Door, asked: (&Request, Option<SocketAddrV4>)) {
+        let (request, _) = asked;
         let mac = request.mac;
-        match self.decide(door, request).await {
+        match self.decide(door, asked).await {
             Ok(Ok(reply)) => self.send(door, request, &reply),
             Ok(Err(why @ Why::Declined)) => {
                 warn!(%mac, kind = ?request.kind, %why, "not answered");
+            }
+            Ok(Err(why @ (Why::NoBootClient | Why::NoServer))) => {
+                trace!(%mac, kind = ?request.kind, %why, "not answered");
+            }
+            Ok(Err(why @ Why::NothingToBoot(NoBootFile::OwnDisk))) => {
+                info!(%mac, client = ?request.client, %why, "not answered");
+            }
+            Ok(Err(why @ Why::NothingToBoot(_))) => {
+                warn!(%mac, client = ?request.client, %why, "not answered");
+                self.refused(Some(request), "a boot program", why);
             }
             Ok(Err(why @ Why::Released)) => {
                 debug!(%mac, kind = ?request.kind, %why, "not answered");
@@ -282,13 +329,13 @@ impl Room {
     async fn decide(
         &self,
         door: &Door,
-        request: &Request,
+        (request, boot_port): (&Request, Option<SocketAddrV4>),
     ) -> Result<Result<Reply, Why>, Unwritable> {
         let mut probed = Probed::Nothing;
         for _ in 0..TURNS {
             let catalogue = self.loaders.catalogue();
             let now = Timestamp::from(SystemTime::now());
-            let question = Question { request, link: door.on_link(), probed };
+            let question = Question { request, link: door.on_link(), boot_port, probed };
             let hall = (&self.settings, &*catalogue);
             let decision = |state: &State| answer::answer(state, hall, question, now);
             match self.store.decide(decision).await? {

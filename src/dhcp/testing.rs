@@ -1,13 +1,16 @@
 //! What the tests of this room share: a network, its programs, and clients as
 //! real firmware is.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddrV4},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use ipnet::Ipv4Net;
 
 use super::{
-    Settings,
+    Role, Settings,
     answer::{Answer, Probed, Question, Reply, answer},
     reply::encode,
     request::{Request, parse, tests::packet},
@@ -58,6 +61,7 @@ pub(super) fn subnets() -> [Subnet; 2] {
 
 pub(super) fn settings() -> Settings {
     Settings {
+        role: Role::Server,
         subnets: Subnets::new(subnets()),
         tftp: Some(SERVER),
         authority: Some("10.0.0.1".to_owned()),
@@ -106,13 +110,15 @@ pub(super) struct Lab {
     pub(super) catalogue: Catalogue,
     pub(super) state: State,
     pub(super) now: Timestamp,
+    /// Where requests come from that are sent to the port of boot servers.
+    pub(super) boot_port: Option<SocketAddrV4>,
 }
 
 impl Lab {
     pub(super) fn new() -> Self {
         let settings = settings();
         let state = State::new(settings.subnets.iter().map(|subnet| subnet.pool.clone()));
-        Self { settings, catalogue: catalogue(), state, now: Timestamp(1_000_000) }
+        Self { settings, catalogue: catalogue(), state, now: Timestamp(1_000_000), boot_port: None }
     }
 
     /// Answers a request and carries out what was decided.
@@ -124,7 +130,7 @@ impl Lab {
     pub(super) fn hear_knowing(&mut self, request: &Request, probed: Probed) -> Answer {
         // Who comes by a relay was heard on no link.
         let link = Some(SERVER).filter(|_| request.route.giaddr.is_unspecified());
-        let question = Question { request, link, probed };
+        let question = Question { request, link, boot_port: self.boot_port, probed };
         let decision = answer(&self.state, (&self.settings, &self.catalogue), question, self.now);
         decision.changes.iter().for_each(|change| self.state.apply(change));
         decision.answer
@@ -141,23 +147,14 @@ impl Lab {
 
     /// Both steps; the address that was acknowledged.
     pub(super) fn lease(&mut self, mac: Mac, client: Options) -> Ipv4Addr {
-        let offered = reply(self.discover(mac, client)).kind.address().expect("an offer");
-        let granted = reply(self.select(mac, offered, client)).kind.address().expect("granted");
+        let offered = reply(self.discover(mac, client)).kind.yiaddr().expect("an offer");
+        let granted = reply(self.select(mac, offered, client)).kind.yiaddr().expect("granted");
         assert_eq!(granted, offered);
         granted
     }
 
     pub(super) fn packet_for(request: &Request, reply: &Reply) -> Vec<u8> {
         encode(request, reply).expect("it fits")
-    }
-}
-
-impl super::answer::ReplyKind {
-    pub(super) const fn address(self) -> Option<Ipv4Addr> {
-        match self {
-            Self::Offer(address) | Self::Acknowledge(address) => Some(address),
-            Self::Inform | Self::Refuse => None,
-        }
     }
 }
 

@@ -75,6 +75,9 @@ fn served(networks: &[Ipv4Net]) -> String {
     if let [network] = networks {
         return format!("{network}, the network that is served");
     }
+    if networks.is_empty() {
+        return "a network that is served: addresses are given by another server".to_owned();
+    }
     let names: Vec<String> = networks.iter().map(Ipv4Net::to_string).collect();
     format!("one of {}, the networks that are served", names.join(", "))
 }

@@ -143,6 +143,12 @@ impl Lab {
         Daemon::start(self, &loaders, arguments)
     }
 
+    /// Starts the daemon as [`Lab::daemon`] does, but with `arguments` for DHCP.
+    #[track_caller]
+    pub(crate) fn daemon_beside(&self, arguments: &[&str]) -> Daemon {
+        Daemon::start_without_dhcp(self, &cache().join("loaders/best"), arguments)
+    }
+
     /// Adds an initial RAM disk to [`Lab::images`] that is padded to about so many
     /// mebibytes (at most 100, or no machine here can hold it), for transfers that
     /// take their time, and returns its name. Its marker is the name without

@@ -60,14 +60,14 @@ fn a_machine_that_comes_back_finds_its_address_while_nobody_else_needs_it() {
 #[test]
 fn a_lapsed_offer_is_still_acknowledged_but_never_twice() {
     let mut lab = Lab::new();
-    let offered = reply(lab.discover(card(1), UEFI)).kind.address().expect("an offer");
+    let offered = reply(lab.discover(card(1), UEFI)).kind.yiaddr().expect("an offer");
     after(&mut lab, 61);
     lab.lease(card(2), HOST);
     lab.lease(card(3), HOST);
     assert_eq!(reply(lab.select(card(1), offered, UEFI)).kind, ReplyKind::Refuse);
 
     let mut lab = Lab::new();
-    let offered = reply(lab.discover(card(1), UEFI)).kind.address().expect("an offer");
+    let offered = reply(lab.discover(card(1), UEFI)).kind.yiaddr().expect("an offer");
     after(&mut lab, 600);
     assert_eq!(reply(lab.select(card(1), offered, UEFI)).kind, ReplyKind::Acknowledge(offered));
 }
@@ -435,7 +435,7 @@ fn a_reserved_address_of_the_pool_is_for_its_machine_alone() {
 #[test]
 fn a_request_after_our_own_offer_is_never_refused_even_if_provision_came_between() {
     let mut lab = Lab::new();
-    let offered = reply(lab.discover(card(1), UEFI)).kind.address().expect("an offer");
+    let offered = reply(lab.discover(card(1), UEFI)).kind.yiaddr().expect("an offer");
     lab.state.apply(&Change::Instance(instance(card(1), Some([10, 0, 0, 50].into()))));
     assert_eq!(reply(lab.select(card(1), offered, UEFI)).kind, ReplyKind::Acknowledge(offered));
     // At its next turn it moves: the renewal is refused, and it discovers anew.
@@ -462,7 +462,7 @@ fn what_one_client_is_told_never_depends_on_who_asked_before() {
         boot(&mut lab, 1, HTTP),
         Ok(BootFile::ProgramUrl("http://10.0.0.1/loader/snponly.efi".to_owned()))
     );
-    let address = reply(lab.discover(card(1), IPXE)).kind.address().expect("an offer");
+    let address = reply(lab.discover(card(1), IPXE)).kind.yiaddr().expect("an offer");
     assert_eq!(reply(lab.select(card(1), address, IPXE)).boot, script(1), "in the ACK, too");
     assert_eq!(reply(lab.select(card(1), address, UEFI)).boot, program("snponly.efi"));
 }

@@ -1,0 +1,210 @@
+//! Beside a DHCP server that somebody else runs: real firmware boots from us with
+//! an address of the other server, and hosts hear nothing from us.
+
+mod lab;
+
+use std::{
+    fs,
+    process::{Child, Stdio},
+    time::Duration,
+};
+
+use lab::{Daemon, Firmware, Host, Lab};
+use serde_json::json;
+
+/// The other server's address, on a host of its own, and those that it gives.
+const OTHER: &str = "10.77.0.3";
+const GIVEN: &str = "10.77.0.2";
+
+#[test]
+#[ignore = "makes network namespaces: needs root, run `make test`"]
+fn a_host_is_given_its_address_by_the_other_server_and_hears_nothing_from_us() {
+    let lab = Lab::new();
+    let daemon = lab.daemon_beside(&["--dhcp=proxy"]);
+    let ours = Capture::start(&lab, "udp and src host 10.77.0.1 and udp[8] == 2");
+    let alone = Host::new(&lab, 9, "br0");
+    assert_eq!(alone.lease(&[]), None, "there is no server yet");
+    let other = Other::dnsmasq(&lab);
+    let lease = Host::new(&lab, 10, "br0").lease(&["-B"]).expect("a lease");
+    assert!(lease.address.starts_with(GIVEN) && lease.server == OTHER, "{lease:?}");
+    assert_eq!(ours.packets(&other), Vec::<Vec<u8>>::new());
+    let known = daemon.call("Machine.List", json!({}));
+    assert_eq!(known["Machines"], json!([]), "hosts are no machines");
+}
+
+#[test]
+#[ignore = "boots real firmware: needs root and QEMU, run `make test`"]
+fn a_uefi_machine_boots_by_pxe_beside_dnsmasq() {
+    check(Firmware::UefiPxe);
+}
+
+#[test]
+#[ignore = "boots real firmware: needs root and QEMU, run `make test`"]
+fn a_uefi_machine_boots_by_http_beside_dnsmasq() {
+    check(Firmware::UefiHttp);
+}
+
+#[test]
+#[ignore = "boots real firmware: needs root and QEMU, run `make test`"]
+fn a_bios_machine_boots_through_undionly_beside_dnsmasq() {
+    check(Firmware::BiosChain);
+}
+
+#[test]
+#[ignore = "boots real firmware: needs root and QEMU, run `make test`"]
+fn a_bios_machine_with_an_ipxe_rom_boots_beside_dnsmasq() {
+    check(Firmware::BiosIpxeRom);
+}
+
+#[test]
+#[ignore = "boots real firmware: needs root and QEMU, run `make test`"]
+fn a_machine_is_held_beside_another_server_and_boots_when_it_is_provisioned() {
+    let lab = Lab::new();
+    let _other = Other::dnsmasq(&lab);
+    let daemon = lab.daemon_beside(&["--dhcp=proxy"]);
+    let mac = "52:54:00:77:00:01";
+    let mut machine = lab.machine(Firmware::UefiPxe, mac);
+    let held = lab::within(Duration::from_secs(120), || {
+        let known = daemon.call("Machine.List", json!({}));
+        let one = &known["Machines"][0];
+        (one["state"] == "held").then(|| one.clone())
+    });
+    let held = held.expect("it waits in the hold script");
+    assert_eq!((&held["mac"], &held["arch"]), (&json!(mac), &json!("x64-uefi")));
+    // Any machine of the pool: it is found.
+    daemon.provision(json!({
+        "Kernel": "vmlinuz", "Initrd": "initrd", "CmdLine": "console=ttyS0 lab={{ mac }}"}));
+    assert_eq!(machine.report().macs, [mac]);
+}
+
+/// A machine with this firmware boots its own command line from us, with an address
+/// that is not ours, and nothing that we sent ever had an address to give.
+#[track_caller]
+fn check(firmware: Firmware) {
+    let lab = Lab::new();
+    let other = Other::dnsmasq(&lab);
+    let daemon = lab.daemon_beside(&["--dhcp=proxy"]);
+    let ours = Capture::start(&lab, "udp and src host 10.77.0.1 and (udp src port 67 or 4011)");
+    let mac = "52:54:00:77:00:01";
+    provision(&daemon, mac);
+    let mut machine = lab.machine(firmware, mac);
+    let report = machine.report();
+    assert_eq!((report.marker.as_str(), report.macs), ("a", vec![mac.to_owned()]));
+    let word = format!("lab={mac}");
+    assert!(report.cmdline.split_whitespace().any(|one| one == word), "{}", report.cmdline);
+    let leases = other.leases();
+    assert!(leases.contains(mac) && leases.contains(GIVEN), "{leases}");
+    let packets = ours.packets(&other);
+    assert!(!packets.is_empty(), "we said what it boots");
+    for packet in &packets {
+        // Behind the headers of Ethernet, IP and UDP.
+        let bootp = &packet[42..];
+        assert_eq!(bootp[16..20], [0; 4], "no address is given: {bootp:?}");
+    }
+    println!("{firmware:?}: {} packets of ours", packets.len());
+}
+
+fn provision(daemon: &Daemon, mac: &str) -> String {
+    daemon.provision(json!({
+        "Kernel": "vmlinuz", "Initrd": "initrd",
+        "CmdLine": "console=ttyS0 lab={{ mac }}", "MAC": mac}))
+}
+
+/// Somebody else's DHCP server, on a host of its own. Dropping it ends it.
+struct Other<'a> {
+    host: Host<'a>,
+    process: Child,
+    leases: std::path::PathBuf,
+}
+
+impl<'a> Other<'a> {
+    /// dnsmasq as people have it: addresses, and no word of booting.
+    fn dnsmasq(lab: &'a Lab) -> Self {
+        let host = Host::new(lab, 200, "br0");
+        host.must("ip", &["addr", "add", &format!("{OTHER}/24"), "dev", "eth0"]);
+        let leases = lab.folder().join("dnsmasq.leases");
+        let log = fs::File::create(lab.folder().join("dnsmasq.log")).expect("made");
+        let mut command =
+            host.command("dnsmasq", &["--keep-in-foreground", "--conf-file=/dev/null"]);
+        let process = command
+            .args(["--port=0", "--interface=eth0", "--bind-interfaces", "--user=root", "--no-ping"])
+            .args(["--pid-file", "--dhcp-authoritative", "--log-facility=-"])
+            .arg(format!("--dhcp-range={GIVEN}00,{GIVEN}40,1h"))
+            .arg(format!("--dhcp-leasefile={}", leases.display()))
+            .stdout(log.try_clone().expect("twice"))
+            .stderr(log)
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("nsenter starts");
+        let mut other = Self { host, process, leases };
+        let serves = lab::within(Duration::from_secs(10), || {
+            assert!(other.process.try_wait().expect("ours").is_none(), "dnsmasq ended");
+            let (sockets, _) = other.host.run("cat", &["/proc/net/udp"]);
+            // Port 67 in hexadecimal digits.
+            sockets.contains(":0043 ").then_some(())
+        });
+        assert!(serves.is_some(), "dnsmasq does not serve");
+        other
+    }
+
+    fn leases(&self) -> String {
+        fs::read_to_string(&self.leases).unwrap_or_default()
+    }
+}
+
+impl Drop for Other<'_> {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// What passes on the bridge.
+struct Capture<'a> {
+    lab: &'a Lab,
+    process: Child,
+    file: std::path::PathBuf,
+}
+
+impl<'a> Capture<'a> {
+    fn start(lab: &'a Lab, filter: &str) -> Self {
+        let file = lab.folder().join("ours.pcap");
+        let said = lab.folder().join("tcpdump.log");
+        let log = fs::File::create(&said).expect("made");
+        let process = lab
+            .command("tcpdump")
+            .args(["-i", "br0", "-U", "-Z", "root", "-w", &file.display().to_string(), filter])
+            .stderr(log)
+            .spawn()
+            .expect("nsenter starts");
+        let listens = lab::within(Duration::from_secs(10), || {
+            fs::read_to_string(&said).ok()?.contains("listening on").then_some(())
+        });
+        assert!(listens.is_some(), "tcpdump does not listen");
+        Self { lab, process, file }
+    }
+
+    /// The packets that it has seen, each from its Ethernet header on.
+    fn packets(mut self, _alive: &Other<'_>) -> Vec<Vec<u8>> {
+        let id = rustix::process::Pid::from_child(&self.process);
+        rustix::process::kill_process(id, rustix::process::Signal::INT).expect("ours");
+        self.process.wait().expect("ours");
+        let bytes = fs::read(&self.file).expect("it has written");
+        let mut packets = Vec::new();
+        let mut rest = &bytes[24..];
+        while rest.len() >= 16 {
+            let length = u32::from_le_bytes(rest[8..12].try_into().expect("four")) as usize;
+            packets.push(rest[16..16 + length].to_vec());
+            rest = &rest[16 + length..];
+        }
+        packets
+    }
+}
+
+impl Drop for Capture<'_> {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = self.lab;
+    }
+}
