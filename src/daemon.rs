@@ -4,6 +4,7 @@
 //! Knows which parts there are and how they fit; no protocol, no policy.
 
 mod inventory;
+mod part;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -18,7 +19,7 @@ use tracing::{error, info};
 
 use crate::{
     boot::{Addressing, Policy},
-    config::{Config, Dhcp, DhcpPart},
+    config::{Config, Dhcp},
     dhcp,
     files::{Images, Loaders},
     http, spi,
@@ -67,9 +68,14 @@ struct Daemon {
 
 impl Daemon {
     async fn bind(config: Config) -> anyhow::Result<Self> {
+        let part = match &config.dhcp {
+            Some(dhcp) => Some((dhcp, part::take(dhcp).await?)),
+            None => None,
+        };
+        let is_server = part.as_ref().is_some_and(|(_, part)| part.role == dhcp::Role::Server);
         // Where another server gives the addresses, none is ours to give or to keep.
-        let dhcp = config.dhcp.as_ref().filter(|dhcp| dhcp.part == DhcpPart::Server);
-        let subnets = dhcp.map(Dhcp::subnets).unwrap_or_default();
+        let served = config.dhcp.as_ref().filter(|_| is_server);
+        let subnets = served.map(Dhcp::subnets).unwrap_or_default();
         let pools = subnets.iter().map(|subnet| subnet.pool.clone());
         let store = Store::open(&config.state_dir, pools)?;
         std::fs::create_dir_all(&config.images).with_context(|| {
@@ -77,10 +83,7 @@ impl Daemon {
         })?;
         let images = Images::new(config.images.clone());
         let loaders = Arc::new(Loaders::new(config.ipxe_path.clone(), config.ipxe_dir.clone()));
-        let addressing = match config.dhcp.as_ref().map(|dhcp| dhcp.part) {
-            Some(DhcpPart::Server) => Addressing::Ours,
-            Some(DhcpPart::Proxy) | None => Addressing::Foreign,
-        };
+        let addressing = if is_server { Addressing::Ours } else { Addressing::Foreign };
         let listener = match config.http {
             Some(address) => Some(
                 TcpListener::bind(address)
@@ -90,11 +93,7 @@ impl Daemon {
             None => None,
         };
         let policy = policy(&config, listener.as_ref())?;
-        let dhcp = config
-            .dhcp
-            .as_ref()
-            .map(|dhcp| bind_dhcp(dhcp, &config, policy.as_ref()))
-            .transpose()?;
+        let dhcp = part.map(|part| bind_dhcp(part, &config, policy.as_ref())).transpose()?;
         let tftp = match config.tftp {
             Some(address) => {
                 let socket = UdpSocket::bind(address)
@@ -201,18 +200,19 @@ fn policy(config: &Config, listener: Option<&TcpListener>) -> anyhow::Result<Opt
 }
 
 fn bind_dhcp(
-    dhcp: &Dhcp,
+    (dhcp, part): (&Dhcp, part::Part),
     config: &Config,
     policy: Option<&Policy>,
 ) -> anyhow::Result<(dhcp::serve::Sockets, dhcp::Settings)> {
-    let subnets = dhcp.subnets();
-    let role = match dhcp.part {
-        DhcpPart::Server => dhcp::Role::Server,
-        DhcpPart::Proxy => dhcp::Role::Proxy,
+    let part::Part { role, survey } = part;
+    let subnets = match role {
+        dhcp::Role::Server => dhcp.subnets(),
+        dhcp::Role::Proxy => dhcp.proxied(),
     };
     let sockets = dhcp::serve::Sockets::bind(&subnets, dhcp.port, role)?;
     let settings = dhcp::Settings {
         role,
+        survey,
         subnets,
         tftp: config.next_server,
         authority: policy.map(|policy| policy.authority.clone()),

@@ -52,6 +52,7 @@ fn settings() -> Settings {
     let network = "192.168.77.0/24".parse().expect("a network");
     Settings {
         role: Role::Server,
+        survey: None,
         subnets: Subnets::new([Subnet {
             network,
             adapter: Some("eth0".to_owned()),

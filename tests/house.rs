@@ -26,6 +26,7 @@ const HANDS: &[&str] = &[
     "dhcp/serve.rs",
     "dhcp/link.rs",
     "dhcp/probe.rs",
+    "dhcp/others.rs",
     "tftp/serve.rs",
     "tftp/machines.rs",
     "http/serve.rs",

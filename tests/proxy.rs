@@ -33,6 +33,47 @@ fn a_host_is_given_its_address_by_the_other_server_and_hears_nothing_from_us() {
 }
 
 #[test]
+#[ignore = "makes network namespaces: needs root, run `make test`"]
+fn auto_is_a_proxy_where_somebody_gives_addresses() {
+    let lab = Lab::new();
+    let other = Other::dnsmasq(&lab);
+    let daemon = lab.daemon_beside(&["--dhcp=auto", "--startAddress=10.77.0.100"]);
+    let log = daemon.log();
+    assert!(log.lines().any(|line| line.contains("proxy") && line.contains(OTHER)), "{log}");
+    let ours = Capture::start(&lab, "udp and src host 10.77.0.1 and udp[8] == 2");
+    let lease = Host::new(&lab, 10, "br0").lease(&[]).expect("a lease");
+    assert_eq!(lease.server, OTHER);
+    assert_eq!(ours.packets(&other), Vec::<Vec<u8>>::new());
+}
+
+#[test]
+#[ignore = "makes network namespaces: needs root, run `make test`"]
+fn auto_is_a_server_where_nobody_else_is_and_hears_its_own_question_from_nobody() {
+    let lab = Lab::new();
+    let daemon = lab.daemon_beside(&["--dhcp=auto", "--startAddress=10.77.0.100"]);
+    let lease = Host::new(&lab, 10, "br0").lease(&[]).expect("a lease");
+    assert_eq!((lease.address.as_str(), lease.server.as_str()), ("10.77.0.100", "10.77.0.1"));
+    assert!(daemon.log().contains("we give the addresses"), "{}", daemon.log());
+}
+
+#[test]
+#[ignore = "makes network namespaces: needs root, run `make test`"]
+fn auto_that_could_only_be_a_server_and_has_no_addresses_says_so_and_ends() {
+    let lab = Lab::new();
+    let output = lab
+        .command(env!("CARGO_BIN_EXE_remoteboot"))
+        .args(["--adapter=br0", "--dhcp=auto", "--enableHTTP", "--state-dir"])
+        .arg(lab.folder().join("state"))
+        .env("INFRAKIT_PLUGINS_DIR", lab.folder().join("plugins"))
+        .output()
+        .expect("nsenter starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("--start-address is needed"), "{said}");
+    assert!(!lab.folder().join("plugins/remoteboot").exists(), "nothing was answered");
+}
+
+#[test]
 #[ignore = "boots real firmware: needs root and QEMU, run `make test`"]
 fn a_uefi_machine_boots_by_pxe_beside_dnsmasq() {
     check(Firmware::UefiPxe);
@@ -54,6 +95,15 @@ fn a_bios_machine_boots_through_undionly_beside_dnsmasq() {
 #[ignore = "boots real firmware: needs root and QEMU, run `make test`"]
 fn a_bios_machine_with_an_ipxe_rom_boots_beside_dnsmasq() {
     check(Firmware::BiosIpxeRom);
+}
+
+#[test]
+#[ignore = "boots real firmware: needs root and QEMU, run `make test`"]
+fn a_uefi_machine_boots_by_pxe_beside_isc_dhcpd() {
+    let lab = Lab::new();
+    if let Some(other) = Other::isc(&lab) {
+        check_beside(&lab, &other, Firmware::UefiPxe);
+    }
 }
 
 #[test]
@@ -82,9 +132,13 @@ fn a_machine_is_held_beside_another_server_and_boots_when_it_is_provisioned() {
 #[track_caller]
 fn check(firmware: Firmware) {
     let lab = Lab::new();
-    let other = Other::dnsmasq(&lab);
+    check_beside(&lab, &Other::dnsmasq(&lab), firmware);
+}
+
+#[track_caller]
+fn check_beside(lab: &Lab, other: &Other<'_>, firmware: Firmware) {
     let daemon = lab.daemon_beside(&["--dhcp=proxy"]);
-    let ours = Capture::start(&lab, "udp and src host 10.77.0.1 and (udp src port 67 or 4011)");
+    let ours = Capture::start(lab, "udp and src host 10.77.0.1 and (udp src port 67 or 4011)");
     let mac = "52:54:00:77:00:01";
     provision(&daemon, mac);
     let mut machine = lab.machine(firmware, mac);
@@ -94,7 +148,7 @@ fn check(firmware: Firmware) {
     assert!(report.cmdline.split_whitespace().any(|one| one == word), "{}", report.cmdline);
     let leases = other.leases();
     assert!(leases.contains(mac) && leases.contains(GIVEN), "{leases}");
-    let packets = ours.packets(&other);
+    let packets = ours.packets(other);
     assert!(!packets.is_empty(), "we said what it boots");
     for packet in &packets {
         // Behind the headers of Ethernet, IP and UDP.
@@ -120,17 +174,38 @@ struct Other<'a> {
 impl<'a> Other<'a> {
     /// dnsmasq as people have it: addresses, and no word of booting.
     fn dnsmasq(lab: &'a Lab) -> Self {
+        let leases = lab.folder().join("dnsmasq.leases");
+        let (range, file) = (
+            format!("--dhcp-range={GIVEN}00,{GIVEN}40,1h"),
+            format!("--dhcp-leasefile={}", leases.display()),
+        );
+        let arguments = [
+            "--keep-in-foreground",
+            "--conf-file=/dev/null",
+            "--port=0",
+            "--interface=eth0",
+            "--bind-interfaces",
+            "--user=root",
+            "--no-ping",
+            "--pid-file",
+            "--dhcp-authoritative",
+            "--log-facility=-",
+            &range,
+            &file,
+        ];
+        Self::start(lab, ("dnsmasq", &arguments), leases)
+    }
+
+    fn start(
+        lab: &'a Lab,
+        (program, arguments): (&str, &[&str]),
+        leases: std::path::PathBuf,
+    ) -> Self {
         let host = Host::new(lab, 200, "br0");
         host.must("ip", &["addr", "add", &format!("{OTHER}/24"), "dev", "eth0"]);
-        let leases = lab.folder().join("dnsmasq.leases");
-        let log = fs::File::create(lab.folder().join("dnsmasq.log")).expect("made");
-        let mut command =
-            host.command("dnsmasq", &["--keep-in-foreground", "--conf-file=/dev/null"]);
-        let process = command
-            .args(["--port=0", "--interface=eth0", "--bind-interfaces", "--user=root", "--no-ping"])
-            .args(["--pid-file", "--dhcp-authoritative", "--log-facility=-"])
-            .arg(format!("--dhcp-range={GIVEN}00,{GIVEN}40,1h"))
-            .arg(format!("--dhcp-leasefile={}", leases.display()))
+        let log = fs::File::create(lab.folder().join("other.log")).expect("made");
+        let process = host
+            .command(program, arguments)
             .stdout(log.try_clone().expect("twice"))
             .stderr(log)
             .stdin(Stdio::null())
@@ -138,13 +213,36 @@ impl<'a> Other<'a> {
             .expect("nsenter starts");
         let mut other = Self { host, process, leases };
         let serves = lab::within(Duration::from_secs(10), || {
-            assert!(other.process.try_wait().expect("ours").is_none(), "dnsmasq ended");
+            assert!(other.process.try_wait().expect("ours").is_none(), "{program} ended");
             let (sockets, _) = other.host.run("cat", &["/proc/net/udp"]);
             // Port 67 in hexadecimal digits.
             sockets.contains(":0043 ").then_some(())
         });
-        assert!(serves.is_some(), "dnsmasq does not serve");
+        assert!(serves.is_some(), "{program} does not serve");
         other
+    }
+
+    /// ISC's server, as unpacked by `tests/lab/install`; none if it is not there.
+    fn isc(lab: &'a Lab) -> Option<Self> {
+        let program = lab::cache().join("isc-dhcp-server/usr/sbin/dhcpd");
+        if !program.exists() {
+            println!("not tried: there is no {}", program.display());
+            return None;
+        }
+        let configuration = format!(
+            "authoritative;\ndefault-lease-time 3600;\n\
+             subnet 10.77.0.0 netmask 255.255.255.0 {{ range {GIVEN}00 {GIVEN}40; }}\n"
+        );
+        let file = lab.folder().join("dhcpd.conf");
+        let leases = lab.folder().join("dhcpd.leases");
+        fs::write(&file, configuration).expect("written");
+        fs::write(&leases, "").expect("written");
+        let path = |path: &std::path::Path| path.display().to_string();
+        let pid = lab.folder().join("dhcpd.pid");
+        let command = [path(&program), path(&file), path(&leases), path(&pid)];
+        let [program, file, lease_file, pid] = &command;
+        let arguments = ["-4", "-f", "-cf", file, "-lf", lease_file, "-pf", pid, "eth0"];
+        Some(Self::start(lab, (program, &arguments), leases))
     }
 
     fn leases(&self) -> String {

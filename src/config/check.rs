@@ -598,7 +598,11 @@ pub(super) mod tests {
             "--inventory=listed.toml",
         ];
         let proxy = ["--dhcp=proxy", "--adapter=eth0"];
-        for line in [&[][..], &proxy, &ANCESTRAL, &[&ANCESTRAL[..], &more[..]].concat()] {
+        let auto = ["--dhcp=auto", "--adapter=eth0"];
+        let both = ["--dhcp=auto", "--adapter=eth0", "--startAddress=192.168.0.9"];
+        for line in
+            [&[][..], &proxy, &auto, &both, &ANCESTRAL, &[&ANCESTRAL[..], &more[..]].concat()]
+        {
             let first = checked(&host, line);
             std::fs::write(directory.path().join("shown.toml"), show(&first)).expect("written");
             let second = config_of(&host, &["--config=shown.toml"]);

@@ -134,15 +134,19 @@ pub struct Dhcp {
 }
 
 impl Dhcp {
-    /// All networks that are served, those of a proxy with no address to give.
+    /// All networks that are served, with the addresses that we may give.
     #[must_use]
     pub fn subnets(&self) -> Subnets {
+        Subnets::new(self.by_flags.iter().chain(&self.tables).cloned())
+    }
+
+    /// The same as a proxy serves them: with nothing to give.
+    #[must_use]
+    pub fn proxied(&self) -> Subnets {
         let all = self.by_flags.iter().chain(&self.tables).cloned();
-        Subnets::new(all.map(|subnet| match self.part {
-            DhcpPart::Server => subnet,
-            DhcpPart::Proxy => {
-                Subnet { pool: Pool { ranges: Vec::new(), ..subnet.pool }, ..subnet }
-            }
+        Subnets::new(all.map(|subnet| {
+            let pool = Pool { ranges: Vec::new(), ..subnet.pool };
+            Subnet { pool, ..subnet }
         }))
     }
 
@@ -161,6 +165,8 @@ pub enum DhcpPart {
     Server,
     /// Say what to boot; another server gives the addresses.
     Proxy,
+    /// The one or the other, by whether another server answers at the start.
+    Auto,
 }
 
 impl DhcpPart {
@@ -170,6 +176,7 @@ impl DhcpPart {
         match self {
             Self::Server => "server",
             Self::Proxy => "proxy",
+            Self::Auto => "auto",
         }
     }
 }

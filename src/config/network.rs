@@ -108,9 +108,10 @@ fn part(checker: &mut Checker<'_>) -> Option<DhcpPart> {
         None => return server,
         Some("server") => Some(DhcpPart::Server),
         Some("proxy") => Some(DhcpPart::Proxy),
+        Some("auto") => Some(DhcpPart::Auto),
         Some("off") => None,
         Some(_) => {
-            checker.problem(Setting::Dhcp, Fault::NotOneOf { known: "server, proxy, off" });
+            checker.problem(Setting::Dhcp, Fault::NotOneOf { known: "server, proxy, auto, off" });
             return server;
         }
     };
@@ -141,7 +142,8 @@ fn by_flags(
     }
     match part? {
         DhcpPart::Server => {}
-        DhcpPart::Proxy => return proxied(checker, network),
+        DhcpPart::Auto if checker.given.has(Setting::StartAddress) => {}
+        DhcpPart::Proxy | DhcpPart::Auto => return proxied(checker, network),
     }
     for needed in [Setting::Adapter, Setting::StartAddress] {
         if !checker.given.has(needed) {
@@ -188,7 +190,10 @@ fn by_flags(
 /// The network of the flags for a proxy, which gives no addresses.
 fn proxied(checker: &mut Checker<'_>, network: &Network) -> Option<Subnet> {
     if !checker.given.has(Setting::Adapter) && !checker.given.has(Setting::AddressDhcp) {
-        checker.problem(Setting::Adapter, Fault::Missing { because: "with --dhcp=proxy" });
+        checker.problem(
+            Setting::Adapter,
+            Fault::Missing { because: "with --dhcp=proxy and --dhcp=auto" },
+        );
     }
     let own = network.own?;
     let has_it = |adapter: &&super::Adapter| adapter.addresses.contains(&own);
@@ -197,7 +202,7 @@ fn proxied(checker: &mut Checker<'_>, network: &Network) -> Option<Subnet> {
     for unused in [Setting::StartAddress, Setting::LeaseCount, Setting::Gateway, Setting::Dns] {
         if checker.given.has(unused) {
             let place = checker.given.place(unused);
-            let text = format!("{place} is told nobody: with --dhcp=proxy another server does");
+            let text = format!("{place} is told nobody by a proxy: another server has its own");
             checker.remark(Remark::Note(text));
         }
     }
@@ -364,7 +369,7 @@ mod tests {
             &["--dhcp=proxy", "--adapter=eth0", "--startAddress=192.168.0.2", "--enableDHCP=false"],
         ] {
             let dhcp = config_of(&host, line).dhcp.expect("a proxy");
-            let subnets = dhcp.subnets();
+            let subnets = dhcp.proxied();
             let all: Vec<_> = subnets.iter().collect();
             let [subnet] = &all[..] else { panic!("{line:?}: {all:?}") };
             assert_eq!(dhcp.part, DhcpPart::Proxy);
@@ -384,6 +389,7 @@ mod tests {
         for (part, switch) in [
             ("--dhcp=proxy", "--enableDHCP=true"),
             ("--dhcp=off", "--enableDHCP=true"),
+            ("--dhcp=auto", "--enableDHCP=true"),
             ("--dhcp=server", "--enableDHCP=false"),
         ] {
             let problems = problems_of(&host, &["--adapter=eth0", part, switch]);
@@ -394,6 +400,22 @@ mod tests {
         let dhcp = config_of(&host, &line).dhcp.expect("a server");
         assert_eq!((dhcp.part, dhcp.by_flags.is_some()), (DhcpPart::Server, true));
         assert_eq!(config_of(&host, &["--dhcp=off"]).dhcp, None);
+    }
+
+    #[test]
+    fn without_a_start_address_auto_can_only_be_a_proxy() {
+        let (_directory, host) = machine();
+        let line = ["--dhcp=auto", "--adapter=eth0"];
+        let addresses = |line: &[&str]| {
+            let dhcp = config_of(&host, line).dhcp.expect("a part");
+            assert_eq!(dhcp.part, DhcpPart::Auto);
+            dhcp.subnets().iter().map(|subnet| subnet.pool.addresses().count()).sum::<usize>()
+        };
+        assert_eq!(addresses(&line), 0);
+        let with_start = [&line[..], &["--startAddress=192.168.0.9", "--leaseCount=5"]].concat();
+        assert_eq!(addresses(&with_start), 5);
+        let wrong = problems_of(&host, &[&line[..], &["--startAddress=10.9.9.9"]].concat());
+        assert!(wrong.contains("--startAddress=10.9.9.9"), "{wrong}");
     }
 
     #[test]

@@ -59,8 +59,8 @@ fn effective(setting: Setting, config: &Config) -> Option<String> {
     let Config { plugin, log, .. } = config;
     let dhcp = config.dhcp.as_ref();
     let subnet = dhcp.and_then(|dhcp| dhcp.by_flags.as_ref());
-    // What a proxy tells nobody is not shown.
-    let told = subnet.filter(|_| dhcp.is_some_and(|dhcp| dhcp.part == DhcpPart::Server));
+    // What is told nobody without addresses to give is not shown.
+    let told = subnet.filter(|subnet| !subnet.pool.ranges.is_empty());
     let range = subnet.and_then(|subnet| subnet.pool.ranges.first());
     let image = config.unclaimed.as_ref();
     let path = |path: &Path| quoted(&path.display().to_string());

@@ -55,7 +55,8 @@ pub(super) const TABLE: [Description; 35] = [
         heading: "DHCP",
         help: "The part in DHCP: `server` gives addresses; `proxy` gives none, and tells machines \
                only what to boot, beside a server that you have; it needs --adapter or \
-               --address-dhcp; `off` [default: off]",
+               --address-dhcp; `auto` asks at the start whether a server is there: then it is a \
+               proxy, else a server; `off` [default: off]",
     },
     Description {
         setting: Setting::StartAddress,

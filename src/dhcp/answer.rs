@@ -152,6 +152,9 @@ pub enum Why {
     /// It speaks to the server that gives the addresses.
     #[error("addresses are another server's matter")]
     NoServer,
+    /// It is our own question who else serves.
+    #[error("we ask ourselves")]
+    Ourselves,
     /// It wants to boot, and there is nothing for it.
     #[error("{0}")]
     NothingToBoot(NoBootFile),
@@ -167,6 +170,9 @@ pub fn answer(
     question: Question<'_>,
     now: Timestamp,
 ) -> Decision<Answer> {
+    if settings.survey.is_some_and(|survey| survey.card() == question.request.mac) {
+        return Decision::only(Answer::Silence(Why::Ourselves));
+    }
     match settings.role {
         Role::Proxy => return proxy::answer(state, (settings, catalogue), question, now),
         Role::Server => {}

@@ -11,18 +11,22 @@ mod layout;
 mod lease;
 mod link;
 mod options;
+pub mod others;
 mod probe;
 pub mod proxy;
 pub mod reply;
 pub mod request;
 pub mod serve;
 mod subnet;
+mod survey;
 #[cfg(test)]
 mod testing;
 
 use std::{net::Ipv4Addr, time::Duration};
 
 use crate::model::Subnets;
+
+pub use survey::Survey;
 
 /// Our part beside other servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +42,8 @@ pub enum Role {
 pub struct Settings {
     /// Whether we give addresses.
     pub role: Role,
+    /// The question who else serves, if we watch for that: it is none of a client's.
+    pub survey: Option<Survey>,
     /// The networks that are served.
     pub subnets: Subnets,
     /// Where machines fetch boot programs by TFTP, if somebody serves them.

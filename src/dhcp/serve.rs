@@ -24,6 +24,7 @@ use super::{
     Role, Settings,
     answer::{self, Answer, NoBootFile, Probed, Question, Reply, ReplyKind, Why},
     link::Link,
+    others,
     probe::Prober,
     proxy,
     reply::{self, Destination},
@@ -45,6 +46,7 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 #[derive(Debug)]
 pub struct Sockets {
     doors: Vec<Door>,
+    port: u16,
     prober: Prober,
 }
 
@@ -114,7 +116,7 @@ impl Sockets {
             info!(address = %SocketAddr::from((address, port)), adapter = adapter.unwrap_or("any, by relays"), ?role, "DHCP");
             doors.push(door);
         }
-        Ok(Self { doors, prober: Prober::open(subnets) })
+        Ok(Self { doors, port, prober: Prober::open(subnets) })
     }
 }
 
@@ -207,7 +209,7 @@ fn boot_server(adapter: Option<&str>, address: Ipv4Addr, port: u16) -> io::Resul
 }
 
 /// A socket that is not yet bound, but to its adapter.
-fn socket(adapter: Option<&str>) -> io::Result<Socket> {
+pub(super) fn socket(adapter: Option<&str>) -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_broadcast(true)?;
     socket.set_nonblocking(true)?;
@@ -231,6 +233,9 @@ pub async fn serve(
     let mut ears = JoinSet::new();
     let prober = Arc::new(sockets.prober);
     prober.listen(&mut ears);
+    if let Some(survey) = settings.survey {
+        ears.spawn(others::watch(survey, settings.subnets.clone(), sockets.port));
+    }
     let room = Arc::new(Room { settings, loaders, store, prober });
     let places = Arc::new(Semaphore::new(AT_ONCE));
     for door in sockets.doors.into_iter().map(Arc::new) {
@@ -299,7 +304,7 @@ impl Room {
             Ok(Err(why @ Why::Declined)) => {
                 warn!(%mac, kind = ?request.kind, %why, "not answered");
             }
-            Ok(Err(why @ (Why::NoBootClient | Why::NoServer))) => {
+            Ok(Err(why @ (Why::NoBootClient | Why::NoServer | Why::Ourselves))) => {
                 trace!(%mac, kind = ?request.kind, %why, "not answered");
             }
             Ok(Err(why @ Why::NothingToBoot(NoBootFile::OwnDisk))) => {

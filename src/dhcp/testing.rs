@@ -62,6 +62,7 @@ pub(super) fn subnets() -> [Subnet; 2] {
 pub(super) fn settings() -> Settings {
     Settings {
         role: Role::Server,
+        survey: None,
         subnets: Subnets::new(subnets()),
         tftp: Some(SERVER),
         authority: Some("10.0.0.1".to_owned()),
