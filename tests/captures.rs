@@ -8,6 +8,7 @@ use remoteboot::{
     dhcp::{
         Role, Settings,
         answer::{self, Answer, BootFile, Probed, Question},
+        ladder::Rung,
         reply,
         request::{self, Client, Kind, Request},
     },
@@ -102,6 +103,7 @@ fn told(name: &str) -> Vec<(Request, Option<String>)> {
             request: &asked,
             link: Some(SERVER),
             boot_port: None,
+            rung: Rung::default(),
             probed: Probed::Nothing,
         };
         let decision = answer::answer(&state, (&settings, &catalogue), question, now);
@@ -114,7 +116,7 @@ fn told(name: &str) -> Vec<(Request, Option<String>)> {
             answer::ReplyKind::Offer(address) | answer::ReplyKind::Acknowledge(address) => address,
             answer::ReplyKind::Inform
             | answer::ReplyKind::Refuse
-            | answer::ReplyKind::ProxyOffer
+            | answer::ReplyKind::ProxyOffer(_)
             | answer::ReplyKind::ProxyAcknowledge(_) => {
                 panic!("{name}: {:?} is answered with {:?}", asked.kind, answered.kind)
             }

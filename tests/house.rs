@@ -25,6 +25,7 @@ const HANDS: &[&str] = &[
     "files/",
     "dhcp/serve.rs",
     "dhcp/link.rs",
+    "dhcp/door.rs",
     "dhcp/probe.rs",
     "dhcp/others.rs",
     "tftp/serve.rs",

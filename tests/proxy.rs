@@ -108,6 +108,32 @@ fn a_uefi_machine_boots_by_pxe_beside_isc_dhcpd() {
 
 #[test]
 #[ignore = "boots real firmware: needs root and QEMU, run `make test`"]
+fn a_uefi_machine_that_ignored_a_round_of_offers_boots_by_the_port_of_boot_servers() {
+    let lab = Lab::new();
+    let daemon = lab.daemon_beside(&["--dhcp=proxy"]);
+    // A client with the machine's card that makes nothing of the first form.
+    let mac = "52:54:00:20:00:07";
+    let before = Host::new(&lab, 7, "br0");
+    for _ in 0..4 {
+        let class = ["-t", "1", "-V", "PXEClient:Arch:00007:UNDI:003000"];
+        assert_eq!(before.lease(&class), None);
+    }
+    drop(before);
+    let other = Other::dnsmasq(&lab);
+    let boot_server = Capture::start(&lab, "udp src port 4011 and src host 10.77.0.1");
+    provision(&daemon, mac);
+    let mut machine = lab.machine(Firmware::UefiPxe, mac);
+    assert_eq!(machine.report().macs, [mac]);
+    let packets = boot_server.packets(&other);
+    assert!(!packets.is_empty(), "it asked there");
+    for packet in packets {
+        assert_eq!(packet[36..38], [0x0f, 0xab], "UEFI hears on its own port 4011");
+        assert_eq!(packet[42..][16..20], [0; 4], "no address is given");
+    }
+}
+
+#[test]
+#[ignore = "boots real firmware: needs root and QEMU, run `make test`"]
 fn a_machine_is_held_beside_another_server_and_boots_when_it_is_provisioned() {
     let lab = Lab::new();
     let _other = Other::dnsmasq(&lab);

@@ -20,6 +20,7 @@ use crate::{
 pub use super::boot_file::{BootFile, NoBootFile, boot_file};
 use super::{
     OFFER_HOLD, Role, Settings,
+    ladder::Rung,
     lease::{Place, Standing},
     proxy,
     request::{Client, Kind, Request},
@@ -37,6 +38,8 @@ pub struct Question<'a> {
     /// Where it came from, if it was sent to the port of boot servers
     /// ([`super::proxy`]).
     pub boot_port: Option<SocketAddrV4>,
+    /// The form of a proxy's offer that its firmware is told.
+    pub rung: Rung,
     /// What was found out for it.
     pub probed: Probed,
 }
@@ -102,7 +105,7 @@ pub enum ReplyKind {
     /// You can't have this address; ask anew.
     Refuse,
     /// Here is what you boot; another server has your address (PXE 2.1 §2.2.3).
-    ProxyOffer,
+    ProxyOffer(Rung),
     /// The same to who asked at the port of boot servers, and there.
     ProxyAcknowledge(SocketAddrV4),
 }
@@ -113,7 +116,7 @@ impl ReplyKind {
     pub const fn yiaddr(self) -> Option<Ipv4Addr> {
         match self {
             Self::Offer(address) | Self::Acknowledge(address) => Some(address),
-            Self::Inform | Self::Refuse | Self::ProxyOffer | Self::ProxyAcknowledge(_) => None,
+            Self::Inform | Self::Refuse | Self::ProxyOffer(_) | Self::ProxyAcknowledge(_) => None,
         }
     }
 }
@@ -177,7 +180,7 @@ pub fn answer(
         Role::Proxy => return proxy::answer(state, (settings, catalogue), question, now),
         Role::Server => {}
     }
-    let Question { request, link, probed, boot_port: _ } = question;
+    let Question { request, link, probed, .. } = question;
     let subnet = match subnet::of(&settings.subnets, request, link) {
         Ok(subnet) => subnet,
         Err(why) => return Decision::only(Answer::Silence(why)),

@@ -7,6 +7,8 @@
 
 pub mod answer;
 mod boot_file;
+mod door;
+pub mod ladder;
 mod layout;
 mod lease;
 mod link;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     answer::{BootFile, Reply, ReplyKind},
+    ladder::Rung,
     layout::{Rank, Told},
     request::Request,
 };
@@ -42,7 +43,7 @@ pub(super) fn of(request: &Request, reply: &Reply) -> Vec<Told> {
         all.boot(request, reply);
     }
     let kind = match reply.kind {
-        ReplyKind::Offer(_) | ReplyKind::ProxyOffer => 2,
+        ReplyKind::Offer(_) | ReplyKind::ProxyOffer(_) => 2,
         ReplyKind::Acknowledge(_) | ReplyKind::Inform | ReplyKind::ProxyAcknowledge(_) => 5,
         ReplyKind::Refuse => 6,
     };
@@ -58,7 +59,7 @@ pub(super) fn of(request: &Request, reply: &Reply) -> Vec<Told> {
 }
 
 const fn is_proxy(kind: ReplyKind) -> bool {
-    matches!(kind, ReplyKind::ProxyOffer | ReplyKind::ProxyAcknowledge(_))
+    matches!(kind, ReplyKind::ProxyOffer(_) | ReplyKind::ProxyAcknowledge(_))
 }
 
 #[derive(Default)]
@@ -100,7 +101,9 @@ impl Collected {
         match boot {
             BootFile::Program { .. } => {
                 self.set(60, b"PXEClient");
-                self.set(43, &DISCOVERY_CONTROL);
+                if reply.kind != ReplyKind::ProxyOffer(Rung::BootServer) {
+                    self.set(43, &DISCOVERY_CONTROL);
+                }
             }
             // iPXE tells the offer of a proxy by this class alone.
             BootFile::Script(_) if is_proxy => {

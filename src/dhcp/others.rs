@@ -10,7 +10,7 @@ use std::{
 use tokio::{net::UdpSocket, task::JoinSet, time::Instant};
 use tracing::{debug, warn};
 
-use super::{serve, survey::Survey};
+use super::{door, survey::Survey};
 use crate::model::Subnets;
 
 /// How long offers are waited for: most servers look first whether somebody has the
@@ -63,7 +63,7 @@ pub async fn servers(
 /// A socket on the port of clients: it shares it with those of this computer, since
 /// each hears what is sent to all.
 fn client(adapter: &str, port: u16) -> io::Result<UdpSocket> {
-    let socket = serve::socket(Some(adapter))?;
+    let socket = door::socket(Some(adapter))?;
     socket.set_reuse_address(true)?;
     let own = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port.saturating_add(1)));
     socket.bind(&own.into())?;

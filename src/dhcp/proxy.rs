@@ -12,6 +12,7 @@ use std::{
 use super::{
     Settings,
     answer::{Answer, Question, Reply, ReplyKind, Why, boot_file_of, sighting},
+    ladder::Rung,
     request::{Client, Kind, Request},
     subnet,
 };
@@ -39,13 +40,13 @@ pub const fn boot_server_port(server_port: u16) -> u16 {
 pub(super) fn answer(
     state: &State,
     hall: (&Settings, &Catalogue),
-    Question { request, link, boot_port, probed: _ }: Question<'_>,
+    Question { request, link, boot_port, rung, probed: _ }: Question<'_>,
     now: Timestamp,
 ) -> Decision<Answer> {
     if request.client == Client::Host {
         return Decision::only(Answer::Silence(Why::NoBootClient));
     }
-    let kind = match kind(request, boot_port) {
+    let kind = match kind(request, boot_port, rung) {
         Ok(kind) => kind,
         Err(why) => return Decision::only(Answer::Silence(why)),
     };
@@ -71,9 +72,9 @@ pub(super) fn answer(
 }
 
 /// The kind of answer, to a machine that looks for something to boot.
-fn kind(request: &Request, boot_port: Option<SocketAddrV4>) -> Result<ReplyKind, Why> {
+fn kind(request: &Request, boot_port: Option<SocketAddrV4>, rung: Rung) -> Result<ReplyKind, Why> {
     match (request.kind, boot_port) {
-        (Kind::Discover { .. }, None) => Ok(ReplyKind::ProxyOffer),
+        (Kind::Discover { .. }, None) => Ok(ReplyKind::ProxyOffer(rung)),
         (
             Kind::Select { .. }
             | Kind::Reboot { .. }

@@ -3,19 +3,18 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{net::UdpSocket, sync::Semaphore, task::JoinSet};
+use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, trace, warn};
 
 use crate::{
     events::{self, Refused},
     files::Loaders,
-    model::{Subnets, Timestamp},
+    model::{BootWay, Subnets, Timestamp},
     state::State,
     store::{Store, Unwritable},
 };
@@ -23,12 +22,12 @@ use crate::{
 use super::{
     Role, Settings,
     answer::{self, Answer, NoBootFile, Probed, Question, Reply, ReplyKind, Why},
-    link::Link,
+    door::{Door, Ear, boot_server},
+    ladder::{Ladder, Rung},
     others,
     probe::Prober,
-    proxy,
-    reply::{self, Destination},
-    request::{self, Request},
+    proxy, reply,
+    request::{self, Client, Kind, Request},
 };
 
 /// Requests worked on at once; over it they are dropped, and clients ask again.
@@ -38,34 +37,12 @@ const AT_ONCE: usize = 2048;
 /// set aside stays so, and a client that asks again comes further.
 const TURNS: usize = 32;
 
-/// Room for a crowd that is switched on at once: UEFI waits 8 s more when its
-/// first DISCOVER is lost.
-const RECEIVE_BUFFER: usize = 4 << 20;
-
 /// The sockets of all networks, bound.
 #[derive(Debug)]
 pub struct Sockets {
     doors: Vec<Door>,
     port: u16,
     prober: Prober,
-}
-
-/// Where requests come in, and their answers leave.
-#[derive(Debug)]
-struct Door {
-    /// Receives what is sent to our own address, and sends everything: what
-    /// leaves from here has the right source address.
-    own: UdpSocket,
-    /// Receives broadcasts on the adapter; none where only relays are heard.
-    any: Option<UdpSocket>,
-    /// A proxy's, on the port of boot servers.
-    boot: Option<UdpSocket>,
-    /// Reaches cards without an address; without the right to that, by broadcast.
-    link: Option<Link>,
-    address: Ipv4Addr,
-    /// The port of the server; the client's is the next one (RFC 2131 §4.1: 67
-    /// and 68).
-    port: u16,
 }
 
 /// A door could not be bound.
@@ -120,105 +97,6 @@ impl Sockets {
     }
 }
 
-impl Door {
-    /// `is_shared` says that another door of ours has this address and port.
-    fn bind(
-        adapter: Option<&str>,
-        address: Ipv4Addr,
-        (port, is_shared): (u16, bool),
-    ) -> io::Result<Self> {
-        // Once it is bound, it shares its port with the others.
-        let own = socket(adapter)?;
-        own.set_reuse_address(is_shared)?;
-        own.bind(&SocketAddr::from((address, port)).into())?;
-        own.set_reuse_address(true)?;
-        let own = UdpSocket::from_std(own.into())?;
-        let Some(adapter) = adapter else {
-            return Ok(Self { own, any: None, boot: None, link: None, address, port });
-        };
-        let any = socket(Some(adapter))?;
-        any.set_reuse_address(true)?;
-        any.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())?;
-        let any = Some(UdpSocket::from_std(any.into())?);
-        let link = match Link::open(adapter) {
-            Ok(link) => Some(link),
-            Err(error) => {
-                info!(%error, "no packet socket: machines without an address are answered by broadcast");
-                None
-            }
-        };
-        Ok(Self { own, any, boot: None, link, address, port })
-    }
-
-    fn ear(&self, ear: Ear) -> Option<&UdpSocket> {
-        match ear {
-            Ear::Own => Some(&self.own),
-            Ear::Any => self.any.as_ref(),
-            Ear::Boot => self.boot.as_ref(),
-        }
-    }
-
-    /// Our own address, if the door is on a link.
-    fn on_link(&self) -> Option<Ipv4Addr> {
-        self.any.as_ref().map(|_| self.address)
-    }
-
-    fn send(&self, packet: &[u8], destination: Destination) -> io::Result<()> {
-        let client_port = self.port.saturating_add(1);
-        let to = |address, port| SocketAddr::from(SocketAddrV4::new(address, port));
-        let broadcast = to(Ipv4Addr::BROADCAST, client_port);
-        let target = match (destination, &self.link) {
-            (Destination::Port(asker), _) => {
-                let boot = self.boot.as_ref().unwrap_or(&self.own);
-                return boot.try_send_to(packet, asker.into()).map(|_| ());
-            }
-            (Destination::Relay(relay), _) => to(relay, self.port),
-            (Destination::Unicast(address), _) => to(address, client_port),
-            (Destination::Broadcast, _) | (Destination::Hardware(..), None) => broadcast,
-            (Destination::Hardware(card, address), Some(link)) => {
-                let SocketAddr::V4(from) = self.own.local_addr()? else {
-                    return Err(io::Error::from(io::ErrorKind::AddrNotAvailable));
-                };
-                let ends = (from, SocketAddrV4::new(address, client_port));
-                match link.send(packet, ends, card) {
-                    Ok(()) => return Ok(()),
-                    // Such as on the loopback adapter, which knows no cards.
-                    Err(error) => {
-                        debug!(%error, %card, "cannot address the card, sending to all");
-                        broadcast
-                    }
-                }
-            }
-        };
-        self.own.try_send_to(packet, target).map(|_| ())
-    }
-}
-
-/// By which of its sockets a door hears.
-#[derive(Debug, Clone, Copy)]
-enum Ear {
-    Own,
-    Any,
-    Boot,
-}
-
-fn boot_server(adapter: Option<&str>, address: Ipv4Addr, port: u16) -> io::Result<UdpSocket> {
-    let boot = socket(adapter)?;
-    boot.bind(&SocketAddr::from((address, port)).into())?;
-    UdpSocket::from_std(boot.into())
-}
-
-/// A socket that is not yet bound, but to its adapter.
-pub(super) fn socket(adapter: Option<&str>) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
-    socket.set_broadcast(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind_device(adapter.map(str::as_bytes))?;
-    // The system gives less if it allows no more.
-    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
-    Ok(socket)
-}
-
 /// Answers until told to stop.
 ///
 /// # Errors
@@ -236,7 +114,7 @@ pub async fn serve(
     if let Some(survey) = settings.survey {
         ears.spawn(others::watch(survey, settings.subnets.clone(), sockets.port));
     }
-    let room = Arc::new(Room { settings, loaders, store, prober });
+    let room = Arc::new(Room { settings, loaders, store, prober, ladder: Mutex::default() });
     let places = Arc::new(Semaphore::new(AT_ONCE));
     for door in sockets.doors.into_iter().map(Arc::new) {
         for ear in [Ear::Own, Ear::Any, Ear::Boot] {
@@ -293,6 +171,7 @@ struct Room {
     loaders: Arc<Loaders>,
     store: Store,
     prober: Arc<Prober>,
+    ladder: Mutex<Ladder>,
 }
 
 impl Room {
@@ -337,10 +216,11 @@ impl Room {
         (request, boot_port): (&Request, Option<SocketAddrV4>),
     ) -> Result<Result<Reply, Why>, Unwritable> {
         let mut probed = Probed::Nothing;
+        let rung = self.rung(request, boot_port);
         for _ in 0..TURNS {
             let catalogue = self.loaders.catalogue();
             let now = Timestamp::from(SystemTime::now());
-            let question = Question { request, link: door.on_link(), boot_port, probed };
+            let question = Question { request, link: door.on_link(), boot_port, rung, probed };
             let hall = (&self.settings, &*catalogue);
             let decision = |state: &State| answer::answer(state, hall, question, now);
             match self.store.decide(decision).await? {
@@ -356,6 +236,20 @@ impl Room {
             }
         }
         Ok(Err(Why::AllInUse))
+    }
+
+    /// The form of a proxy's offer that this machine is told now.
+    fn rung(&self, request: &Request, boot_port: Option<SocketAddrV4>) -> Rung {
+        let is_offer = self.settings.role == Role::Proxy && boot_port.is_none();
+        let is_firmware = matches!(request.client, Client::Firmware { way: BootWay::Pxe, .. });
+        if !is_offer || !is_firmware || !matches!(request.kind, Kind::Discover { .. }) {
+            return Rung::default();
+        }
+        let mac = request.mac;
+        let stage = self.store.look(|state| state.machines.find(mac).and_then(|known| known.stage));
+        // Nothing in it is left half done by a panic.
+        let mut ladder = self.ladder.lock().unwrap_or_else(PoisonError::into_inner);
+        ladder.climb(mac, stage)
     }
 
     fn send(&self, door: &Door, request: &Request, reply: &Reply) {

@@ -25,7 +25,7 @@ fn lab() -> Lab {
 fn offer(lab: &mut Lab, client: Options) -> Vec<u8> {
     let asked = request(card(1), 1, client);
     let said = reply(lab.hear(&asked));
-    assert_eq!(said.kind, ReplyKind::ProxyOffer);
+    assert_eq!(said.kind, ReplyKind::ProxyOffer(lab.rung));
     Lab::packet_for(&asked, &said)
 }
 
@@ -62,6 +62,17 @@ fn every_client_that_boots_is_told_its_file_in_its_own_class_and_no_address() {
             assert_eq!(option_of(&packet, code), None, "option {code} for {name}");
         }
     }
+}
+
+#[test]
+fn who_ignores_the_first_form_is_sent_to_the_port_of_boot_servers() {
+    let mut lab = lab();
+    lab.rung = Rung::BootServer;
+    let packet = offer(&mut lab, UEFI);
+    assert_eq!(option_of(&packet, 60).as_deref(), Some(&b"PXEClient"[..]));
+    assert_eq!(option_of(&packet, 43), None);
+    let script = offer(&mut lab, IPXE);
+    assert!(option_of(&script, 43).is_some(), "iPXE takes the first form");
 }
 
 #[test]
