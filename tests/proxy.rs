@@ -48,7 +48,7 @@ fn auto_is_a_proxy_where_somebody_gives_addresses() {
 
 #[test]
 #[ignore = "makes network namespaces: needs root, run `make test`"]
-fn auto_is_a_server_where_nobody_else_is_and_hears_its_own_question_from_nobody() {
+fn auto_is_a_server_where_nobody_else_is() {
     let lab = Lab::new();
     let daemon = lab.daemon_beside(&["--dhcp=auto", "--startAddress=10.77.0.100"]);
     let lease = Host::new(&lab, 10, "br0").lease(&[]).expect("a lease");
@@ -129,6 +129,21 @@ fn a_uefi_machine_that_ignored_a_round_of_offers_boots_by_the_port_of_boot_serve
     for packet in packets {
         assert_eq!(packet[36..38], [0x0f, 0xab], "UEFI hears on its own port 4011");
         assert_eq!(packet[42..][16..20], [0; 4], "no address is given");
+    }
+}
+
+#[test]
+#[ignore = "boots real firmware: needs root and QEMU, run `make test`"]
+fn a_uefi_machine_with_an_ipxe_rom_boots_beside_dnsmasq() {
+    check(Firmware::UefiIpxeRom);
+}
+
+#[test]
+#[ignore = "boots real firmware: needs root and QEMU, run `make test`"]
+fn a_uefi_machine_boots_by_http_beside_kea() {
+    let lab = Lab::new();
+    if let Some(other) = Other::kea(&lab) {
+        check_beside(&lab, &other, Firmware::UefiHttp);
     }
 }
 
@@ -269,6 +284,32 @@ impl<'a> Other<'a> {
         let [program, file, lease_file, pid] = &command;
         let arguments = ["-4", "-f", "-cf", file, "-lf", lease_file, "-pf", pid, "eth0"];
         Some(Self::start(lab, (program, &arguments), leases))
+    }
+
+    /// Kea, as unpacked by `tests/lab/install`; none if it is not there.
+    fn kea(lab: &'a Lab) -> Option<Self> {
+        let root = lab::cache().join("kea");
+        let program = root.join("usr/sbin/kea-dhcp4");
+        if !program.exists() {
+            println!("not tried: there is no {}", program.display());
+            return None;
+        }
+        let (file, leases) = (lab.folder().join("kea.conf"), lab.folder().join("kea.leases"));
+        let configuration = json!({"Dhcp4": {
+            "interfaces-config": {"interfaces": ["eth0"]},
+            "lease-database": {"type": "memfile", "name": leases, "lfc-interval": 0},
+            "valid-lifetime": 3600,
+            "subnet4": [{"id": 1, "subnet": "10.77.0.0/24",
+                         "pools": [{"pool": format!("{GIVEN}00 - {GIVEN}40")}]}],
+        }});
+        fs::write(&file, configuration.to_string()).expect("written");
+        let folder = lab.folder().display();
+        let libraries = format!("LD_LIBRARY_PATH={}/usr/lib/x86_64-linux-gnu", root.display());
+        let (locks, pids) =
+            (format!("KEA_LOCKFILE_DIR={folder}"), format!("KEA_PIDFILE_DIR={folder}"));
+        let (program, file) = (program.display().to_string(), file.display().to_string());
+        let arguments = [libraries.as_str(), &locks, &pids, &program, "-c", &file];
+        Some(Self::start(lab, ("env", &arguments), leases))
     }
 
     fn leases(&self) -> String {

@@ -17,6 +17,15 @@ pub enum Rung {
     BootServer,
 }
 
+/// What a DISCOVER comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Step {
+    /// The form that the machine is told.
+    pub rung: Rung,
+    /// That a round of each form was in vain, said once each time.
+    pub has_tried_all: bool,
+}
+
 /// So many DISCOVERs in vain, which is one round of most firmware (4, 8, 16, 32 s),
 /// and the other form is tried.
 const ROUND: u8 = 4;
@@ -39,10 +48,11 @@ struct Climb {
 impl Ladder {
     /// The form for a DISCOVER of this machine's firmware, which had come as far as
     /// `stage` before. A form that led further is kept.
-    pub fn climb(&mut self, mac: Mac, stage: Option<Stage>) -> Rung {
+    pub fn climb(&mut self, mac: Mac, stage: Option<Stage>) -> Step {
         if self.machines.len() >= MOST && !self.machines.contains_key(&mac) {
-            return Rung::default();
+            return Step::default();
         }
+        let mut has_tried_all = false;
         let climb = self.machines.entry(mac).or_default();
         if stage != Some(Stage::Firmware) {
             climb.vain = 0;
@@ -53,9 +63,10 @@ impl Ladder {
                 Rung::Offer => Rung::BootServer,
                 Rung::BootServer => Rung::Offer,
             };
+            has_tried_all = climb.rung == Rung::Offer;
         }
         climb.vain += 1;
-        climb.rung
+        Step { rung: climb.rung, has_tried_all }
     }
 }
 
@@ -67,17 +78,26 @@ mod tests {
     const OTHER: Mac = Mac::new([2, 0, 0, 0, 0, 2]);
 
     fn rungs(ladder: &mut Ladder, stages: &[Option<Stage>]) -> Vec<Rung> {
-        stages.iter().map(|stage| ladder.climb(MAC, *stage)).collect()
+        stages.iter().map(|stage| ladder.climb(MAC, *stage).rung).collect()
     }
 
     #[test]
     fn who_asks_a_whole_round_in_vain_is_told_the_other_form_and_then_the_first_again() {
         let mut ladder = Ladder::default();
         let vain = [Some(Stage::Firmware); 8];
-        assert_eq!(ladder.climb(MAC, None), Rung::Offer, "never seen");
+        assert_eq!(ladder.climb(MAC, None).rung, Rung::Offer, "never seen");
         let expected = [[Rung::Offer; 3].as_slice(), &[Rung::BootServer; 4], &[Rung::Offer]];
         assert_eq!(rungs(&mut ladder, &vain), expected.concat());
-        assert_eq!(ladder.climb(OTHER, Some(Stage::Firmware)), Rung::Offer);
+        assert_eq!(ladder.climb(OTHER, Some(Stage::Firmware)).rung, Rung::Offer);
+    }
+
+    #[test]
+    fn that_both_forms_were_in_vain_is_said_once_for_each_two_rounds() {
+        let mut ladder = Ladder::default();
+        let asked = (0..17).map(|_| ladder.climb(MAC, Some(Stage::Firmware)).has_tried_all);
+        let said: Vec<usize> =
+            asked.enumerate().filter(|(_, said)| *said).map(|(place, _)| place).collect();
+        assert_eq!(said, [8, 16]);
     }
 
     #[test]
@@ -85,7 +105,7 @@ mod tests {
         let mut ladder = Ladder::default();
         rungs(&mut ladder, &[Some(Stage::Firmware); 4]);
         for stage in [Stage::Firmware, Stage::Ipxe, Stage::Kernel, Stage::Holding, Stage::Script] {
-            assert_eq!(ladder.climb(MAC, Some(stage)), Rung::BootServer, "{stage:?}");
+            assert_eq!(ladder.climb(MAC, Some(stage)).rung, Rung::BootServer, "{stage:?}");
         }
     }
 }

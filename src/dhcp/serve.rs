@@ -249,7 +249,16 @@ impl Room {
         let stage = self.store.look(|state| state.machines.find(mac).and_then(|known| known.stage));
         // Nothing in it is left half done by a panic.
         let mut ladder = self.ladder.lock().unwrap_or_else(PoisonError::into_inner);
-        ladder.climb(mac, stage)
+        let step = ladder.climb(mac, stage);
+        drop(ladder);
+        if step.has_tried_all {
+            warn!(
+                %mac,
+                "its firmware comes no further with either form of a proxy's offer: if your DHCP \
+                 server answers it, name its boot file and our address there"
+            );
+        }
+        step.rung
     }
 
     fn send(&self, door: &Door, request: &Request, reply: &Reply) {
