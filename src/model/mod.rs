@@ -6,6 +6,7 @@
 mod architecture;
 mod change;
 mod dhcp_options;
+mod hexadecimal;
 mod image;
 mod instance;
 mod lease;
