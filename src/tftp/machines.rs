@@ -15,7 +15,7 @@ use super::{
     library::{Settings, look_up},
     reply::ErrorCode,
     request::Request,
-    serve::serve,
+    serve::{Ports, serve},
     transfer::Limits,
 };
 use crate::{files::Loaders, model::Timestamp, store::Store};
@@ -39,5 +39,5 @@ pub async fn serve_machines(
         let now = Timestamp::from(SystemTime::now());
         store.note(|state| look_up(state, (&settings, &catalogue), (&request.file, address), now))
     };
-    serve(socket, Limits::default(), answer, stop).await
+    serve(socket, (Ports::Each, Limits::default()), answer, stop).await
 }
