@@ -16,6 +16,7 @@ use super::{
     given::IMAGE,
     network::{self, Network},
     setting::VARIABLE_PREFIX,
+    tftp::tftp,
 };
 use crate::{
     boot::{UnclaimedImage, cmdline},
@@ -83,14 +84,14 @@ impl Checker<'_> {
         let http_address = network.told(self, Setting::AddressHttp, Setting::EnableHttp);
         let on = |address: Option<Ipv4Addr>, port| Some(SocketAddrV4::new(address?, port));
         let http_authority = on(http_address, ports.http);
-        let tftp = on(next_server, ports.tftp).filter(|_| self.switch(Setting::EnableTftp));
+        let tftp_address = on(next_server, ports.tftp).filter(|_| self.switch(Setting::EnableTftp));
         let http = http_authority.filter(|_| self.switch(Setting::EnableHttp));
         let config = Config {
             state_dir,
             images,
             plugin: self.plugin(),
             dhcp,
-            tftp: tftp.map(SocketAddr::V4),
+            tftp: tftp(self, tftp_address.map(SocketAddr::V4)),
             http: http.map(SocketAddr::V4),
             next_server,
             http_authority,
@@ -272,8 +273,8 @@ impl Checker<'_> {
     }
 
     fn same_ports(&mut self, config: &Config) {
-        if let (Some(dhcp), Some(tftp)) = (&config.dhcp, config.tftp)
-            && dhcp.port == tftp.port()
+        if let (Some(dhcp), Some(tftp)) = (&config.dhcp, &config.tftp)
+            && dhcp.port == tftp.address.port()
         {
             let other = self.given.place(Setting::DhcpPort);
             self.problem(Setting::TftpPort, Fault::SamePort { other });
@@ -292,7 +293,7 @@ impl Checker<'_> {
             return;
         }
         if config.dhcp.is_some()
-            && config.tftp.is_some_and(|tftp| u32::from(tftp.port()) != TFTP_PORT)
+            && config.tftp.as_ref().is_some_and(|tftp| u32::from(tftp.address.port()) != TFTP_PORT)
         {
             let text = "firmware asks for boot programs on port 69 only, whatever --tftp-port is";
             self.remark(Remark::Warning(text.to_owned()));
@@ -418,7 +419,8 @@ pub(super) mod tests {
         assert_eq!(dhcp.subnet.pool.first, Ipv4Addr::new(192, 168, 0, 2));
         assert_eq!(dhcp.subnet.pool.last, Ipv4Addr::new(192, 168, 0, 51));
         assert_eq!(dhcp.subnet.lease_time.0, 7200);
-        assert_eq!(config.tftp, Some(SocketAddr::from((own, 69))));
+        let tftp = config.tftp.map(|tftp| tftp.address);
+        assert_eq!(tftp, Some(SocketAddr::from((own, 69))));
         assert_eq!(config.http, Some(SocketAddr::from((own, 80))));
         assert_eq!(config.http_authority, Some(SocketAddrV4::new(own, 80)));
         assert_eq!(config.next_server, Some(own));

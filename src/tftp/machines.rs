@@ -27,6 +27,7 @@ use crate::{files::Loaders, model::Timestamp, store::Store};
 /// As [`serve`].
 pub async fn serve_machines(
     socket: UdpSocket,
+    (ports, limits): (Ports, Limits),
     (settings, loaders, store): (Settings, Arc<Loaders>, Store),
     stop: CancellationToken,
 ) -> io::Result<()> {
@@ -39,5 +40,5 @@ pub async fn serve_machines(
         let now = Timestamp::from(SystemTime::now());
         store.note(|state| look_up(state, (&settings, &catalogue), (&request.file, address), now))
     };
-    serve(socket, (Ports::Each, Limits::default()), answer, stop).await
+    serve(socket, (ports, limits), answer, stop).await
 }
