@@ -199,6 +199,11 @@ impl Pace {
         Due::Resend
     }
 
+    /// Whether what comes `now` cannot be an answer to what was sent last.
+    pub fn is_too_soon(&self, now: Instant) -> bool {
+        self.too_soon(now.saturating_duration_since(self.sent))
+    }
+
     fn too_soon(&self, elapsed: Duration) -> bool {
         self.shortest.is_some_and(|shortest| elapsed < shortest / 2)
     }

@@ -141,6 +141,8 @@ pub struct Transfer {
     acknowledged: u64,
     /// The last block that was sent, 0 for none.
     sent: u64,
+    /// The last block that was sent twice or more often.
+    resent: u64,
     /// When the client last acknowledged anything, even for the second time.
     heard: Option<Instant>,
     patience: Duration,
@@ -167,6 +169,7 @@ impl Transfer {
             phase,
             acknowledged: 0,
             sent: 0,
+            resent: 0,
             heard: None,
             patience: limits.waits.first,
             pace: Pace::new(agreed_wait.unwrap_or(limits.waits), now),
@@ -192,7 +195,7 @@ impl Transfer {
     pub fn on_timeout(&mut self, now: Instant) -> Step {
         match self.pace.due(now) {
             Due::Nothing => Step::Wait,
-            Due::Resend => Step::Send(self.flight()),
+            Due::Resend => self.again(),
             Due::GiveUp => Step::End(self.given_up()),
         }
     }
@@ -247,10 +250,20 @@ impl Transfer {
         if self.acknowledged == self.last_block() {
             return Step::End(Outcome::Finished);
         }
-        // Also for an ACK from the middle of a window: RFC 7440 §4, the next
-        // window begins behind the block that was acknowledged.
+        let is_too_soon = self.pace.is_too_soon(now);
         self.pace.progress(now);
-        Step::Send(self.flight())
+        if self.acknowledged == self.sent {
+            return Step::Send(self.flight());
+        }
+        // From the middle of a window. RFC 7440 §4: the next window begins behind the
+        // block that was acknowledged, since the one after it was lost. But EDK2 also
+        // says what it has to each block that it had already. What we have sent twice
+        // it answers so with the last block of the first copy, or sooner than the second
+        // one can be there; to begin again for that would never end, another
+        // Sorcerer's Apprentice.
+        let was_not_lost =
+            self.acknowledged == self.resent || self.acknowledged < self.resent && is_too_soon;
+        if was_not_lost { self.onward() } else { self.again() }
     }
 
     /// The client acknowledges once more what it has.
@@ -260,7 +273,7 @@ impl Transfer {
             return Step::Wait;
         }
         match self.pace.repeated(now) {
-            Repeated::Resend => Step::Send(self.flight()),
+            Repeated::Resend => self.again(),
             Repeated::Later => Step::Wait,
         }
     }
@@ -286,7 +299,7 @@ impl Transfer {
         let Some(heard) = self.heard else {
             return if *request == self.request {
                 // It was sent twice, or our first packet was lost.
-                Step::Send(self.flight())
+                self.again()
             } else {
                 Step::End(Outcome::Superseded)
             };
@@ -312,6 +325,24 @@ impl Transfer {
                 blocks.map(|block| self.data(block)).collect()
             }
         }
+    }
+
+    /// All that has no answer yet, for the second time.
+    fn again(&mut self) -> Step {
+        let sent_before = self.sent;
+        let flight = self.flight();
+        self.resent = sent_before;
+        Step::Send(flight)
+    }
+
+    /// What the window has room for beside what is on its way.
+    fn onward(&mut self) -> Step {
+        let on_its_way = self.sent;
+        let end = self.acknowledged + u64::from(self.window());
+        self.sent = end.min(self.last_block());
+        let blocks: Vec<Reply> =
+            (on_its_way + 1..=self.sent).map(|block| self.data(block)).collect();
+        if blocks.is_empty() { Step::Wait } else { Step::Send(blocks) }
     }
 
     fn data(&self, block: u64) -> Reply {
@@ -428,6 +459,23 @@ mod tests {
         let mut transfer = windowed(800, 8, 4);
         acknowledge(&mut transfer, 0);
         assert_eq!(numbers(acknowledge(&mut transfer, 2)), [3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn what_was_sent_twice_restarts_no_window() {
+        let mut transfer = windowed(800, 8, 4);
+        let start = Instant::now() + WAY;
+        at(&mut transfer, 0, start);
+        assert_eq!(numbers(at(&mut transfer, 2, start + WAY)), [3, 4, 5, 6]);
+        // Block 3 was not lost, so block 3 comes twice, and EDK2 says what it has.
+        assert_eq!(numbers(at(&mut transfer, 4, start + 2 * WAY)), [7, 8]);
+        assert_eq!(at(&mut transfer, 4, start + 2 * WAY), Step::Wait);
+        assert_eq!(numbers(at(&mut transfer, 8, start + 3 * WAY)), [9, 10, 11, 12]);
+        // But what is missing still is sent again.
+        assert_eq!(numbers(at(&mut transfer, 9, start + 4 * WAY)), [10, 11, 12, 13]);
+        assert_eq!(numbers(at(&mut transfer, 11, start + 5 * WAY)), [12, 13, 14, 15]);
+        assert_eq!(numbers(at(&mut transfer, 12, start + 5 * WAY + WAY / 4)), [16]);
+        assert_eq!(numbers(at(&mut transfer, 12, start + 7 * WAY)), [13, 14, 15, 16]);
     }
 
     #[test]
