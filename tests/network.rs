@@ -83,6 +83,15 @@ impl<'a> Host<'a> {
         Some(Lease { address, mask, router, dns, seconds, server })
     }
 
+    /// Fragments that this host's IP had to put together (`ReasmReqds`).
+    fn fragments(&self) -> u64 {
+        let (text, _) = self.run("cat", &["/proc/net/snmp"]);
+        let mut lines = text.lines().filter(|line| line.starts_with("Ip:"));
+        let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
+        let place = names.split(' ').position(|name| name == "ReasmReqds").expect("counted");
+        values.split(' ').nth(place).and_then(|value| value.parse().ok()).expect("a number")
+    }
+
     /// Broadcast packets that this host's IP has taken so far (`InBcastPkts`).
     fn broadcasts(&self) -> u64 {
         let (text, _) = self.run("cat", &["/proc/net/netstat"]);
@@ -269,4 +278,35 @@ fn without_root_two_capabilities_are_enough() {
     std::io::Read::read_to_string(&mut powerless.stderr.take().expect("piped"), &mut said)
         .expect("text");
     assert!(said.contains("cannot serve") && said.contains("denied"), "{said}");
+}
+
+#[test]
+#[ignore = "makes network namespaces: needs root, run `make test`"]
+fn a_block_fits_into_one_packet_on_the_way_to_each_machine() {
+    for more in [&[][..], &["--tftp-single-port"][..]] {
+        let lab = Lab::new();
+        let daemon = lab.daemon(more);
+        let (wide, narrow) = (Host::new(&lab, 1, "br0"), Host::new(&lab, 2, "br0"));
+        for (host, address) in [(&wide, "10.77.0.51/24"), (&narrow, "10.77.0.52/24")] {
+            let added = host.run("ip", &["addr", "add", address, "dev", "eth0"]);
+            assert!(added.1, "{}", added.0);
+        }
+        ip(&lab, &["route", "add", "10.77.0.52/32", "dev", "br0", "mtu", "1400"]);
+        for (host, block_size) in [(&wide, "blksize=1468"), (&narrow, "blksize=1368")] {
+            let out = lab.folder().join(block_size).display().to_string();
+            let line =
+                ["tftp", "-b", "65464", "-g", "-r", "undionly.kpxe", "-l", &out, "10.77.0.1"];
+            let (said, is_fine) = host.run("busybox", &line);
+            assert!(is_fine, "{said}\n{}", daemon.log());
+            let (got, served) = (fs::read(&out), fs::read(lab.loader("undionly.kpxe")));
+            assert!(got.expect("received") == served.expect("there"), "{block_size}");
+            // The last ACK is on its way to the log yet.
+            let until = Instant::now() + Duration::from_secs(10);
+            while !daemon.log().contains(block_size) {
+                assert!(Instant::now() < until, "{}", daemon.log());
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            assert_eq!(host.fragments(), 0, "{block_size}");
+        }
+    }
 }
