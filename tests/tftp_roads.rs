@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
@@ -285,12 +286,16 @@ impl Inside {
                 continue;
             }
             // A port of the transfer's own: it gets one on this side, too.
-            if !ports.contains_key(&from.port()) {
-                let port = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
-                ports.insert(from.port(), Arc::clone(&port));
-                tokio::spawn(Arc::clone(&self).forth(port, Arc::clone(&seen), from));
-            }
-            self.carry(&datagram[..length], &ports[&from.port()], client);
+            let port = match ports.entry(from.port()) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(vacant) => {
+                    let port = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
+                    let forth = Arc::clone(&self).forth(Arc::clone(&port), Arc::clone(&seen), from);
+                    tokio::spawn(forth);
+                    vacant.insert(port)
+                }
+            };
+            self.carry(&datagram[..length], port, client);
         }
     }
 

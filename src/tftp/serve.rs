@@ -166,10 +166,9 @@ where
         };
         let others = self.running.keys().filter(|other| **other != client);
         if let Err(why) = admit(&self.limits, others.map(SocketAddr::ip), client.ip()) {
-            self.crowd.left_lying(client, &request.file, &why);
+            self.crowd.left_lying(client, (&request.file, &why), Instant::now());
             return;
         }
-        self.crowd.has_room();
         match (self.answer)(&request, client) {
             Answer::Content(content) => {
                 if let Err(error) = self.start(content, request, client).await {

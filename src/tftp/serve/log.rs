@@ -1,7 +1,7 @@
 //! What the room writes into the log: one line for each transfer.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
@@ -40,25 +40,26 @@ pub(super) fn ended(client: SocketAddr, transfer: &Transfer, outcome: &Outcome, 
     }
 }
 
-/// Whether the log has it that requests are left lying, and that it has ended.
+/// When the log was last told that requests are left lying.
 #[derive(Debug, Default)]
 pub(super) struct Crowd {
-    is_told: bool,
+    told: Option<Instant>,
 }
 
 impl Crowd {
-    /// A request was left lying: worth a warning for the first one.
-    pub(super) fn left_lying(&mut self, client: SocketAddr, file: &FileName, why: &Why) {
-        if self.is_told {
+    /// A request is left lying `now`: worth a warning each minute.
+    pub(super) fn left_lying(
+        &mut self,
+        client: SocketAddr,
+        (file, why): (&FileName, &Why),
+        now: Instant,
+    ) {
+        const QUIET: Duration = Duration::from_secs(60);
+        if self.told.is_some_and(|told| now.saturating_duration_since(told) < QUIET) {
             debug!(%client, %file, %why, "tftp silence");
-        } else {
-            warn!(%client, %file, %why, "tftp request left lying until a transfer ends");
+            return;
         }
-        self.is_told = true;
-    }
-
-    /// There is room again.
-    pub(super) fn has_room(&mut self) {
-        self.is_told = false;
+        warn!(%client, %file, %why, "tftp request left lying until a transfer ends");
+        self.told = Some(now);
     }
 }

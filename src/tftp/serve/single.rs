@@ -124,7 +124,7 @@ where
                 return;
             }
             Said::LeftLying(file, why) => {
-                self.crowd.left_lying(client, &file, &why);
+                self.crowd.left_lying(client, (&file, &why), Instant::now());
                 return;
             }
         };
