@@ -13,7 +13,7 @@ use std::{
 
 use daemon::{Daemon, Home, LIMIT, NAME, answer_of, connect, eventually, outcome};
 use remoteboot::{
-    model::{Change, Decision, Mac, Machine, Stage, Timestamp},
+    model::{Change, Decision, Mac, Machine, MachineEvent, Timestamp},
     store::Store,
 };
 use serde_json::{Value, json};
@@ -74,7 +74,8 @@ fn what_was_provisioned_survives_a_kill_and_the_stale_socket_is_replaced() {
     assert!(home.socket().exists(), "a killed daemon leaves its socket");
     let daemon = home.start(&[]);
     assert_eq!(described(&daemon), before);
-    assert_eq!(before[0]["Tags"], json!({"infrakit.config.hash": "x", "a": ""}));
+    let tags = json!({"infrakit.config.hash": "x", "a": "", "infrakit.state": "provisioning"});
+    assert_eq!(before[0]["Tags"], tags);
     daemon.call("Instance.Destroy", json!({"Instance": ids[1]})).expect("destroyed before");
     let error = daemon
         .call("Instance.Destroy", json!({"Instance": "rb-ffffffffffffffff"}))
@@ -250,7 +251,7 @@ fn validate_says_what_is_wrong_with_files() {
 #[test]
 fn recorded_exchanges_are_answered_as_recorded_but_for_the_listed_differences() {
     let home = Home::new();
-    waiting(&home, 10);
+    waiting(&home, 200);
     let daemon = home.start(&[]);
     let bare = Home::new();
     let without_machines = bare.start(&[]);
@@ -263,15 +264,8 @@ fn waiting(home: &Home, count: u8) -> Vec<Mac> {
     let machines: Vec<Mac> = (1..=count).map(|last| Mac::new([2, 0, 0, 0, 0, last])).collect();
     let changes = machines.iter().map(|mac| {
         let at = Timestamp(u64::from(mac.bytes()[5]));
-        Change::Seen(Machine {
-            mac: *mac,
-            architecture: None,
-            uuid: None,
-            first_seen: at,
-            last_seen: at,
-            waiting_since: at,
-            stage: Stage::Holding,
-        })
+        let machine = Machine::first(*mac, MachineEvent::Waited, at).expect("it becomes known");
+        Change::Machine(machine)
     });
     let decision = Decision { answer: (), changes: changes.collect() };
     let store = Store::open(&home.state(), None).expect("a new store");

@@ -6,12 +6,14 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use remoteboot::tftp::answer::Answer;
 use remoteboot::tftp::pace::Waits;
 use remoteboot::tftp::reply::ErrorCode;
+use remoteboot::tftp::report::Told;
 use remoteboot::tftp::request::{Options, Packet, Request, parse};
 use remoteboot::tftp::serve::{Ports, serve};
 use remoteboot::tftp::transfer::Limits;
@@ -435,6 +437,58 @@ async fn each_transfer_has_one_line_in_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_file_and_each_refusal_is_told_once_and_a_size_probe_is_neither() {
+    for ports in BOTH {
+        let mut server = Server::start(ports, Limits::default()).await;
+        let client = client().await;
+        client.send_to(b"\x00\x02file-1\x00octet\x00", server.address).await.unwrap();
+        server.tells("not a packet: nothing is written here").await;
+        client.send_to(&read("missing", ""), server.address).await.unwrap();
+        server.tells("not missing: no such file").await;
+        for _refusal in 0..2 {
+            assert!(matches!(receive(&client).await.0, Packet::Error { .. }));
+        }
+        client.send_to(&read("file-5000", EDK2), server.address).await.unwrap();
+        let (_oack, transfer) = receive(&client).await;
+        client.send_to(PROBED, transfer).await.unwrap();
+        // From the same port, so the probe is over before.
+        client.send_to(&read("file-5000", EDK2), server.address).await.unwrap();
+        assert!(carry_on(&client).await.content == content(5000));
+        server.tells("file-5000, all 5000").await;
+        client.send_to(&read("file-5000", ""), server.address).await.unwrap();
+        let (_block, transfer) = receive(&client).await;
+        acknowledge(&client, transfer, 1).await;
+        expect_blocks(&client, 2..=2).await;
+        client.send_to(b"\x00\x05\x00\x00enough\x00", transfer).await.unwrap();
+        server.tells("file-5000, only 512").await;
+        // Late words of a transfer, wherever they come to.
+        acknowledge(&client, transfer, 1).await;
+        client.send_to(b"\x00\x05\x00\x00enough\x00", transfer).await.unwrap();
+        client.send_to(&read("missing-too", ""), server.address).await.unwrap();
+        server.tells("not missing-too: no such file").await;
+        server.stop.cancel();
+        assert_eq!(timeout(LIMIT, server.told.recv()).await.unwrap(), None, "{ports:?}");
+    }
+}
+
+#[tokio::test]
+async fn each_request_that_is_left_lying_is_told() {
+    for ports in BOTH {
+        let limits = Limits { transfers_per_client: 1, ..Limits::default() };
+        let mut server = Server::start(ports, limits).await;
+        let (first, second) = (client().await, client().await);
+        first.send_to(&read("file-5000", EDK2), server.address).await.unwrap();
+        receive(&first).await;
+        for _each in 0..2 {
+            second.send_to(&read("file-513", EDK2), server.address).await.unwrap();
+            server.tells("not file-513: all 1 transfers of this client are taken").await;
+        }
+        server.stop.cancel();
+        assert_eq!(timeout(LIMIT, server.told.recv()).await.unwrap(), None, "{ports:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs the TFTP clients that `make test` installs"]
 async fn real_clients_get_what_is_there() {
     for ports in BOTH {
@@ -527,11 +581,23 @@ struct Server {
     address: SocketAddr,
     stop: CancellationToken,
     task: JoinHandle<io::Result<()>>,
+    /// What became of requests.
+    told: mpsc::UnboundedReceiver<String>,
 }
 
 impl Server {
     async fn start(ports: Ports, limits: Limits) -> Self {
         Self::start_at(Ipv4Addr::LOCALHOST, ports, limits).await
+    }
+
+    #[track_caller]
+    fn tells(&mut self, expected: &str) -> impl Future<Output = ()> {
+        let place = std::panic::Location::caller();
+        async move {
+            let told = timeout(LIMIT, self.told.recv()).await;
+            let told = told.unwrap_or_else(|_| panic!("{place}: {expected} is not told"));
+            assert_eq!(told.as_deref(), Some(expected), "{place}");
+        }
     }
 
     async fn start_at(address: Ipv4Addr, ports: Ports, limits: Limits) -> Self {
@@ -549,8 +615,17 @@ impl Server {
                 },
             }
         };
-        let task = tokio::spawn(serve(socket, (ports, limits), answer, stop.clone()));
-        Self { address, stop, task }
+        let (sender, told) = mpsc::unbounded_channel();
+        let tell = move |_client: SocketAddr, told: Told<'_>| {
+            let _untold = sender.send(match told {
+                Told::Read { file, bytes, complete: true } => format!("{file}, all {bytes}"),
+                Told::Read { file, bytes, complete: false } => format!("{file}, only {bytes}"),
+                Told::Refused { what, why } => format!("not {what}: {why}"),
+            });
+        };
+        let serving = serve(socket, (ports, limits), (answer, Arc::new(tell)), stop.clone());
+        let task = tokio::spawn(serving);
+        Self { address, stop, task, told }
     }
 }
 

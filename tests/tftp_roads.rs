@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use remoteboot::tftp::answer::Answer;
+use remoteboot::tftp::report::Tell;
 use remoteboot::tftp::request::{Options, Packet, Request, parse};
 use remoteboot::tftp::serve::{Ports, serve};
 use remoteboot::tftp::transfer::Limits;
@@ -191,7 +192,9 @@ async fn server(ports: Ports) -> SocketAddr {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = socket.local_addr().unwrap();
     let answer = |_: &Request, _: SocketAddr| Answer::Content(content());
-    tokio::spawn(serve(socket, (ports, Limits::default()), answer, CancellationToken::new()));
+    let tell: Tell = Arc::new(|_, _| ());
+    let engine = (ports, Limits::default());
+    tokio::spawn(serve(socket, engine, (answer, tell), CancellationToken::new()));
     address
 }
 

@@ -10,10 +10,24 @@ use minijinja::{
     value::{Enumerator, Object},
 };
 
+use super::{init::is_ignition, urls};
 use crate::model::{Instance, Mac, Tags};
 
 /// The names that a template may use.
-const NAMES: [&str; 7] = ["mac", "ip", "hostname", "id", "logical_id", "server", "tags"];
+const NAMES: [&str; 12] = [
+    "mac",
+    "ip",
+    "hostname",
+    "id",
+    "logical_id",
+    "index",
+    "server",
+    "tags",
+    "nocloud",
+    "ignition",
+    "init",
+    "report",
+];
 
 /// The longest command line that every kernel takes whole: `COMMAND_LINE_SIZE`
 /// of Linux is 2048 with its ending zero on x86 and arm64.
@@ -27,12 +41,17 @@ const FUEL: u64 = 20_000;
 pub struct Variables<'a> {
     /// `{{ mac }}`: with colons, small letters.
     pub mac: Mac,
-    /// `{{ ip }}`: the address that the machine asks from.
+    /// `{{ ip }}`: the address that is kept for the machine; else the one that it
+    /// asks from.
     pub ip: Ipv4Addr,
     /// `{{ server }}`: the address of this daemon.
     pub server: Ipv4Addr,
-    /// Gives `{{ hostname }}`, `{{ id }}`, `{{ logical_id }}` and `{{ tags }}`;
-    /// without it (a machine that no instance claims) these are undefined.
+    /// Where machines reach our HTTP server; the URLs are undefined without it.
+    pub authority: Option<&'a str>,
+    /// Gives `{{ hostname }}`, `{{ id }}`, `{{ logical_id }}`, `{{ index }}`,
+    /// `{{ tags }}` and the URLs `{{ nocloud }}`, `{{ ignition }}`, `{{ init }}` and
+    /// `{{ report }}`; without it (a machine that no instance claims) all of them
+    /// are undefined.
     pub instance: Option<&'a Instance>,
 }
 
@@ -41,7 +60,7 @@ pub struct Variables<'a> {
 pub enum InvalidCmdLine {
     /// It uses a name that there is not.
     #[error(
-        "`{{{{ {0} }}}}` is unknown; known are mac, ip, hostname, id, logical_id, server and tags[\"x\"]"
+        "`{{{{ {0} }}}}` is unknown; known are mac, ip, hostname, id, logical_id, index, server, nocloud, ignition, init, report and tags[\"x\"]"
     )]
     UnknownName(String),
     /// The template is wrong, or uses what this machine or instance has not.
@@ -67,25 +86,33 @@ pub enum InvalidCmdLine {
 ///
 /// [`InvalidCmdLine`] if no instance could make a command line of it.
 pub fn check(template: &str) -> Result<(), InvalidCmdLine> {
-    let environment = environment();
-    let parsed = environment.template_from_str(template).map_err(|error| describe(&error))?;
-    let mut unknown: Vec<String> = parsed
-        .undeclared_variables(false)
-        .into_iter()
-        .filter(|name| {
-            !NAMES.contains(&name.as_str())
-                && environment.globals().all(|(global, _)| global != name)
-        })
-        .collect();
-    unknown.sort();
-    if let Some(name) = unknown.into_iter().next() {
+    if let Some(name) = unknown_name(template, &NAMES)? {
         return Err(InvalidCmdLine::UnknownName(name));
     }
     let any = context! {
         mac => "00:00:00:00:00:00", ip => "0.0.0.0", server => "0.0.0.0", hostname => "x",
-        id => "rb-0000000000000000", logical_id => "x", tags => Value::from_object(AnyTag),
+        id => "rb-0000000000000000", logical_id => "x", index => 0, nocloud => "http://x/",
+        ignition => "http://x/", init => "http://x/", report => "http://x/",
+        tags => Value::from_object(AnyTag),
     };
-    one_line(parsed.render(any).map_err(|error| describe(&error))?).map(|_| ())
+    let environment = environment();
+    let rendered = environment.render_str(template, any);
+    one_line(rendered.map_err(|error| describe(&error))?).map(|_| ())
+}
+
+/// The first name, in alphabetical order, that the template uses and that is
+/// neither one of these nor a function.
+pub(super) fn unknown_name(
+    template: &str,
+    known: &[&str],
+) -> Result<Option<String>, InvalidCmdLine> {
+    let environment = environment();
+    let parsed = environment.template_from_str(template).map_err(|error| describe(&error))?;
+    let names = parsed.undeclared_variables(false).into_iter();
+    let is_known = |name: &String| {
+        known.contains(&name.as_str()) || environment.globals().any(|(global, _)| global == name)
+    };
+    Ok(names.filter(|name| !is_known(name)).min())
 }
 
 /// The command line of this machine.
@@ -101,32 +128,47 @@ pub fn render(template: &str, variables: &Variables) -> Result<String, InvalidCm
         (variables.mac.to_string(), variables.ip.to_string(), variables.server.to_string());
     let rendered = match variables.instance {
         None => parsed.render(context! { mac, ip, server }),
-        Some(Instance { hostname, id, logical_id, tags, .. }) => {
-            let tags: &Tags = tags;
-            let shared = context! {
-                mac, ip, server, hostname => hostname.as_str(), id => id.to_string(), tags,
-            };
-            match logical_id {
-                None => parsed.render(shared),
-                Some(name) => parsed.render(context! { logical_id => name.0.as_str(), ..shared }),
-            }
-        }
+        Some(instance) => parsed
+            .render(context! { mac, ip, server, ..of_instance(template, instance, variables) }),
     };
     one_line(rendered.map_err(|error| describe(&error))?)
 }
 
-fn environment() -> Environment<'static> {
+/// What is known of the instance alone; what it has not stays undefined.
+fn of_instance(template: &str, instance: &Instance, variables: &Variables) -> Value {
+    let tags: &Tags = &instance.tags;
+    let mut values = context! {
+        hostname => instance.hostname.as_str(), id => instance.id.to_string(), tags,
+    };
+    if let Some(name) = &instance.logical_id {
+        values = context! { logical_id => name.0.as_str(), ..values };
+    }
+    if let Some(index) = instance.index {
+        values = context! { index, ..values };
+    }
+    if let Some(authority) = variables.authority {
+        let (nocloud, init) = (urls::nocloud(authority, instance), urls::init(authority, instance));
+        values = context! { nocloud, init, report => urls::report(authority, instance), ..values };
+        // Only looked at where it is asked for: an Init may have a megabyte.
+        if template.contains("ignition") && is_ignition(&instance.init) {
+            values = context! { ignition => urls::ignition(authority, instance), ..values };
+        }
+    }
+    values
+}
+
+pub(super) fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_fuel(Some(FUEL));
     environment
 }
 
-fn describe(error: &minijinja::Error) -> InvalidCmdLine {
+pub(super) fn describe(error: &minijinja::Error) -> InvalidCmdLine {
     let text = error.detail().unwrap_or_default().to_owned();
     InvalidCmdLine::Template(match error.kind() {
         ErrorKind::UndefinedError if text.is_empty() => {
-            "it uses a value that is not defined here (a tag or logical ID that the instance has not?)"
+            "it uses a value that is not defined here (a tag, an index or a logical ID that the instance has not, an Init that is no Ignition, or HTTP that is not served?)"
                 .to_owned()
         }
         kind if text.is_empty() => kind.to_string(),
@@ -153,7 +195,7 @@ fn one_line(line: String) -> Result<String, InvalidCmdLine> {
 
 /// Tags of which every one is there, for a check before any is known.
 #[derive(Debug)]
-struct AnyTag;
+pub(super) struct AnyTag;
 
 impl Object for AnyTag {
     fn get_value(self: &Arc<Self>, _key: &Value) -> Option<Value> {
@@ -174,41 +216,33 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{Asset, Image, InstanceId, LogicalId, Source, Timestamp, Token};
+    use crate::model::{LogicalId, testing};
 
     fn instance() -> Instance {
         Instance {
-            id: InstanceId::next(None, Timestamp(1)),
             logical_id: Some(LogicalId("pet 1".to_owned())),
-            tags: [("tier".to_owned(), "web".to_owned())].into(),
-            init: String::new(),
-            mac: Mac::new([2, 0, 0, 0, 0, 1]),
-            address: None,
+            tags: testing::tags(&[("tier", "web")]),
             hostname: "pet-1".parse().expect("a name"),
-            image: Image {
-                kernel: Asset { source: Source::Url("http://x/k".to_owned()), checksum: None },
-                initrds: Vec::new(),
-                cmdline: String::new(),
-            },
-            token: Token(1),
-            provisioned_at: Timestamp(1),
+            index: Some(4),
+            ..testing::instance(1, Mac::new([2, 0, 0, 0, 0, 1]))
         }
     }
 
     fn rendered(template: &str, instance: Option<&Instance>) -> Result<String, InvalidCmdLine> {
         let mac = Mac::new([2, 0, 0, 0, 0, 1]);
         let (ip, server) = ([10, 0, 0, 9].into(), [10, 0, 0, 1].into());
-        render(template, &Variables { mac, ip, server, instance })
+        let authority = Some("10.0.0.1:8080");
+        render(template, &Variables { mac, ip, server, authority, instance })
     }
 
     #[test]
     fn every_name_is_filled_in() {
         let template = "a={{ mac }} b={{ ip }} c={{ hostname }} d={{ id }} e={{ logical_id }} \
-                        f={{ server }} g={{ tags[\"tier\"] }}";
+                        f={{ server }} g={{ tags[\"tier\"] }} i={{ index }}";
         assert_eq!(check(template), Ok(()));
         assert_eq!(
             rendered(template, Some(&instance())).expect("all are there"),
-            "a=02:00:00:00:00:01 b=10.0.0.9 c=pet-1 d=rb-0000000000010000 e=pet 1 f=10.0.0.1 g=web"
+            "a=02:00:00:00:00:01 b=10.0.0.9 c=pet-1 d=rb-0000000000010000 e=pet 1 f=10.0.0.1 g=web i=4"
         );
     }
 
@@ -234,6 +268,26 @@ mod tests {
         assert!(rendered("x={{ tags[\"nope\"] }}", Some(&bare)).is_err());
         assert!(rendered("x={{ logical_id }}", Some(&bare)).is_err());
         assert!(rendered("x={{ hostname }}", None).is_err());
+    }
+
+    #[test]
+    fn the_urls_are_those_of_the_instance_and_ignition_only_of_an_ignition() {
+        let script = instance();
+        let (init, report) = (script.secrets.init.digits(), script.secrets.report.digits());
+        assert_eq!(
+            rendered("{{ nocloud }} {{ init }} {{ report }}", Some(&script))
+                .expect("all are there"),
+            format!(
+                "http://10.0.0.1:8080/init/{init}/ http://10.0.0.1:8080/init/{init}/init \
+                 http://10.0.0.1:8080/report/{report}"
+            )
+        );
+        assert!(rendered("{{ ignition }}", Some(&script)).is_err());
+        let ignition =
+            Instance { init: r#"{"ignition": {"version": "3.0.0"}}"#.to_owned(), ..script };
+        let url = format!("http://10.0.0.1:8080/init/{init}/ignition");
+        assert_eq!(rendered("{{ ignition }}", Some(&ignition)), Ok(url));
+        assert!(rendered("{{ report }}", None).is_err());
     }
 
     #[test]

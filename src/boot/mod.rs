@@ -4,14 +4,21 @@
 //! every door. Pure; knows `state` and `model` and nothing else of ours.
 
 pub mod cmdline;
+mod health;
+pub mod hostname;
 mod identity;
+pub mod init;
+pub mod inventory;
+pub mod report;
 mod script;
 mod sighting;
+pub mod urls;
 
 use crate::{
-    model::{Image, Instance, Mac},
+    model::{Image, Instance, Mac, Stage},
     state::State,
 };
+pub use health::{Health, health};
 pub use identity::{Addressing, Claim, Imposter, Visitor, identify};
 pub use script::{Asker, Prelude, Script, base_name, script_for};
 pub use sighting::{Sighting, seen};
@@ -43,29 +50,107 @@ pub struct UnclaimedImage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next<'a> {
     /// Boot what its instance says.
-    Instance(&'a Instance),
+    Instance(&'a Instance, &'a Image),
+    /// Boot from its own disk, since its instance says so.
+    Local(&'a Instance),
+    /// Wait: its instance was booted too often in vain.
+    GaveUp(&'a Instance),
     /// Boot what all machines boot that no instance claims.
     Unclaimed(&'a UnclaimedImage),
     /// Wait, and ask again.
     Hold,
 }
 
-impl<'a> Next<'a> {
-    /// The image of the instance, if it boots one.
-    #[must_use]
-    pub const fn image(&self) -> Option<&'a Image> {
-        match self {
-            Self::Instance(instance) => Some(&instance.image),
-            Self::Unclaimed(_) | Self::Hold => None,
-        }
-    }
-}
-
 /// What this machine shall do next.
 #[must_use]
 pub fn next<'a>(state: &'a State, policy: &'a Policy, mac: Mac) -> Next<'a> {
-    if let Some(instance) = state.instances.of_machine(mac) {
-        return Next::Instance(instance);
+    let Some(instance) = state.instances.of_machine(mac) else {
+        return policy.unclaimed.as_ref().map_or(Next::Hold, Next::Unclaimed);
+    };
+    let image = match &instance.image {
+        Some(image) if !instance.progress.boots_locally(instance.boot) => image,
+        Some(_) | None => return Next::Local(instance),
+    };
+    if instance.progress.is_exhausted(instance.boot) && begins_anew(state, mac) {
+        return Next::GaveUp(instance);
     }
-    policy.unclaimed.as_ref().map_or(Next::Hold, Next::Unclaimed)
+    Next::Instance(instance, image)
+}
+
+/// Whether this machine is sent to its own disk.
+#[must_use]
+pub fn boots_locally(state: &State, mac: Mac) -> bool {
+    state
+        .instances
+        .of_machine(mac)
+        .is_some_and(|instance| instance.progress.boots_locally(instance.boot))
+}
+
+/// Whether a script that this machine is given now begins a boot, and is not the
+/// same one again, asked for since something could not be loaded.
+fn begins_anew(state: &State, mac: Mac) -> bool {
+    state.machines.find(mac).and_then(|machine| machine.stage) != Some(Stage::Script)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{BootMode, Change, MOST_INSTALLS, Machine, Timestamp, testing};
+
+    const MAC: Mac = Mac::new([2, 0, 0, 0, 0, 1]);
+    const NOW: Timestamp = Timestamp(1000);
+
+    fn policy() -> Policy {
+        Policy { unclaimed: None, authority: "10.0.0.1".to_owned(), server: [10, 0, 0, 1].into() }
+    }
+
+    /// A state in which the machine has come so far with an instance of this mode.
+    fn state(boot: BootMode, stage: Stage) -> State {
+        let mut state = State::new(None);
+        state.apply(&Change::Machine(Machine {
+            stage: Some(stage),
+            ..testing::held(MAC, Timestamp(1))
+        }));
+        state.apply(&Change::Instance(Instance { boot, ..testing::instance(1, MAC) }));
+        state
+    }
+
+    fn progress(state: &mut State, change: impl FnOnce(&Instance) -> crate::model::Progress) {
+        let instance = state.instances.of_machine(MAC).expect("provisioned");
+        let change = Change::Progress(instance.id, change(instance));
+        state.apply(&change);
+    }
+
+    #[test]
+    fn a_machine_boots_from_its_disk_when_its_mode_says_so() {
+        for (boot, ready, expected) in [
+            (BootMode::Always, false, false),
+            (BootMode::Always, true, false),
+            (BootMode::Once, false, false),
+            (BootMode::Once, true, true),
+            (BootMode::Never, false, true),
+        ] {
+            let mut state = state(boot, Stage::Firmware);
+            if ready {
+                progress(&mut state, |instance| instance.progress.ready(None, NOW));
+            }
+            assert_eq!(boots_locally(&state, MAC), expected, "{boot:?} {ready}");
+            let policy = policy();
+            let next = next(&state, &policy, MAC);
+            assert_eq!(matches!(next, Next::Local(_)), expected, "{boot:?} {ready} {next:?}");
+        }
+    }
+
+    #[test]
+    fn an_installation_that_never_reports_is_not_begun_again_but_may_be_ended() {
+        for (stage, gives_up) in [(Stage::Firmware, true), (Stage::Script, false)] {
+            let mut state = state(BootMode::Once, stage);
+            for _ in 0..MOST_INSTALLS {
+                progress(&mut state, |instance| instance.progress.script(true, NOW));
+            }
+            let policy = policy();
+            let next = next(&state, &policy, MAC);
+            assert_eq!(matches!(next, Next::GaveUp(_)), gives_up, "{stage:?} {next:?}");
+        }
+    }
 }

@@ -1,7 +1,8 @@
 //! What iPXE is told: boot this, wait and ask again, or say who you are.
 //!
 //! Every script ends in asking for itself again, so that a machine falls
-//! neither into its firmware's menu nor into a prompt. A failing command ends
+//! neither into its firmware's menu nor into a prompt; but for one that leaves for
+//! the machine's own disk. A failing command ends
 //! an iPXE script; `||` behind it says that it may fail. Only commands that
 //! iPXE 1.0.0 of 2019 has are used. Pure.
 
@@ -10,10 +11,10 @@ use std::{fmt::Write as _, net::Ipv4Addr, path::Path};
 use super::{
     Next, Policy, Sighting, UnclaimedImage,
     cmdline::{self, InvalidCmdLine, Variables},
-    next,
+    next, urls,
 };
 use crate::{
-    model::{Instance, Mac, Source, Stage},
+    model::{Architecture, Image, Instance, Mac, MachineState, Source, Stage},
     state::State,
 };
 
@@ -74,10 +75,20 @@ pub fn script_for(state: &State, policy: &Policy, asker: Asker) -> Script {
     };
     let stage = match next(state, policy, mac) {
         Next::Hold => {
-            hold(&mut text, policy, (mac, asker.address));
+            hold(&mut text, policy, (mac, asker.address), &waiting(state, mac));
             Stage::Holding
         }
-        next @ (Next::Instance(_) | Next::Unclaimed(_)) => {
+        Next::GaveUp(instance) => {
+            let boots = instance.progress.boots;
+            let why = format!("{mac} was booted {boots} times and never reported in: it waits");
+            hold(&mut text, policy, (mac, asker.address), &why);
+            Stage::Holding
+        }
+        Next::Local(_) => {
+            local(&mut text, mac, architecture(state, mac));
+            Stage::Local
+        }
+        next @ (Next::Instance(..) | Next::Unclaimed(_)) => {
             match plan(policy, next, (mac, asker.address)) {
                 Ok(plan) => {
                     boot(&mut text, &plan, own_url(policy, mac));
@@ -118,13 +129,17 @@ fn plan<'a>(
     (mac, address): (Mac, Ipv4Addr),
 ) -> Result<Plan<'a>, Unscriptable> {
     let (urls, template, instance) = match next {
-        Next::Instance(instance) => {
-            (urls_of(policy, instance)?, &instance.image.cmdline, Some(instance))
+        Next::Instance(instance, image) => {
+            (urls_of(policy, instance, image)?, image.cmdline.as_str(), Some(instance))
         }
-        Next::Unclaimed(image) => (unclaimed_urls(policy, image), &image.cmdline, None),
-        Next::Hold => (Vec::new(), &policy.authority, None),
+        Next::Unclaimed(image) => (unclaimed_urls(policy, image), image.cmdline.as_str(), None),
+        Next::Hold | Next::Local(_) | Next::GaveUp(_) => (Vec::new(), "", None),
     };
-    let variables = Variables { mac, ip: address, server: policy.server, instance };
+    let authority = Some(policy.authority.as_str());
+    // A machine that waits may have asked for its address before another was kept
+    // for its instance: the system that it boots gets that one.
+    let ip = instance.and_then(|instance| instance.address).unwrap_or(address);
+    let variables = Variables { mac, ip, server: policy.server, authority, instance };
     let own = cmdline::render(template, &variables)?;
     // The names come first: behind a `--` of the operator's they would be
     // arguments of init. UEFI with iPXE of 2019 panics the kernel without them.
@@ -137,18 +152,20 @@ fn plan<'a>(
     Ok(Plan { policy, mac, address, hostname, urls, cmdline })
 }
 
-fn urls_of(policy: &Policy, instance: &Instance) -> Result<Vec<String>, Unscriptable> {
+fn urls_of(
+    policy: &Policy,
+    instance: &Instance,
+    image: &Image,
+) -> Result<Vec<String>, Unscriptable> {
     let url = |(number, asset): (usize, &crate::model::Asset)| match &asset.source {
-        Source::File(file) => Ok(format!(
-            "http://{}/boot/{}/{number}/{}",
-            policy.authority,
-            instance.token.digits(),
-            percent_encoded(file.base_name())
-        )),
+        Source::File(file) => {
+            let name = percent_encoded(file.base_name());
+            Ok(urls::file(&policy.authority, instance, number, &name))
+        }
         Source::Url(url) if is_one_word(url) => Ok(url.clone()),
         Source::Url(url) => Err(Unscriptable::Url(url.clone())),
     };
-    instance.image.assets().enumerate().map(url).collect()
+    image.assets().enumerate().map(url).collect()
 }
 
 /// A script is made of lines of words: nothing in a URL may end one.
@@ -207,12 +224,37 @@ fn say_who_you_are(text: &mut String, policy: &Policy) {
     ask_again(text, &url, "0");
 }
 
-fn hold(text: &mut String, policy: &Policy, (mac, address): (Mac, Ipv4Addr)) {
+/// What a machine says that waits.
+fn waiting(state: &State, mac: Mac) -> String {
+    match state.machines.find(mac).map(|machine| machine.state) {
+        Some(MachineState::SetAside) => format!("{mac} is set aside by its operator"),
+        Some(_) | None => format!("{mac} waits to be provisioned"),
+    }
+}
+
+fn architecture(state: &State, mac: Mac) -> Option<Architecture> {
+    state.machines.find(mac)?.architecture
+}
+
+/// Leaves iPXE for the machine's own disk. UEFI goes on with its next boot entry
+/// when a boot program fails, and into its menu when one succeeds: so the exit
+/// is a failure. A BIOS may have no next way to boot behind the network, so its
+/// first disk is started from here, and left to the BIOS only if that fails.
+fn local(text: &mut String, mac: Mac, architecture: Option<Architecture>) {
+    text.push_str("clear waiting ||\n");
+    show(text, &format!("{mac} boots from its own disk"));
+    if architecture == Some(Architecture::Bios) {
+        text.push_str("sanboot --no-describe --drive 0x80 ||\n");
+    }
+    text.push_str("exit 1\n");
+}
+
+fn hold(text: &mut String, policy: &Policy, (mac, address): (Mac, Ipv4Addr), why: &str) {
     // A waiting machine asks every few seconds; the box is shown once.
     text.push_str("isset ${waiting} && goto waiting ||\n");
     show_box(text, "${hostname}", policy, (mac, address));
     text.push_str("set waiting 1\nclear trouble ||\n:waiting\n");
-    show(text, &format!("{mac} waits to be provisioned"));
+    show(text, why);
     ask_again(text, &own_url(policy, mac), &HOLD.to_string());
 }
 
@@ -302,7 +344,10 @@ fn ask_again(text: &mut String, url: &str, wait: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Asset, Change, Image, InstanceId, Source, Timestamp, Token};
+    use crate::model::{
+        Asset, BootMode, Change, Machine, Secrets, Timestamp, Token,
+        testing::{self, file},
+    };
 
     const MAC: Mac = Mac::new([0x52, 0x54, 0, 0xaa, 1, 1]);
 
@@ -310,22 +355,14 @@ mod tests {
         Policy { unclaimed, authority: "10.0.0.1:8080".to_owned(), server: [10, 0, 0, 1].into() }
     }
 
-    fn file(name: &str) -> Asset {
-        Asset { source: Source::File(name.parse().expect("a name")), checksum: None }
-    }
-
     fn instance(image: Image) -> Instance {
+        let secrets = Secrets { files: Token(0xab), ..testing::secrets(1) };
         Instance {
-            id: InstanceId::next(None, Timestamp(1)),
-            logical_id: None,
-            tags: [("evil".to_owned(), "x\nshell".to_owned())].into(),
-            init: String::new(),
-            mac: MAC,
-            address: None,
+            tags: testing::tags(&[("evil", "x\nshell")]),
             hostname: "web-1".parse().expect("a name"),
-            image,
-            token: Token(0xab),
-            provisioned_at: Timestamp(1),
+            image: Some(image),
+            secrets,
+            ..testing::instance(1, MAC)
         }
     }
 
@@ -362,6 +399,24 @@ mod tests {
         let script = script_of(Some(image), None);
         assert_eq!(stage(&script), Some(Stage::Script));
         check_golden(&script, include_str!("../../tests/golden/instance.ipxe"));
+    }
+
+    #[test]
+    fn the_address_in_a_command_line_is_the_one_that_is_kept_for_the_instance() {
+        let image = Image {
+            kernel: file("k"),
+            initrds: Vec::new(),
+            cmdline: "ip={{ ip }}::10.0.0.1".to_owned(),
+        };
+        for (kept, expected) in [(None, "10.0.0.9"), (Some([10, 0, 0, 50].into()), "10.0.0.50")] {
+            let mut state = State::new(None);
+            let instance = Instance { address: kept, ..instance(image.clone()) };
+            state.apply(&Change::Instance(instance));
+            let address = [10, 0, 0, 9].into();
+            let asker = Asker { mac: Some(MAC), address, prelude: Prelude::None };
+            let script = script_for(&state, &policy(None), asker).text;
+            assert!(script.contains(&format!(" ip={expected}::10.0.0.1")), "{script}");
+        }
     }
 
     #[test]
@@ -403,6 +458,29 @@ mod tests {
             let script = script_of(Some(image.clone()), None);
             assert!(!script.text.contains("\nkernel"), "{url:?}");
             assert!(script.text.contains("has a blank or a control character"), "{url:?}");
+        }
+    }
+
+    #[test]
+    fn a_machine_leaves_for_its_disk_in_the_way_of_its_firmware() {
+        for (architecture, has_sanboot) in
+            [(Architecture::Bios, true), (Architecture::X64Uefi, false)]
+        {
+            let mut state = State::new(None);
+            let machine =
+                Machine { architecture: Some(architecture), ..testing::held(MAC, Timestamp(1)) };
+            state.apply(&Change::Machine(machine));
+            state.apply(&Change::Instance(Instance {
+                boot: BootMode::Never,
+                image: None,
+                ..testing::instance(1, MAC)
+            }));
+            let asker =
+                Asker { mac: Some(MAC), address: [10, 0, 0, 9].into(), prelude: Prelude::None };
+            let script = script_for(&state, &policy(None), asker);
+            assert_eq!(stage(&script), Some(Stage::Local));
+            assert_eq!(script.text.contains("sanboot"), has_sanboot, "{}", script.text);
+            assert!(script.text.ends_with("exit 1\n"), "{}", script.text);
         }
     }
 

@@ -1,9 +1,10 @@
-//! What was seen of a machine, and when that is worth a change.
+//! What was seen of a machine, and when that is worth a change: of the machine,
+//! and of the instance that it boots.
 
 use std::time::Duration;
 
 use crate::{
-    model::{Architecture, Change, Mac, Machine, Stage, Timestamp},
+    model::{Architecture, Change, Mac, Machine, MachineEvent, MachineState, Stage, Timestamp},
     state::State,
 };
 
@@ -23,48 +24,84 @@ pub struct Sighting {
     pub stage: Stage,
 }
 
-/// The change that this sighting makes, if it says anything new.
+/// The changes that this sighting makes, if it says anything new.
 #[must_use]
-pub fn seen(state: &State, sighting: Sighting, now: Timestamp) -> Option<Change> {
+pub fn seen(state: &State, sighting: Sighting, now: Timestamp) -> Vec<Change> {
+    let (mac, stage) = (sighting.mac, sighting.stage);
+    let progress = progress(state, mac, stage, now);
+    machine(state, sighting, now).map(Change::Seen).into_iter().chain(progress).collect()
+}
+
+fn machine(state: &State, sighting: Sighting, now: Timestamp) -> Option<Machine> {
     let Sighting { mac, architecture, uuid, stage } = sighting;
-    let Some(before) = state.machines.find(mac) else {
-        return Some(Change::Seen(Machine {
-            mac,
-            architecture,
-            uuid,
-            first_seen: now,
-            last_seen: now,
-            waiting_since: now,
-            stage,
-        }));
+    let has_instance = state.instances.of_machine(mac).is_some();
+    let event = match stage {
+        Stage::Firmware | Stage::Ipxe | Stage::Local => MachineEvent::Asked,
+        Stage::Holding => MachineEvent::Waited,
+        Stage::Script | Stage::Kernel => MachineEvent::BootedUnclaimed,
     };
+    let Some(before) = state.machines.find(mac) else {
+        let first = Machine::first(mac, event, now)?;
+        // Provisioned by its address before it was seen.
+        let state = if has_instance { MachineState::Assigned } else { first.state };
+        let stage = Some(stage);
+        return Some(Machine { architecture, uuid, state, stage, last_seen: Some(now), ..first });
+    };
+    // What a machine does is allowed in every state.
+    let stepped = before.after(event, now).ok()?;
     let after = Machine {
         architecture: architecture.or(before.architecture),
         uuid: uuid.or_else(|| before.uuid.clone()),
-        stage,
-        last_seen: before.last_seen,
-        ..before.clone()
+        stage: Some(stage),
+        ..stepped
     };
-    let is_news = after != *before || now.since(before.last_seen) >= REMEMBER_EVERY;
-    is_news.then_some(Change::Seen(Machine { last_seen: now, ..after }))
+    let is_old = before.last_seen.is_none_or(|last| now.since(last) >= REMEMBER_EVERY);
+    (after != *before || is_old).then_some(Machine { last_seen: Some(now), ..after })
+}
+
+/// What it means for the instance that the machine has.
+fn progress(state: &State, mac: Mac, stage: Stage, now: Timestamp) -> Option<Change> {
+    let instance = state.instances.of_machine(mac)?;
+    let before = &instance.progress;
+    let after = match stage {
+        Stage::Script => before.script(super::begins_anew(state, mac), now),
+        Stage::Holding if before.is_exhausted(instance.boot) => before.gave_up(now),
+        Stage::Holding | Stage::Firmware | Stage::Ipxe | Stage::Kernel | Stage::Local => {
+            return None;
+        }
+    };
+    (after != *before).then_some(Change::Progress(instance.id, after))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{InstanceState, testing};
+
+    const MAC: Mac = Mac::new([2, 0, 0, 0, 0, 1]);
 
     fn sighting(stage: Stage) -> Sighting {
-        Sighting { mac: Mac::new([2, 0, 0, 0, 0, 1]), architecture: None, uuid: None, stage }
+        Sighting { mac: MAC, architecture: None, uuid: None, stage }
+    }
+
+    /// Applies what this sighting changes, and says how much that is.
+    fn see(state: &mut State, sighting: Sighting, at: u64) -> usize {
+        let changes = seen(state, sighting, Timestamp(at));
+        changes.iter().for_each(|change| state.apply(change));
+        changes.len()
+    }
+
+    fn known(state: &State) -> &Machine {
+        state.machines.find(MAC).expect("seen")
     }
 
     #[test]
     fn the_same_again_is_written_once_a_minute() {
         let mut state = State::new(None);
-        let first = seen(&state, sighting(Stage::Holding), Timestamp(0)).expect("new");
-        state.apply(&first);
-        assert_eq!(seen(&state, sighting(Stage::Holding), Timestamp(59_999)), None);
-        assert!(seen(&state, sighting(Stage::Holding), Timestamp(60_000)).is_some());
-        assert!(seen(&state, sighting(Stage::Script), Timestamp(1)).is_some());
+        assert_eq!(see(&mut state, sighting(Stage::Holding), 0), 1);
+        assert_eq!(seen(&state, sighting(Stage::Holding), Timestamp(59_999)), []);
+        assert_eq!(seen(&state, sighting(Stage::Holding), Timestamp(60_000)).len(), 1);
+        assert_eq!(seen(&state, sighting(Stage::Script), Timestamp(1)).len(), 1);
     }
 
     #[test]
@@ -75,11 +112,50 @@ mod tests {
             uuid: Some("u".to_owned()),
             ..sighting(Stage::Firmware)
         };
-        state.apply(&seen(&state, firmware, Timestamp(5)).expect("new"));
-        state.apply(&seen(&state, sighting(Stage::Script), Timestamp(9)).expect("a new stage"));
-        let machine = state.machines.find(Mac::new([2, 0, 0, 0, 0, 1])).expect("seen");
+        see(&mut state, firmware, 5);
+        see(&mut state, sighting(Stage::Holding), 9);
+        let machine = known(&state);
         assert_eq!(machine.architecture, Some(Architecture::X64Uefi));
         assert_eq!((machine.first_seen, machine.waiting_since), (Timestamp(5), Timestamp(5)));
-        assert_eq!(machine.last_seen, Timestamp(9));
+        assert_eq!(machine.last_seen, Some(Timestamp(9)));
+        assert_eq!((machine.state, machine.since), (MachineState::Held, Timestamp(9)));
+    }
+
+    #[test]
+    fn each_start_of_an_instance_s_machine_is_counted_once() {
+        let mut state = State::new(None);
+        state.apply(&Change::Instance(testing::instance(1, MAC)));
+        let boots = |state: &State| {
+            let instance = state.instances.of_machine(MAC).expect("provisioned");
+            (instance.progress.boots, instance.progress.state)
+        };
+        see(&mut state, sighting(Stage::Firmware), 2);
+        assert_eq!(known(&state).state, MachineState::Assigned);
+        assert_eq!(boots(&state), (0, InstanceState::Provisioning));
+        for (stage, count) in [
+            (Stage::Script, 1),
+            (Stage::Script, 1),
+            (Stage::Kernel, 1),
+            (Stage::Firmware, 1),
+            (Stage::Ipxe, 1),
+            (Stage::Script, 2),
+        ] {
+            see(&mut state, sighting(stage), 3);
+            assert_eq!(boots(&state), (count, InstanceState::Booting), "{stage:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_machine_does_takes_it_to_and_from_the_hold_script() {
+        let mut state = State::new(None);
+        for (stage, expected) in [
+            (Stage::Firmware, MachineState::Seen),
+            (Stage::Holding, MachineState::Held),
+            (Stage::Firmware, MachineState::Seen),
+            (Stage::Kernel, MachineState::Seen),
+        ] {
+            see(&mut state, sighting(stage), 1);
+            assert_eq!(known(&state).state, expected, "{stage:?}");
+        }
     }
 }

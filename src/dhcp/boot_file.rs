@@ -25,12 +25,26 @@ pub enum BootFile {
     Script(String),
 }
 
+impl BootFile {
+    /// As it is told: a name on the TFTP server, or a URL.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Program { name, .. } => name,
+            Self::ProgramUrl(url) | Self::Script(url) => url,
+        }
+    }
+}
+
 /// Why a client that wants to boot is told nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoBootFile {
     /// It does not want to boot.
     #[error("it does not want to boot")]
     Host,
+    /// Its instance says that it boots from its own disk.
+    #[error("it boots from its own disk")]
+    OwnDisk,
     /// No boot program is made for its architecture number.
     #[error("there is no boot program for architecture number {0:#06x}")]
     UnknownArchitecture(u16),

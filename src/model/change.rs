@@ -1,6 +1,6 @@
 //! How anything becomes different.
 
-use super::{Instance, InstanceId, Lease, Machine, Timestamp};
+use super::{Destroyed, Instance, InstanceId, Lease, Mac, Machine, Progress};
 
 /// One thing that becomes different. Only `State::apply` carries it out, and
 /// only the store writes it down.
@@ -14,15 +14,16 @@ pub enum Change {
     Lease(Lease),
     /// The machine was seen like this.
     Seen(Machine),
+    /// The machine is this from now on, since somebody said so.
+    Machine(Machine),
+    /// Nothing is known of the machine any more.
+    Forgotten(Mac),
     /// The instance is new, or has new tags.
     Instance(Instance),
-    /// The instance is gone, and its machine waits since then.
-    Destroyed {
-        /// Which one.
-        id: InstanceId,
-        /// Since when.
-        at: Timestamp,
-    },
+    /// The instance has come so far.
+    Progress(InstanceId, Progress),
+    /// The instance is gone.
+    Destroyed(Destroyed),
 }
 
 impl Change {
@@ -31,9 +32,10 @@ impl Change {
     #[must_use]
     pub fn is_promise(&self) -> bool {
         match self {
-            Self::Lease(lease) => lease.state != super::LeaseState::Offered,
+            Self::Lease(lease) => !lease.is_passing(),
             Self::Seen(_) => false,
-            Self::Instance(_) | Self::Destroyed { .. } => true,
+            Self::Progress(_, progress) => progress.is_promise(),
+            Self::Machine(_) | Self::Forgotten(_) | Self::Instance(_) | Self::Destroyed(_) => true,
         }
     }
 }

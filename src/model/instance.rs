@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, net::Ipv4Addr, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Hostname, Image, Mac, Timestamp};
+use super::{Hostname, Image, Mac, Progress, Secrets, Timestamp, Token};
 
 /// The tags of an instance, stored and returned to the letter.
 pub type Tags = BTreeMap<String, String>;
@@ -26,22 +26,109 @@ pub struct Instance {
     pub address: Option<Ipv4Addr>,
     /// The name that the machine is given.
     pub hostname: Hostname,
-    /// What it boots.
-    pub image: Image,
-    /// The secret part of the URLs of its files.
-    pub token: Token,
+    /// Its place among the living instances of its group, from 0: the one that it
+    /// was given, else the lowest that was free; none if it was given none and is
+    /// in no group.
+    pub index: Option<u32>,
+    /// When it boots from the network.
+    pub boot: BootMode,
+    /// What it boots; nothing only if it never boots from the network.
+    pub image: Option<Image>,
+    /// The secret parts of its URLs.
+    pub secrets: Secrets,
     /// When it was provisioned.
     pub provisioned_at: Timestamp,
+    /// How far it has come.
+    pub progress: Progress,
+}
+
+/// When an instance's machine boots from the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BootMode {
+    /// At every start: a diskless machine.
+    #[default]
+    Always,
+    /// Until it has reported in; then it is sent to its own disk.
+    Once,
+    /// Never: it is sent to its own disk from the beginning.
+    Never,
+}
+
+impl BootMode {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Always, Self::Once, Self::Never];
+
+    /// Its name in Properties.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::Once => "once",
+            Self::Never => "never",
+        }
+    }
+}
+
+/// Why an instance is destroyed, as InfraKit's `Context.Reason` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// For good; also when nothing or something unknown is said.
+    Terminate,
+    /// Another will take its place.
+    RollingUpdate,
+}
+
+impl Reason {
+    /// Its name on InfraKit's wire.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Terminate => "terminate",
+            Self::RollingUpdate => "rolling_update",
+        }
+    }
+}
+
+/// What is remembered of an instance that was destroyed: its ID is never issued
+/// again, and its machine is told so when it asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Destroyed {
+    /// Its ID.
+    pub id: InstanceId,
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub reason: Reason,
+    /// The machine that it had.
+    pub mac: Mac,
+    /// The secret of the URL at which that machine reports in.
+    pub report: Token,
 }
 
 impl Instance {
     /// The tag by which InfraKit's group controller knows its own.
     pub const GROUP_TAG: &str = "infrakit.group";
 
+    /// The tag that says how far the instance has come. It is made when somebody
+    /// asks, and never stored.
+    pub const STATE_TAG: &str = "infrakit.state";
+
     /// The group that it belongs to, if any.
     #[must_use]
     pub fn group(&self) -> Option<&str> {
         self.tags.get(Self::GROUP_TAG).map(String::as_str)
+    }
+
+    /// The text without the secrets of its URLs: a machine that reports a failure
+    /// may well quote the URL that failed.
+    #[must_use]
+    pub fn without_secrets(&self, text: &str) -> String {
+        let Secrets { files, init, report } = self.secrets;
+        [files, init, report]
+            .iter()
+            .fold(text.to_owned(), |text, secret| text.replace(&secret.digits(), "..."))
     }
 }
 
@@ -118,55 +205,6 @@ impl fmt::Display for LogicalId {
     }
 }
 
-/// 128 random bits that only the machine of an instance learns, new with each
-/// Provision: who knows them in a URL was given that URL.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Token(pub u128);
-
-impl Token {
-    /// The 32 digits of the URL.
-    #[must_use]
-    pub fn digits(self) -> String {
-        format!("{:032x}", self.0)
-    }
-}
-
-impl fmt::Debug for Token {
-    /// Nothing of it, since debug output ends in logs.
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Token(..)")
-    }
-}
-
-/// The text is no token.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("not a token of 32 hexadecimal digits")]
-pub struct InvalidToken;
-
-impl FromStr for Token {
-    type Err = InvalidToken;
-
-    fn from_str(text: &str) -> Result<Self, InvalidToken> {
-        let token = u128::from_str_radix(text, 16).map(Self).map_err(|_| InvalidToken)?;
-        if token.digits() == text { Ok(token) } else { Err(InvalidToken) }
-    }
-}
-
-impl TryFrom<String> for Token {
-    type Error = InvalidToken;
-
-    fn try_from(text: String) -> Result<Self, InvalidToken> {
-        text.parse()
-    }
-}
-
-impl From<Token> for String {
-    fn from(token: Token) -> Self {
-        token.digits()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -203,12 +241,5 @@ mod tests {
         {
             assert!(text.parse::<InstanceId>().is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn a_token_is_not_shown_by_debug() {
-        assert_eq!(format!("{:?}", Token(7)), "Token(..)");
-        assert_eq!(Token(7).digits().parse(), Ok(Token(7)));
-        assert!("+0000000000000000000000000000007".parse::<Token>().is_err());
     }
 }

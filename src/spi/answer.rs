@@ -8,13 +8,18 @@ use serde_json::Value;
 
 use super::{
     Settings,
-    properties::{InvalidProperties, Properties},
+    properties::{InvalidProperties, Naming, Properties},
+    provision::own_tags,
     request,
 };
 use crate::{
-    boot::cmdline::{self, InvalidCmdLine},
+    boot::{
+        cmdline::{self, InvalidCmdLine},
+        hostname::{self, InvalidTemplate},
+    },
     model::{
-        Change, Decision, Instance, InstanceId, LogicalId, Mac, Machine, Timestamp, Unreservable,
+        Change, Decision, Destroyed, Forbidden, Image, Instance, InstanceId, LogicalId, Mac,
+        Machine, MachineEvent, Select, Timestamp, Unreservable,
     },
     state::State,
 };
@@ -28,6 +33,21 @@ pub(super) enum Refusal {
     /// No command line can be made of the template, or not for this instance.
     #[error("Properties.CmdLine: {problem} (in `{template}`)")]
     CmdLine { template: String, problem: InvalidCmdLine },
+    /// No host name can be made of the template, or not for this instance.
+    #[error("Properties.Hostname: {problem} (in `{template}`)")]
+    Hostname { template: String, problem: InvalidTemplate },
+    /// Another instance of the group has this place.
+    #[error("Properties.Index: instance {owner} has place {index} of this group")]
+    IndexHeld { index: u32, owner: InstanceId },
+    /// Nothing is added at this place.
+    #[error("Properties.Each: its length is {entries}, so it has nothing for index {index}")]
+    NoEntry { index: u32, entries: usize },
+    /// Something is added by index to an instance without one.
+    #[error(
+        "Properties.Each: this instance has no index; give it Properties.Index or the tag {}",
+        Instance::GROUP_TAG
+    )]
+    NoIndex,
     /// Nobody here gives out addresses.
     #[error(
         "Properties.Address: {0} cannot be kept for a machine, since another DHCP server gives out the addresses"
@@ -50,9 +70,18 @@ pub(super) enum Refusal {
     /// The machine that must be it is another instance.
     #[error("{said}: the machine {mac} is instance {owner}")]
     MachineHeld { said: Said, mac: Mac, owner: InstanceId },
-    /// Every machine that was seen is an instance.
-    #[error("no free machine")]
-    NoFreeMachine,
+    /// No machine may be given out, or none that is what it must be.
+    #[error("no free machine{}", selected(.select.as_ref(), *.available))]
+    NoFreeMachine { select: Option<Select>, available: usize },
+    /// The machine that must be it may not be given out.
+    #[error("{said}: {mac}: {problem}")]
+    Unavailable { said: Said, mac: Mac, problem: Forbidden },
+    /// The machine that must be it is not what it must be.
+    #[error("Properties.Select: the machine {mac} is not known to be {select}")]
+    NotSelected { mac: Mac, select: Select },
+    /// A tag that is made here.
+    #[error("{said}: the tag {tag} is made by this plugin and cannot be given")]
+    OwnTag { said: &'static str, tag: &'static str },
     /// No disks can be attached.
     #[error("Attachments: {0} asked for, but attachments are not understood here; leave them out")]
     Attachments(usize),
@@ -86,12 +115,20 @@ impl std::fmt::Display for Said {
 /// there is looked up elsewhere.
 pub(super) fn validate(settings: &Settings, properties: &Value) -> Result<Properties, Refusal> {
     let properties = Properties::read(properties)?;
-    let template = &properties.image.cmdline;
-    cmdline::check(template)
-        .map_err(|problem| Refusal::CmdLine { template: template.clone(), problem })?;
+    if let Some(Image { cmdline: template, .. }) = &properties.image {
+        cmdline::check(template)
+            .map_err(|problem| Refusal::CmdLine { template: template.clone(), problem })?;
+    }
+    if let Some(Naming::Template(template)) = &properties.hostname {
+        hostname::check(template)
+            .map_err(|problem| Refusal::Hostname { template: template.clone(), problem })?;
+    }
     if let Some(address) = properties.address {
-        let subnet = settings.subnet.as_ref().ok_or(Refusal::NoSubnet(address))?;
-        subnet
+        if settings.subnets.is_empty() {
+            return Err(Refusal::NoSubnet(address));
+        }
+        settings
+            .subnets
             .reservable(address)
             .map_err(|problem| Refusal::Unreservable { said: Said::Address, problem })?;
     }
@@ -104,6 +141,9 @@ pub(super) fn label(state: &State, request: &request::Label) -> Decision<Result<
         Ok(instance) => instance,
         Err(refusal) => return Decision::only(Err(refusal)),
     };
+    if let Err(refusal) = own_tags("Labels", &request.labels) {
+        return Decision::only(Err(refusal));
+    }
     let mut labelled = instance.clone();
     labelled.tags.extend(request.labels.clone());
     if labelled == *instance {
@@ -121,7 +161,7 @@ pub(super) enum Gone {
     Before,
 }
 
-/// Ends an instance; its machine waits from now on, behind all others.
+/// Ends an instance. Its machine is released: it may still run what it ran.
 pub(super) fn destroy(
     state: &State,
     request: &request::Destroy,
@@ -132,13 +172,32 @@ pub(super) fn destroy(
         Err(Refusal::Destroyed(_)) => return Decision::only(Ok(Gone::Before)),
         Err(refusal) => return Decision::only(Err(refusal)),
     };
-    let mut changes = vec![Change::Destroyed { id: instance.id, at: now }];
-    let waits = |machine: &Machine| Change::Seen(Machine { waiting_since: now, ..machine.clone() });
-    changes.extend(state.machines.find(instance.mac).map(waits));
+    let destroyed = Destroyed {
+        id: instance.id,
+        at: now,
+        reason: request.reason,
+        mac: instance.mac,
+        report: instance.secrets.report,
+    };
+    let former = instance.logical_id.clone();
+    let former = former.map(|name| (instance.group().map(str::to_owned), name));
+    let released = state
+        .machines
+        .find(instance.mac)
+        .and_then(|machine| machine.after(MachineEvent::Destroyed, now).ok())
+        .map(|machine| Change::Machine(Machine { former, ..machine }));
+    let changes = [Change::Destroyed(destroyed)].into_iter().chain(released).collect();
     Decision { answer: Ok(Gone::Now(instance.mac)), changes }
 }
 
-fn living<'a>(state: &'a State, id: &str) -> Result<&'a Instance, Refusal> {
+fn selected(select: Option<&Select>, available: usize) -> String {
+    match select {
+        Some(select) => format!(" is {select}: of {available} that are free, none"),
+        None => String::new(),
+    }
+}
+
+pub(super) fn living<'a>(state: &'a State, id: &str) -> Result<&'a Instance, Refusal> {
     let unknown = || Refusal::UnknownInstance(id.to_owned());
     let id: InstanceId = id.parse().map_err(|_| unknown())?;
     if state.instances.was_destroyed(id) {
@@ -152,27 +211,43 @@ pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{
-        model::{Asset, Image, Pool, Seconds, Source, Stage, Subnet, Tags, Token},
-        spi::request::Reason,
+    use crate::model::{
+        DhcpOptions, LeaseTimes, MachineState, Pool, Reason, Seconds, Subnet, Subnets, Tags,
+        testing,
     };
 
     pub(in crate::spi) const NOW: Timestamp = Timestamp(1_000_000);
 
     pub(in crate::spi) fn settings() -> Settings {
-        let subnet = Subnet {
-            network: "10.0.0.0/24".parse().expect("a network"),
+        let subnet = |network: &str, gateway: [u8; 4], pool| Subnet {
+            network: network.parse().expect("a network"),
+            adapter: None,
             server: [10, 0, 0, 1].into(),
-            gateway: [10, 0, 0, 254].into(),
+            gateway: gateway.into(),
             dns: Vec::new(),
-            pool: pool(),
-            lease_time: Seconds(7200),
+            pool,
+            times: LeaseTimes::of(Seconds(7200)),
+            options: DhcpOptions::default(),
         };
-        Settings { server: subnet.server, subnet: Some(subnet) }
+        let remote = Pool {
+            network: "10.7.0.0/24".parse().expect("a network"),
+            ranges: Vec::new(),
+            except: Vec::new(),
+        };
+        let subnets = [
+            subnet("10.0.0.0/24", [10, 0, 0, 254], pool()),
+            subnet("10.7.0.0/24", [10, 7, 0, 1], remote),
+        ];
+        let authority = Some("10.0.0.1:8080".to_owned());
+        Settings { server: [10, 0, 0, 1].into(), subnets: Subnets::new(subnets), authority }
     }
 
     pub(in crate::spi) fn pool() -> Pool {
-        Pool { first: [10, 0, 0, 9].into(), last: [10, 0, 0, 99].into(), except: Vec::new() }
+        Pool {
+            network: "10.0.0.0/24".parse().expect("a network"),
+            ranges: vec!["10.0.0.9-10.0.0.99".parse().expect("a range")],
+            except: Vec::new(),
+        }
     }
 
     pub(in crate::spi) fn mac(last: u8) -> Mac {
@@ -180,15 +255,7 @@ pub(super) mod tests {
     }
 
     pub(in crate::spi) fn machine(last: u8, since: u64) -> Change {
-        Change::Seen(Machine {
-            mac: mac(last),
-            architecture: None,
-            uuid: None,
-            first_seen: Timestamp(since),
-            last_seen: Timestamp(since),
-            waiting_since: Timestamp(since),
-            stage: Stage::Holding,
-        })
+        Change::Machine(testing::held(mac(last), Timestamp(since)))
     }
 
     /// A state in which these machines wait, the first the longest.
@@ -201,26 +268,7 @@ pub(super) mod tests {
     }
 
     pub(in crate::spi) fn instance(number: u64, last: u8, tags: &[(&str, &str)]) -> Instance {
-        let kernel = Source::File("vmlinuz".parse().expect("a name"));
-        Instance {
-            id: InstanceId::next(None, Timestamp(number)),
-            logical_id: None,
-            tags: tags
-                .iter()
-                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-                .collect(),
-            init: String::new(),
-            mac: mac(last),
-            address: None,
-            hostname: "host".parse().expect("a name"),
-            image: Image {
-                kernel: Asset { source: kernel, checksum: None },
-                initrds: Vec::new(),
-                cmdline: "a=b".to_owned(),
-            },
-            token: Token(u128::from(number)),
-            provisioned_at: Timestamp(number),
-        }
+        Instance { tags: testing::tags(tags), ..testing::instance(number, mac(last)) }
     }
 
     fn destroyed(state: &mut State, id: &str) -> Result<Gone, Refusal> {
@@ -231,15 +279,34 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_destroyed_instance_frees_its_machine_behind_all_others() {
+    fn a_destroyed_instance_leaves_its_machine_to_come_back_to_the_pool() {
         let mut state = waiting(&[1, 2]);
         let held = instance(5, 1, &[]);
         state.apply(&Change::Instance(held.clone()));
         assert_eq!(destroyed(&mut state, &held.id.to_string()), Ok(Gone::Now(mac(1))));
-        let queue: Vec<Mac> = state.machines.waiting().map(|machine| machine.mac).collect();
-        assert_eq!(queue, [mac(2), mac(1)]);
-        assert_eq!(state.machines.find(mac(1)).expect("seen").waiting_since, NOW);
+        let queue = |state: &State| -> Vec<Mac> {
+            state.machines.available().map(|machine| machine.mac).collect()
+        };
+        assert_eq!(queue(&state), [mac(2)]);
+        let released = state.machines.find(mac(1)).expect("known").clone();
+        assert_eq!((released.state, released.since), (MachineState::Releasing, NOW));
+        let waits = released.after(MachineEvent::Waited, NOW).expect("it may");
+        state.apply(&Change::Machine(waits));
+        assert_eq!(queue(&state), [mac(2), mac(1)], "behind all others");
         assert_eq!(destroyed(&mut state, &held.id.to_string()), Ok(Gone::Before));
+        let remembered = state.instances.destroyed(held.id).expect("for ever");
+        assert_eq!((remembered.reason, remembered.mac), (Reason::Terminate, mac(1)));
+    }
+
+    #[test]
+    fn the_tag_of_the_state_is_nobody_s_to_give() {
+        let mut state = waiting(&[1]);
+        let before = instance(5, 1, &[]);
+        state.apply(&Change::Instance(before.clone()));
+        let labels = testing::tags(&[(Instance::STATE_TAG, "running")]);
+        let request = request::Label { instance: before.id.to_string(), labels };
+        let refusal = label(&state, &request).answer.expect_err("it is ours").to_string();
+        assert!(refusal.starts_with("Labels: the tag infrakit.state"), "{refusal}");
     }
 
     #[test]
@@ -280,11 +347,12 @@ pub(super) mod tests {
             refusal(properties)
         };
         assert!(with("CmdLine", "x={{ nope }}").starts_with("Properties.CmdLine: `{{ nope }}`"));
+        assert!(with("Hostname", "x-{{ ip }}").starts_with("Properties.Hostname: `{{ ip }}`"));
         for address in ["10.0.0.1", "10.0.0.254", "10.0.0.0", "10.9.0.1"] {
             let text = with("Address", address);
             assert!(text.starts_with("Properties.Address: ") && text.contains(address), "{text}");
         }
-        let without = Settings { subnet: None, ..settings() };
+        let without = Settings { subnets: Subnets::default(), ..settings() };
         let properties = json!({"Kernel": "k", "Address": "10.0.0.40"});
         assert_eq!(validate(&without, &properties), Err(Refusal::NoSubnet([10, 0, 0, 40].into())));
     }

@@ -115,7 +115,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a temporary directory");
         std::fs::write(directory.path().join("vmlinuz"), "kernel").expect("written");
         std::os::unix::fs::symlink("/etc/passwd", directory.path().join("out")).expect("linked");
-        let image = Properties::read(&properties).expect("well formed").image;
+        let image = Properties::read(&properties).expect("well formed").image.expect("a kernel");
         let images = Images::new(directory.path().to_owned());
         check(&images, &image, PATIENCE).await.map_err(|error| error.to_string())
     }

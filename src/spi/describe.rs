@@ -8,10 +8,7 @@ use serde_json::value::RawValue;
 
 use super::request::{Describe, Detail};
 use crate::{
-    model::{
-        Architecture, Hostname, Instance, InstanceId, LogicalId, Mac, Machine, Stage, Tags,
-        Timestamp,
-    },
+    model::{Architecture, Hostname, Instance, InstanceId, LogicalId, Mac, Source, Timestamp},
     state::State,
 };
 
@@ -30,9 +27,20 @@ struct Description<'a> {
     #[serde(rename = "LogicalID")]
     logical_id: Option<&'a LogicalId>,
     #[serde(rename = "Tags")]
-    tags: &'a Tags,
+    tags: Shown<'a>,
     #[serde(rename = "Properties", skip_serializing_if = "Option::is_none")]
     properties: Option<Details<'a>>,
+}
+
+/// The tags as they were given, and the one that is made here.
+struct Shown<'a>(&'a Instance);
+
+impl Serialize for Shown<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let own = (Instance::STATE_TAG, self.0.progress.state.name());
+        let given = self.0.tags.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        serializer.collect_map(given.chain([own]))
+    }
 }
 
 /// What is known of the machine in small letters, what was asked for as it is
@@ -44,12 +52,32 @@ struct Details<'a> {
     hostname: &'a Hostname,
     arch: Option<&'static str>,
     state: &'static str,
-    #[serde(rename = "Kernel")]
-    kernel: String,
-    #[serde(rename = "Initrd")]
-    initrds: Vec<String>,
-    #[serde(rename = "CmdLine")]
-    cmdline: &'a str,
+    since: String,
+    boots: u32,
+    index: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<&'a str>,
+    #[serde(rename = "Boot")]
+    boot: &'static str,
+    // Not flattened from a struct of their own: that takes twice as long to write.
+    #[serde(rename = "Kernel", skip_serializing_if = "Option::is_none")]
+    kernel: Option<Written<'a>>,
+    #[serde(rename = "Initrd", skip_serializing_if = "Option::is_none")]
+    initrd: Option<Vec<Written<'a>>>,
+    #[serde(rename = "CmdLine", skip_serializing_if = "Option::is_none")]
+    cmdline: Option<&'a str>,
+}
+
+/// A source as it was written.
+struct Written<'a>(&'a Source);
+
+impl Serialize for Written<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Source::File(file) => serializer.serialize_str(file.as_str()),
+            Source::Url(url) => serializer.serialize_str(url),
+        }
+    }
 }
 
 /// The instances that have all the tags, oldest first.
@@ -65,7 +93,7 @@ pub(super) fn describe(
         .map(|instance| Description {
             id: instance.id,
             logical_id: instance.logical_id.as_ref(),
-            tags: &instance.tags,
+            tags: Shown(instance),
             properties: match request.detail {
                 Detail::Identity => None,
                 Detail::Properties => Some(details(state, instance, now)),
@@ -77,25 +105,22 @@ pub(super) fn describe(
 
 fn details<'a>(state: &State, instance: &'a Instance, now: Timestamp) -> Details<'a> {
     let machine = state.machines.find(instance.mac);
+    let image = instance.image.as_ref();
     Details {
         mac: instance.mac,
         ip: state.address_of(instance.mac, now).or(instance.address),
         hostname: &instance.hostname,
         arch: machine.and_then(|machine| machine.architecture).map(Architecture::name),
-        state: progress(instance, machine),
-        kernel: instance.image.kernel.source.to_string(),
-        initrds: instance.image.initrds.iter().map(|initrd| initrd.source.to_string()).collect(),
-        cmdline: &instance.image.cmdline,
-    }
-}
-
-/// How far the instance has come, from what its machine has done since it was
-/// provisioned; what it did before was for somebody else.
-fn progress(instance: &Instance, machine: Option<&Machine>) -> &'static str {
-    let asked = machine.filter(|machine| machine.last_seen > instance.provisioned_at);
-    match asked.map(|machine| machine.stage) {
-        Some(Stage::Script | Stage::Kernel) => "booting",
-        Some(Stage::Firmware | Stage::Ipxe | Stage::Holding) | None => "provisioned",
+        state: instance.progress.state.name(),
+        since: instance.progress.since.rfc3339(),
+        boots: instance.progress.boots,
+        index: instance.index,
+        failure: instance.progress.failure.as_deref(),
+        boot: instance.boot.name(),
+        kernel: image.map(|image| Written(&image.kernel.source)),
+        initrd: image
+            .map(|image| image.initrds.iter().map(|initrd| Written(&initrd.source)).collect()),
+        cmdline: image.map(|image| image.cmdline.as_str()),
     }
 }
 
@@ -106,7 +131,7 @@ mod tests {
     use super::*;
     use crate::{
         model::{Change, Lease, LeaseState},
-        spi::answer::tests::{NOW, instance, mac, machine, waiting},
+        spi::answer::tests::{NOW, instance, mac, waiting},
     };
 
     fn described(state: &State, tags: &[(&str, &str)], detail: Detail) -> Value {
@@ -114,15 +139,6 @@ mod tests {
             tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let result = describe(state, &Describe { tags, detail }, NOW).expect("JSON");
         serde_json::from_str(result.get()).expect("JSON")
-    }
-
-    fn seen(stage: Stage, at: u64) -> Change {
-        match machine(1, 0) {
-            Change::Seen(machine) => {
-                Change::Seen(Machine { stage, last_seen: Timestamp(at), ..machine })
-            }
-            other => panic!("{other:?} is no machine"),
-        }
     }
 
     #[test]
@@ -139,7 +155,9 @@ mod tests {
         state.apply(&Change::Instance(instance(6, 2, &[("infrakit.group", "w")])));
         let one = json!({"Type": "", "Descriptions": [{
             "ID": "rb-0000000000050000", "LogicalID": null,
-            "Tags": {"infrakit.group": "w", "odd \"tag\"": "<&>\n"},
+            "Tags": {
+                "infrakit.group": "w", "odd \"tag\"": "<&>\n", "infrakit.state": "provisioning",
+            },
         }]});
         assert_eq!(described(&state, &tags, Detail::Identity), one);
         let both = described(&state, &tags[..1], Detail::Identity);
@@ -154,7 +172,8 @@ mod tests {
         state.apply(&Change::Instance(held));
         let details = json!({
             "mac": mac(1).to_string(), "ip": "10.0.0.40", "hostname": "host", "arch": null,
-            "state": "provisioned", "Kernel": "vmlinuz", "Initrd": [], "CmdLine": "a=b",
+            "state": "provisioning", "since": "1970-01-01T00:00:00.005Z", "boots": 0,
+            "index": null, "Boot": "always", "Kernel": "vmlinuz", "Initrd": [], "CmdLine": "a=b",
         });
         let told = |state: &State| {
             described(state, &[], Detail::Properties)["Descriptions"][0]["Properties"].clone()
@@ -170,18 +189,25 @@ mod tests {
     }
 
     #[test]
-    fn a_boot_of_the_instance_before_is_no_evidence() {
+    fn how_far_it_has_come_is_told_in_the_details_and_by_a_tag_that_can_be_asked_for() {
         let mut state = waiting(&[]);
-        state.apply(&Change::Instance(instance(500, 1, &[])));
-        for (stage, at, expected) in [
-            (Stage::Kernel, 400, "provisioned"),
-            (Stage::Ipxe, 600, "provisioned"),
-            (Stage::Script, 700, "booting"),
-            (Stage::Kernel, 800, "booting"),
-        ] {
-            state.apply(&seen(stage, at));
-            let told = described(&state, &[], Detail::Properties);
-            assert_eq!(told["Descriptions"][0]["Properties"]["state"], expected, "{stage:?} {at}");
+        let one = instance(500, 1, &[]);
+        state.apply(&Change::Instance(one.clone()));
+        state.apply(&Change::Instance(instance(501, 2, &[])));
+        let booting = one.progress.script(true, Timestamp(600));
+        let failed = booting.failed("no disk", Timestamp(700));
+        for (progress, name, boots) in [(booting, "booting", 1), (failed, "failed", 1)] {
+            state.apply(&Change::Progress(one.id, progress));
+            let tag = [(Instance::STATE_TAG, name)];
+            let told = described(&state, &tag, Detail::Properties);
+            let told = told["Descriptions"].as_array().expect("a list");
+            assert_eq!(told.len(), 1);
+            assert_eq!(told[0]["Tags"], json!({Instance::STATE_TAG: name}));
+            assert_eq!(told[0]["Properties"]["state"], name);
+            assert_eq!(told[0]["Properties"]["boots"], boots);
         }
+        let told = described(&state, &[], Detail::Properties);
+        assert_eq!(told["Descriptions"][0]["Properties"]["failure"], "no disk");
+        assert_eq!(told["Descriptions"][1]["Properties"]["failure"], Value::Null);
     }
 }

@@ -8,27 +8,52 @@ use std::{fmt, net::Ipv4Addr};
 
 use serde_json::{Map, Value};
 
-use super::url;
+use super::{
+    addition::{self, Addition, InvalidAddition},
+    url,
+};
 use crate::model::{
-    Asset, Checksum, Hostname, Image, ImageFile, InvalidChecksum, InvalidHostname,
-    InvalidImageFile, InvalidMac, Mac, Source,
+    Architecture, Asset, BootMode, Checksum, Hostname, Image, ImageFile, InvalidChecksum,
+    InvalidHostname, InvalidImageFile, InvalidMac, InvalidMacPrefix, Mac, Select, Source,
 };
 
+mod select;
+
 /// The fields that there are, the required one first.
-pub(super) const FIELDS: [&str; 7] =
-    ["Kernel", "Initrd", "CmdLine", "MAC", "Address", "Hostname", "Checksum"];
+pub(super) const FIELDS: [&str; 11] = [
+    "Kernel", "Initrd", "CmdLine", "Boot", "Select", "MAC", "Address", "Hostname", "Checksum",
+    "Index", "Each",
+];
 
 /// What an instance shall be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Properties {
-    /// What it boots; the command line is not checked yet.
-    pub(super) image: Image,
+    /// When it boots from the network.
+    pub(super) boot: BootMode,
+    /// What it boots, always there unless it never does; the command line is not
+    /// checked yet.
+    pub(super) image: Option<Image>,
+    /// What its machine must be.
+    pub(super) select: Option<Select>,
     /// The machine that it must be.
     pub(super) mac: Option<Mac>,
     /// The address that is kept for it.
     pub(super) address: Option<Ipv4Addr>,
     /// The name that it is given.
-    pub(super) hostname: Option<Hostname>,
+    pub(super) hostname: Option<Naming>,
+    /// Its place in its group; else the lowest that is free.
+    pub(super) index: Option<u32>,
+    /// What is added to it, by its place; nothing for anybody if empty.
+    pub(super) each: Vec<Addition>,
+}
+
+/// How an instance is named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Naming {
+    /// So.
+    Fixed(Hostname),
+    /// As this template comes out for it; not checked yet.
+    Template(String),
 }
 
 /// Properties that cannot be used.
@@ -45,17 +70,34 @@ enum Field {
     All,
     Named(String),
     Checksum(String),
+    Select(String),
+    /// In an entry of `Each`, as `.Each[2].CmdLine`.
+    Each(String),
 }
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 enum Problem {
     #[error("required: an object with at least `Kernel`, the file or URL of a kernel")]
     NoProperties,
+    #[error("`{0}` is no mode; there are always, once and never")]
+    Boot(String),
+    #[error("there is no Kernel that it could be for")]
+    WithoutKernel,
+    #[error("Properties.MAC names the machine already; leave one of the two out")]
+    Ambiguous,
+    #[error("it says nothing; leave it out, or give Arch, Labels or MAC")]
+    EmptySelect,
+    #[error("there is no such condition; known are Arch, Labels and MAC")]
+    UnknownCondition,
+    #[error("there is no architecture `{0}`; known are {known}", known = architectures())]
+    Architecture(String),
+    #[error(transparent)]
+    MacPrefix(InvalidMacPrefix),
     #[error("required: the file or URL of a kernel")]
     NoKernel,
     #[error("expected {expected}, found {found}")]
     WrongType { expected: &'static str, found: String },
-    #[error("there is no such field{}; known are {}", did_you_mean(.0), FIELDS.join(", "))]
+    #[error("there is no such field{}; known are {}", did_you_mean(.0, &FIELDS), FIELDS.join(", "))]
     Unknown(String),
     #[error(transparent)]
     File(InvalidImageFile),
@@ -71,6 +113,10 @@ enum Problem {
     Checksum(InvalidChecksum),
     #[error("no file of Kernel or Initrd is called so; they are {0}")]
     NotAFile(String),
+    #[error(transparent)]
+    Each(addition::Problem),
+    #[error("`{0}` is not a place in a group; they are whole numbers from 0")]
+    Index(String),
     #[error("the machine fetches this URL itself, so its checksum would not be checked")]
     ChecksumOfUrl,
 }
@@ -86,29 +132,85 @@ impl Properties {
         if let Some(name) = fields.keys().find(|name| !FIELDS.contains(&name.as_str())) {
             return Err(Field::Named(name.clone()).is(Problem::Unknown(name.clone())));
         }
-        let Some(kernel) = text(fields, "Kernel")? else {
-            return Err(Field::named("Kernel").is(Problem::NoKernel));
-        };
-        let initrds = initrds(fields)?;
-        let mut written = vec![(kernel, source("Kernel", kernel)?)];
-        for initrd in initrds {
-            written.push((initrd, source("Initrd", initrd)?));
+        let boot = parsed(fields, "Boot", |text| {
+            let mode = BootMode::ALL.into_iter().find(|mode| mode.name() == text);
+            mode.ok_or_else(|| Problem::Boot(text.to_owned()))
+        })?
+        .unwrap_or_default();
+        let mac = parsed(fields, "MAC", |text| text.parse().map_err(Problem::Mac))?;
+        let select = select::read(fields)?;
+        if mac.is_some() && select.is_some() {
+            return Err(Field::named("Select").is(Problem::Ambiguous));
         }
-        let mut assets = checked(fields, written)?.into_iter();
-        let image = Image {
-            kernel: assets.next().expect("the kernel was put in first"),
-            initrds: assets.collect(),
-            cmdline: text(fields, "CmdLine")?.unwrap_or_default().to_owned(),
-        };
         Ok(Self {
-            image,
-            mac: parsed(fields, "MAC", |text| text.parse().map_err(Problem::Mac))?,
+            boot,
+            index: index(fields)?,
+            each: each(fields)?,
+            image: image(fields, boot)?,
+            select,
+            mac,
             address: parsed(fields, "Address", |text| {
                 text.parse().map_err(|_| Problem::Address(text.to_owned()))
             })?,
-            hostname: parsed(fields, "Hostname", |text| text.parse().map_err(Problem::Hostname))?,
+            hostname: parsed(fields, "Hostname", |text| match text.contains("{{") {
+                true => Ok(Naming::Template(text.to_owned())),
+                false => text.parse().map(Naming::Fixed).map_err(Problem::Hostname),
+            })?,
         })
     }
+}
+
+fn index(fields: &Map<String, Value>) -> Result<Option<u32>, InvalidProperties> {
+    match fields.get("Index") {
+        None | Some(Value::Null) => Ok(None),
+        Some(given) => {
+            let index = given.as_u64().and_then(|index| u32::try_from(index).ok());
+            let problem = || Field::named("Index").is(Problem::Index(given.to_string()));
+            index.map(Some).ok_or_else(problem)
+        }
+    }
+}
+
+fn each(fields: &Map<String, Value>) -> Result<Vec<Addition>, InvalidProperties> {
+    let each = addition::each(fields)?;
+    let is_bootless = fields.get("Kernel").is_none_or(Value::is_null);
+    match each.iter().position(|entry| is_bootless && !entry.cmdline.is_empty()) {
+        Some(index) => {
+            Err(Field::Each(format!(".Each[{index}].CmdLine")).is(Problem::WithoutKernel))
+        }
+        None => Ok(each),
+    }
+}
+
+impl From<InvalidAddition> for InvalidProperties {
+    fn from(InvalidAddition { path, problem }: InvalidAddition) -> Self {
+        Field::Each(path).is(Problem::Each(problem))
+    }
+}
+
+/// What is booted; nothing if there is no kernel and none is needed.
+fn image(fields: &Map<String, Value>, boot: BootMode) -> Result<Option<Image>, InvalidProperties> {
+    let Some(kernel) = text(fields, "Kernel")? else {
+        if boot != BootMode::Never {
+            return Err(Field::named("Kernel").is(Problem::NoKernel));
+        }
+        let given = |name: &&str| fields.get(*name).is_some_and(|value| !value.is_null());
+        return match ["Initrd", "CmdLine", "Checksum"].iter().find(|name| given(name)) {
+            Some(name) => Err(Field::named(name).is(Problem::WithoutKernel)),
+            None => Ok(None),
+        };
+    };
+    let initrds = initrds(fields)?;
+    let mut written = vec![(kernel, source("Kernel", kernel)?)];
+    for initrd in initrds {
+        written.push((initrd, source("Initrd", initrd)?));
+    }
+    let mut assets = checked(fields, written)?.into_iter();
+    Ok(Some(Image {
+        kernel: assets.next().expect("the kernel was put in first"),
+        initrds: assets.collect(),
+        cmdline: text(fields, "CmdLine")?.unwrap_or_default().to_owned(),
+    }))
 }
 
 /// A string or a list of strings.
@@ -207,8 +309,13 @@ fn wrong(expected: &'static str, found: &Value) -> Problem {
     Problem::WrongType { expected, found: found.to_string() }
 }
 
-fn did_you_mean(name: &str) -> String {
-    FIELDS
+fn architectures() -> String {
+    Architecture::ALL.map(Architecture::name).join(", ")
+}
+
+/// A hint for a name that is known in other case only.
+pub(super) fn did_you_mean(name: &str, known: &[&str]) -> String {
+    known
         .iter()
         .find(|known| known.eq_ignore_ascii_case(name))
         .map(|known| format!(", did you mean `{known}`?"))
@@ -230,6 +337,8 @@ impl fmt::Display for Field {
         match self {
             Self::All => formatter.write_str("Properties"),
             Self::Named(name) => write!(formatter, "Properties.{}", name.escape_debug()),
+            Self::Select(path) => write!(formatter, "Properties.Select{}", path.escape_debug()),
+            Self::Each(path) => write!(formatter, "Properties{path}"),
             Self::Checksum(name) => write!(formatter, "Properties.Checksum[{name:?}]"),
         }
     }
@@ -264,13 +373,18 @@ mod tests {
             "Address": "10.0.0.40",
             "Hostname": "Web-1",
             "Checksum": {"./images/initrd": format!("sha256:{digest}")},
+            "Index": 4,
+            "Each": [{"CmdLine": "a=1"}],
         }))
         .expect("all of it");
         assert_eq!(properties.mac, Some(Mac::new([0x52, 0x54, 0, 0xaa, 1, 1])));
         assert_eq!(properties.address, Some([10, 0, 0, 40].into()));
-        assert_eq!(properties.hostname.expect("given").as_str(), "web-1");
+        let name = "web-1".parse().expect("a name");
+        assert_eq!(properties.hostname, Some(Naming::Fixed(name)));
+        assert_eq!((properties.index, properties.each.len()), (Some(4), 1));
         let assets: Vec<_> = properties
             .image
+            .expect("a kernel")
             .assets()
             .map(|asset| (asset.source.to_string(), asset.checksum.map(|sum| sum.to_string())))
             .collect();
@@ -287,10 +401,31 @@ mod tests {
         let bare = read(&json!({"Kernel": "vmlinuz"})).expect("enough");
         let nulls = json!({
             "Kernel": "vmlinuz", "Initrd": null, "CmdLine": null, "MAC": null, "Address": null,
-            "Hostname": null, "Checksum": null,
+            "Hostname": null, "Checksum": null, "Boot": null, "Select": null, "Index": null,
+            "Each": null,
         });
         assert_eq!(read(&nulls), Ok(bare.clone()));
-        assert_eq!((bare.image.initrds.len(), bare.image.cmdline.as_str()), (0, ""));
+        let image = bare.image.expect("a kernel");
+        assert_eq!((image.initrds.len(), image.cmdline.as_str()), (0, ""));
+        assert_eq!((bare.boot, bare.select), (BootMode::Always, None));
+    }
+
+    #[test]
+    fn a_machine_that_never_boots_from_here_needs_no_kernel() {
+        let never = read(&json!({"Boot": "never"})).expect("enough");
+        assert_eq!((never.boot, never.image), (BootMode::Never, None));
+        assert!(read(&json!({"Boot": "never", "Kernel": "k"})).expect("may be").image.is_some());
+        refused(
+            json!({"Boot": "never", "CmdLine": "quiet"}),
+            &["Properties.CmdLine:", "no Kernel"],
+        );
+        let each = json!([{}, {"CmdLine": "quiet"}]);
+        refused(
+            json!({"Boot": "never", "Each": each}),
+            &["Properties.Each[1].CmdLine:", "no Kernel"],
+        );
+        refused(json!({"Boot": "once"}), &["Properties.Kernel:", "required"]);
+        refused(json!({"Kernel": "k", "Boot": "Once"}), &["Properties.Boot:", "`Once`", "always"]);
     }
 
     #[test]
@@ -325,6 +460,11 @@ mod tests {
             ("Address", json!("10.0.0.0/24")),
             ("Hostname", json!("a_b")),
             ("Checksum", json!("ab")),
+            ("Index", json!(-1)),
+            ("Index", json!(1.5)),
+            ("Index", json!("1")),
+            ("Index", json!(4_294_967_296_u64)),
+            ("Each", json!({"a": 1})),
         ] {
             let mut properties = json!({"Kernel": "vmlinuz"});
             properties[field] = value.clone();
@@ -364,13 +504,16 @@ mod tests {
         known.sort_unstable();
         assert_eq!(fields, known);
         assert_eq!(schema["additionalProperties"], false);
-        assert_eq!(schema["required"], json!(["Kernel"]));
-        let whole: Value = serde_json::from_str(crate::spi::info::EXAMPLE).expect("JSON");
-        assert_eq!(whole.as_object().expect("an object").len(), FIELDS.len());
+        assert_eq!(schema["required"], json!([]));
+        let whole: Value =
+            serde_json::from_str(include_str!("../../plugin-spec/properties.json")).expect("JSON");
+        // All but MAC, which excludes Select.
+        let given = whole.as_object().expect("an object");
+        assert!(FIELDS.iter().all(|field| given.contains_key(*field) != (*field == "MAC")));
         for example in schema["examples"].as_array().expect("a list").iter().chain([&whole]) {
             read(example).expect("an example");
         }
-        // Each field alone is taken, as the schema says of all but one.
+        // Each field alone is taken, as the schema says.
         for (field, value) in whole.as_object().expect("an object") {
             let mut alone = json!({"Kernel": whole["Kernel"]});
             alone[field] = value.clone();

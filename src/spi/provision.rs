@@ -5,14 +5,18 @@ use std::net::Ipv4Addr;
 use super::{
     Settings,
     answer::{Refusal, Said},
-    properties::Properties,
+    place,
+    properties::{Naming, Properties},
     request,
 };
 use crate::{
-    boot::cmdline::{self, Variables},
+    boot::{
+        cmdline::{self, Variables},
+        hostname::{self, Member},
+    },
     model::{
-        Change, Decision, Hostname, Instance, InstanceId, LeaseState, LogicalId, Mac, Timestamp,
-        Token,
+        Change, Decision, Hostname, Image, Instance, InstanceId, LeaseState, LogicalId, Mac,
+        Machine, MachineEvent, Progress, Secrets, Select, Tags, Timestamp,
     },
     state::State,
 };
@@ -30,7 +34,7 @@ pub(super) struct Occasion {
     /// The time.
     pub(super) now: Timestamp,
     /// Random bits that were never used before.
-    pub(super) token: Token,
+    pub(super) secrets: Secrets,
 }
 
 /// What came of it.
@@ -73,15 +77,18 @@ fn new_instance(
     state: &State,
     settings: &Settings,
     Order { request, properties }: Order<'_>,
-    Occasion { now, token }: Occasion,
+    Occasion { now, secrets }: Occasion,
 ) -> Result<Instance, Refusal> {
     if request.attachments > 0 {
         return Err(Refusal::Attachments(request.attachments));
     }
+    own_tags("Tags", &request.tags)?;
+    let group = request.tags.get(Instance::GROUP_TAG).map(String::as_str);
+    let (index, addition) = place::of(state, properties, group)?;
     let named = Named::of(request.logical_id.as_ref(), settings)?;
     let address = wanted_address(properties, named, request.logical_id.as_ref())?;
     let mac = match wanted_machine(properties, named, request.logical_id.as_ref())? {
-        Some((mac, said)) => unheld(state, mac, said)?,
+        Some((mac, said)) => unheld(state, properties, mac, said)?,
         None => {
             // A machine that nobody holds owns no reservation: say so before
             // "no free machine", which a controller would retry for ever.
@@ -90,24 +97,36 @@ fn new_instance(
             {
                 return Err(Refusal::Reserved { said, address, owner });
             }
-            waiting(state, address.map(|(address, _)| address), now)?
+            let wanted = address.map(|(address, _)| address);
+            free_machine(state, settings, Wish { request, properties, wanted }, now)?
         }
     };
     if let Some((address, said)) = address {
         open_to(state, (address, said), mac, now)?;
     }
     let id = InstanceId::next(state.instances.last_id(), now);
+    let mut tags = request.tags.clone();
+    tags.extend(addition.tags.clone());
+    let logical_id = request.logical_id.as_ref();
+    let member = Member { index, logical_id, id, mac, tags: &tags };
+    let image = properties
+        .image
+        .clone()
+        .map(|image| Image { cmdline: addition.behind_cmdline(&image.cmdline), ..image });
     let instance = Instance {
         id,
         logical_id: request.logical_id.clone(),
-        tags: request.tags.clone(),
-        init: request.init.clone(),
+        init: addition.behind_init(&request.init),
         mac,
         address: address.map(|(address, _)| address),
-        hostname: hostname(properties, named, request.logical_id.as_ref(), id),
-        image: properties.image.clone(),
-        token,
+        hostname: hostname(properties, named, member)?,
+        tags,
+        index,
+        boot: properties.boot,
+        image,
+        secrets,
         provisioned_at: now,
+        progress: Progress::new(now),
     };
     renderable(state, settings, &instance, now)?;
     Ok(instance)
@@ -133,12 +152,12 @@ impl Named {
             return Ok(Self::Machine(mac));
         }
         let Ok(address) = text.parse::<Ipv4Addr>() else { return Ok(Self::Nothing) };
-        match &settings.subnet {
-            Some(subnet) if subnet.network.contains(&address) => subnet
+        match settings.subnets.of(address) {
+            Some(subnet) => subnet
                 .reservable(address)
                 .map(|()| Self::Address(address))
                 .map_err(|problem| Refusal::Unreservable { said: Said::LogicalId, problem }),
-            Some(_) | None => Ok(Self::ForeignAddress),
+            None => Ok(Self::ForeignAddress),
         }
     }
 }
@@ -177,25 +196,81 @@ fn contradiction(field: &'static str, property: String, logical_id: &LogicalId) 
     Refusal::Contradiction { field, property, logical_id: logical_id.clone() }
 }
 
-/// The machine, if it is no instance; it need not have been seen yet.
-fn unheld(state: &State, mac: Mac, said: Said) -> Result<Mac, Refusal> {
-    match state.instances.of_machine(mac) {
-        Some(owner) => Err(Refusal::MachineHeld { said, mac, owner: owner.id }),
-        None => Ok(mac),
+/// The tags that are made when somebody asks cannot be given.
+pub(super) fn own_tags(said: &'static str, tags: &Tags) -> Result<(), Refusal> {
+    let is_own = tags.contains_key(Instance::STATE_TAG);
+    if is_own { Err(Refusal::OwnTag { said, tag: Instance::STATE_TAG }) } else { Ok(()) }
+}
+
+/// The machine, if it may be named; it need not have been seen yet.
+fn unheld(state: &State, properties: &Properties, mac: Mac, said: Said) -> Result<Mac, Refusal> {
+    if let Some(owner) = state.instances.of_machine(mac) {
+        return Err(Refusal::MachineHeld { said, mac, owner: owner.id });
+    }
+    let Some(machine) = state.machines.find(mac) else {
+        // Nothing is known of it, so it can't be shown to be what it must be.
+        return match &properties.select {
+            Some(select) => Err(Refusal::NotSelected { mac, select: select.clone() }),
+            None => Ok(mac),
+        };
+    };
+    machine.state.after(MachineEvent::Named).map_err(|problem| Refusal::Unavailable {
+        said,
+        mac,
+        problem,
+    })?;
+    match &properties.select {
+        Some(select) if !select.matches(machine) => {
+            Err(Refusal::NotSelected { mac, select: select.clone() })
+        }
+        Some(_) | None => Ok(mac),
     }
 }
 
-/// The machine that has the wanted address now, if it waits to boot; else the
-/// one that waits longest.
-fn waiting(state: &State, wanted: Option<Ipv4Addr>, now: Timestamp) -> Result<Mac, Refusal> {
+/// What a Provision that names no machine says about it.
+#[derive(Clone, Copy)]
+struct Wish<'a> {
+    request: &'a request::Provision,
+    properties: &'a Properties,
+    wanted: Option<Ipv4Addr>,
+}
+
+/// The machine that has the wanted address now; else the one that the logical ID
+/// had last; else the one that waits longest. The first two are named, so that
+/// they may be had although they have not come back to the pool yet.
+fn free_machine(
+    state: &State,
+    settings: &Settings,
+    Wish { request, properties, wanted }: Wish<'_>,
+    now: Timestamp,
+) -> Result<Mac, Refusal> {
+    let anything = Select::default();
+    let select = properties.select.as_ref().unwrap_or(&anything);
+    let is_open = |machine: &&Machine| {
+        machine.state.after(MachineEvent::Named).is_ok() && select.matches(machine)
+    };
+    let subnet = wanted.and_then(|address| settings.subnets.of(address));
+    // One without a lease of ours may be anywhere.
+    let is_there = |machine: &Machine| {
+        let lease = state.addresses.last_of(machine.mac);
+        subnet.zip(lease).is_none_or(|(subnet, lease)| subnet.network.contains(&lease.address))
+    };
     let holder = wanted
         .and_then(|address| state.addresses.lease(address))
         .filter(|lease| lease.is_held(now) && lease.state != LeaseState::Declined)
-        .map(|lease| lease.mac)
-        .filter(|mac| state.machines.find(*mac).is_some())
-        .filter(|mac| state.instances.of_machine(*mac).is_none());
-    let longest = || state.machines.waiting().next().map(|machine| machine.mac);
-    holder.or_else(longest).ok_or(Refusal::NoFreeMachine)
+        .and_then(|lease| state.machines.find(lease.mac))
+        .filter(is_open);
+    let former = || {
+        let group = request.tags.get(Instance::GROUP_TAG).map(String::as_str);
+        state.machines.former(group, request.logical_id.as_ref()?).filter(is_open)
+    };
+    let machine = holder.or_else(former).or_else(|| {
+        state.machines.choose(now, |machine| select.matches(machine) && is_there(machine))
+    });
+    machine.map(|machine| machine.mac).ok_or_else(|| Refusal::NoFreeMachine {
+        select: properties.select.clone(),
+        available: state.machines.available().count(),
+    })
 }
 
 fn open_to(
@@ -217,15 +292,23 @@ fn open_to(
 fn hostname(
     properties: &Properties,
     named: Named,
-    logical_id: Option<&LogicalId>,
-    id: InstanceId,
-) -> Hostname {
-    let from_logical_id = || match named {
-        Named::Nothing => logical_id.and_then(|LogicalId(text)| text.parse().ok()),
+    member: Member<'_>,
+) -> Result<Hostname, Refusal> {
+    match &properties.hostname {
+        Some(Naming::Fixed(hostname)) => return Ok(hostname.clone()),
+        Some(Naming::Template(template)) => {
+            return hostname::render(template, &member)
+                .map_err(|problem| Refusal::Hostname { template: template.clone(), problem });
+        }
+        None => {}
+    }
+    let from_logical_id = match named {
+        Named::Nothing => member.logical_id.and_then(|LogicalId(text)| text.parse().ok()),
         Named::Machine(_) | Named::Address(_) | Named::ForeignAddress => None,
     };
-    let from_id = || id.to_string().parse().expect("`rb-` and digits are one label of a host name");
-    properties.hostname.clone().or_else(from_logical_id).unwrap_or_else(from_id)
+    let from_id =
+        || member.id.to_string().parse().expect("`rb-` and digits are one label of a host name");
+    Ok(from_logical_id.unwrap_or_else(from_id))
 }
 
 /// Whether the command line can be made for this instance: a tag or a logical
@@ -236,15 +319,17 @@ fn renderable(
     instance: &Instance,
     now: Timestamp,
 ) -> Result<(), Refusal> {
+    let Some(image) = &instance.image else { return Ok(()) };
     let known = instance.address.or_else(|| state.address_of(instance.mac, now));
     let variables = Variables {
         mac: instance.mac,
         // The machine may have no address yet; any is as long as this at most.
         ip: known.unwrap_or(Ipv4Addr::BROADCAST),
         server: settings.server,
+        authority: settings.authority.as_deref(),
         instance: Some(instance),
     };
-    let template = &instance.image.cmdline;
+    let template = &image.cmdline;
     cmdline::render(template, &variables)
         .map(|_| ())
         .map_err(|problem| Refusal::CmdLine { template: template.clone(), problem })
@@ -257,8 +342,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::Lease,
+        model::{Architecture, Lease, MachineState, Reason, testing},
         spi::answer::{
+            self,
             tests::{NOW, mac, machine, settings, waiting as state_of},
             validate,
         },
@@ -272,7 +358,9 @@ mod tests {
         let properties =
             validate(&settings(), &request.properties).map_err(|refusal| refusal.to_string())?;
         let order = Order { request: &request, properties: &properties };
-        let occasion = Occasion { now: NOW, token: Token(state.instances.count() as u128) };
+        let number = state.instances.all().map(|instance| instance.secrets.files.0).max();
+        let secrets = testing::secrets(number.unwrap_or(0) + 1);
+        let occasion = Occasion { now: NOW, secrets };
         let decision = provision(state, &settings(), order, occasion);
         decision.changes.iter().for_each(|change| state.apply(change));
         decision.answer.map_err(|refusal| refusal.to_string())
@@ -283,6 +371,14 @@ mod tests {
             Provisioned::New(_, mac) => mac,
             Provisioned::Already(id) => panic!("{id} was there"),
         }
+    }
+
+    /// As Destroy does it.
+    fn destroyed(state: &mut State, mac: Mac) {
+        let instance = made(state, mac).id.to_string();
+        let request = request::Destroy { instance, reason: Reason::RollingUpdate };
+        let decision = answer::destroy(state, &request, NOW);
+        decision.changes.iter().for_each(|change| state.apply(change));
     }
 
     fn made(state: &State, mac: Mac) -> &Instance {
@@ -321,7 +417,7 @@ mod tests {
         let unseen = json!({"Properties": {"Kernel": KERNEL}, "LogicalID": "52-54-00-00-00-09"});
         assert_eq!(taken(&mut state, unseen), mac(9));
         state.apply(&machine(9, 9));
-        let rest: Vec<Mac> = state.machines.waiting().map(|machine| machine.mac).collect();
+        let rest: Vec<Mac> = state.machines.available().map(|machine| machine.mac).collect();
         assert_eq!(rest, [mac(1)]);
     }
 
@@ -350,6 +446,17 @@ mod tests {
         assert_eq!(taken(&mut state, spec("192.168.2.200")), mac(2));
         let foreign = made(&state, mac(2));
         assert_eq!((foreign.address, foreign.hostname.as_str()), (None, &*foreign.id.to_string()));
+    }
+
+    #[test]
+    fn an_address_goes_to_no_machine_that_is_known_to_be_in_another_network() {
+        let mut state = state_of(&[1, 2, 3]);
+        state.apply(&lease([10, 7, 0, 9], 1));
+        state.apply(&lease([10, 0, 0, 9], 2));
+        let spec = |id: &str| json!({"Properties": {"Kernel": KERNEL}, "LogicalID": id});
+        assert_eq!(taken(&mut state, spec("10.0.0.41")), mac(2));
+        assert_eq!(taken(&mut state, spec("10.7.0.41")), mac(1));
+        assert_eq!(taken(&mut state, spec("10.7.0.42")), mac(3), "nobody knows where it is");
     }
 
     #[test]
@@ -385,9 +492,163 @@ mod tests {
             assert_eq!(provisioned(&mut state, spec("a", kernel)), Ok(Provisioned::Already(first)));
         }
         assert_eq!(taken(&mut state, spec("b", KERNEL)), mac(2));
-        state.apply(&Change::Destroyed { id: first, at: NOW });
-        assert_eq!(taken(&mut state, spec("a", KERNEL)), mac(3));
-        assert!(made(&state, mac(3)).id > first);
+        destroyed(&mut state, mac(1));
+        assert_eq!(taken(&mut state, spec("a", KERNEL)), mac(1), "a pet finds its machine again");
+        assert!(made(&state, mac(1)).id > first);
+    }
+
+    #[test]
+    fn a_machine_that_is_released_is_given_to_who_names_it_and_to_nobody_else() {
+        let any = json!({"Properties": {"Kernel": KERNEL}});
+        let by_mac = json!({"Properties": {"Kernel": KERNEL, "MAC": mac(1).to_string()}});
+        let by_name = json!({"Properties": {"Kernel": KERNEL}, "LogicalID": mac(1).to_string()});
+        let by_address = json!({"Properties": {"Kernel": KERNEL}, "LogicalID": "10.0.0.40"});
+        for named in [by_mac, by_name, by_address] {
+            let mut state = state_of(&[1]);
+            state.apply(&lease([10, 0, 0, 40], 1));
+            taken(&mut state, any.clone());
+            destroyed(&mut state, mac(1));
+            let refusal = provisioned(&mut state, any.clone()).expect_err("it may still run");
+            assert_eq!(refusal, "no free machine");
+            assert_eq!(taken(&mut state, named), mac(1));
+        }
+        // Another group's pet of the same name is another pet.
+        let mut state = state_of(&[1]);
+        let pet = |group: &str| {
+            let tags = json!({"infrakit.group": group});
+            json!({"Properties": {"Kernel": KERNEL}, "LogicalID": "pet", "Tags": tags})
+        };
+        taken(&mut state, pet("a"));
+        destroyed(&mut state, mac(1));
+        assert!(provisioned(&mut state, pet("b")).is_err());
+        assert_eq!(taken(&mut state, pet("a")), mac(1));
+    }
+
+    #[test]
+    fn a_machine_that_is_set_aside_is_given_to_nobody() {
+        let mut state = state_of(&[1]);
+        let aside = state.machines.find(mac(1)).expect("known").after(MachineEvent::SetAside, NOW);
+        state.apply(&Change::Machine(aside.expect("it may")));
+        let any = json!({"Properties": {"Kernel": KERNEL}});
+        assert_eq!(provisioned(&mut state, any), Err("no free machine".to_owned()));
+        let named = json!({"Properties": {"Kernel": KERNEL, "MAC": mac(1).to_string()}});
+        let refusal = provisioned(&mut state, named).expect_err("not even by name");
+        let expected = "a machine that is set-aside cannot be provisioned";
+        assert_eq!(refusal, format!("Properties.MAC: {}: {expected}", mac(1)));
+    }
+
+    #[test]
+    fn the_conditions_of_select_hold_for_every_way_to_a_machine() {
+        let mut state = state_of(&[1, 2]);
+        let known = state.machines.find(mac(2)).expect("known").clone();
+        let labels = testing::tags(&[("rack", "7")]);
+        let architecture = Some(Architecture::Bios);
+        state.apply(&Change::Machine(Machine { labels, architecture, ..known }));
+        let spec = |select: Value, name: Value| json!({"Properties": {"Kernel": KERNEL, "Select": select}, "LogicalID": name});
+        let rack = json!({"Arch": "bios", "Labels": {"rack": "7"}});
+        let refusal = provisioned(&mut state, spec(json!({"Arch": "arm64-uefi"}), Value::Null));
+        let expected = "no free machine is Arch arm64-uefi: of 2 that are free, none";
+        assert_eq!(refusal, Err(expected.to_owned()));
+        for name in [mac(1), mac(9)] {
+            let refusal = provisioned(&mut state, spec(rack.clone(), json!(name.to_string())));
+            let refusal = refusal.expect_err("another machine");
+            let known = "is not known to be Arch bios, label rack=7";
+            assert_eq!(refusal, format!("Properties.Select: the machine {name} {known}"));
+        }
+        assert_eq!(taken(&mut state, spec(rack, Value::Null)), mac(2));
+        let state_of_it = state.machines.find(mac(2)).expect("known").state;
+        assert_eq!(state_of_it, MachineState::Assigned);
+    }
+
+    #[test]
+    fn the_instances_of_a_group_are_counted_from_zero() {
+        let mut state = state_of(&[1, 2, 3]);
+        let spec = json!({"Properties": {"Kernel": KERNEL}, "Tags": {"infrakit.group": "g"}});
+        for expected in [0, 1] {
+            let mac = taken(&mut state, spec.clone());
+            assert_eq!(made(&state, mac).index, Some(expected));
+        }
+        destroyed(&mut state, mac(1));
+        let mac = taken(&mut state, spec);
+        assert_eq!(made(&state, mac).index, Some(0), "the place that came free");
+    }
+
+    #[test]
+    fn an_index_that_is_given_is_had_and_one_that_is_had_is_refused() {
+        let mut state = state_of(&[1, 2, 3, 4]);
+        let spec = |index: Value, tags: Value| json!({"Properties": {"Kernel": KERNEL, "Index": index}, "Tags": tags});
+        let group = json!({"infrakit.group": "g"});
+        let second = taken(&mut state, spec(json!(1), group.clone()));
+        let refusal = provisioned(&mut state, spec(json!(1), group.clone())).expect_err("taken");
+        let id = made(&state, second).id;
+        assert_eq!(refusal, format!("Properties.Index: instance {id} has place 1 of this group"));
+        assert_eq!(state.machines.available().count(), 3, "nothing was taken");
+        for (index, tags, expected) in [
+            (json!(null), group.clone(), Some(0)),
+            (json!(null), group, Some(2)),
+            (json!(1), json!({}), Some(1)),
+        ] {
+            let mac = taken(&mut state, spec(index, tags));
+            assert_eq!(made(&state, mac).index, expected);
+        }
+    }
+
+    #[test]
+    fn what_each_is_given_is_that_of_its_index() {
+        let mut state = state_of(&[1, 2, 3]);
+        let each = json!([
+            {"Init": "zero"},
+            {"Init": "one", "Tags": {"disk": "nvme"}, "CmdLine": "d={{ tags[\"disk\"] }}"},
+        ]);
+        let spec = |index: Value, tags: Value| {
+            let properties = json!({
+                "Kernel": KERNEL, "CmdLine": "i={{ index }}", "Each": each, "Index": index,
+                "Hostname": "web-{{ index }}",
+            });
+            json!({"Properties": properties, "Tags": tags, "Init": "all"})
+        };
+        let group = json!({"infrakit.group": "g", "disk": "none"});
+        for (init, disk, cmdline, hostname) in [
+            ("all\nzero", "none", "i={{ index }}", "web-0"),
+            ("all\none", "nvme", "i={{ index }} d={{ tags[\"disk\"] }}", "web-1"),
+        ] {
+            let mac = taken(&mut state, spec(json!(null), group.clone()));
+            let instance = made(&state, mac);
+            assert_eq!((instance.init.as_str(), instance.hostname.as_str()), (init, hostname));
+            assert_eq!(instance.tags["disk"], disk);
+            assert_eq!(instance.image.as_ref().expect("a kernel").cmdline, cmdline);
+        }
+        for (index, tags, refusal) in [
+            (json!(null), group, "Properties.Each: its length is 2, so it has nothing for index 2"),
+            (
+                json!(7),
+                json!({}),
+                "Properties.Each: its length is 2, so it has nothing for index 7",
+            ),
+            (
+                json!(null),
+                json!({}),
+                "Properties.Each: this instance has no index; give it Properties.Index or the tag infrakit.group",
+            ),
+        ] {
+            assert_eq!(provisioned(&mut state, spec(index, tags)), Err(refusal.to_owned()));
+        }
+        assert_eq!(state.machines.available().count(), 1, "nothing was taken");
+    }
+
+    #[test]
+    fn a_template_that_names_no_host_is_refused() {
+        let mut state = state_of(&[1]);
+        let spec = |hostname: &str, tags: Value| json!({"Properties": {"Kernel": KERNEL, "Hostname": hostname}, "Tags": tags});
+        let bad = spec("web_{{ index }}", json!({"infrakit.group": "g"}));
+        let refusal = provisioned(&mut state, bad).expect_err("no host name");
+        assert!(refusal.starts_with("Properties.Hostname: ") && refusal.contains("`web_0`"));
+        let refusal = provisioned(&mut state, spec("x-{{ index }}", json!({}))).expect_err("none");
+        assert!(refusal.starts_with("Properties.Hostname: ") && refusal.contains("(in `x-"));
+        let odd = spec("{{ tags[\"a\"] }}", json!({"a": "b c"}));
+        let refusal = provisioned(&mut state, odd).expect_err("a blank");
+        assert!(refusal.contains("`b c`"), "{refusal}");
+        assert_eq!(state.machines.available().count(), 1, "nothing was taken");
     }
 
     #[test]

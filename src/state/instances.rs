@@ -1,19 +1,23 @@
 //! What was provisioned, found by ID, machine, token, name or tag.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::model::{Instance, InstanceId, LogicalId, Mac, Tags, Token};
+use crate::model::{Destroyed, Instance, InstanceId, LogicalId, Mac, Progress, Tags, Token};
 
 /// The living instances, and the IDs of those destroyed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Instances {
     living: BTreeMap<InstanceId, Instance>,
-    destroyed: HashSet<InstanceId>,
+    destroyed: HashMap<InstanceId, Destroyed>,
     last_id: Option<InstanceId>,
     of_machine: HashMap<Mac, InstanceId>,
-    by_token: HashMap<Token, InstanceId>,
+    /// Each secret of the living, and of those destroyed the report's.
+    by_secret: HashMap<Token, InstanceId>,
     by_name: HashMap<(Option<String>, LogicalId), InstanceId>,
     by_tag: HashMap<(String, String), BTreeSet<InstanceId>>,
+    /// The places in each group and who has them. A Label can put two instances
+    /// at one place, so each is here.
+    indexes: HashMap<String, BTreeSet<(u32, InstanceId)>>,
 }
 
 impl Instances {
@@ -23,10 +27,21 @@ impl Instances {
         self.living.get(&id)
     }
 
+    /// Every living instance, oldest first.
+    pub fn all(&self) -> impl Iterator<Item = &Instance> {
+        self.living.values()
+    }
+
+    /// What is remembered of the instance of this ID, if it was destroyed.
+    #[must_use]
+    pub fn destroyed(&self, id: InstanceId) -> Option<&Destroyed> {
+        self.destroyed.get(&id)
+    }
+
     /// Whether this ID was issued once and its instance destroyed since.
     #[must_use]
     pub fn was_destroyed(&self, id: InstanceId) -> bool {
-        self.destroyed.contains(&id)
+        self.destroyed.contains_key(&id)
     }
 
     /// The largest ID that was ever issued.
@@ -43,8 +58,46 @@ impl Instances {
 
     /// The instance whose files' URLs have this secret.
     #[must_use]
-    pub fn of_token(&self, token: Token) -> Option<&Instance> {
-        self.living.get(self.by_token.get(&token)?)
+    pub fn of_files(&self, token: Token) -> Option<&Instance> {
+        self.of_secret(token).filter(|instance| instance.secrets.files == token)
+    }
+
+    /// The instance whose `Init` is at the URL with this secret.
+    #[must_use]
+    pub fn of_init(&self, token: Token) -> Option<&Instance> {
+        self.of_secret(token).filter(|instance| instance.secrets.init == token)
+    }
+
+    /// The instance whose machine reports in at the URL with this secret.
+    #[must_use]
+    pub fn of_report(&self, token: Token) -> Option<&Instance> {
+        self.of_secret(token).filter(|instance| instance.secrets.report == token)
+    }
+
+    /// The destroyed instance whose machine reported in at the URL with this
+    /// secret.
+    #[must_use]
+    pub fn destroyed_of_report(&self, token: Token) -> Option<&Destroyed> {
+        self.destroyed.get(self.by_secret.get(&token)?)
+    }
+
+    fn of_secret(&self, token: Token) -> Option<&Instance> {
+        self.living.get(self.by_secret.get(&token)?)
+    }
+
+    /// The lowest index that no living instance of the group has.
+    #[must_use]
+    pub fn free_index(&self, group: &str) -> u32 {
+        let taken = self.indexes.get(group).into_iter().flatten();
+        taken.fold(0, |free, (index, _)| if *index == free { free.saturating_add(1) } else { free })
+    }
+
+    /// The oldest living instance of the group that has this index.
+    #[must_use]
+    pub fn at_index(&self, group: &str, index: u32) -> Option<&Instance> {
+        let taken = self.indexes.get(group)?;
+        let (_, id) = taken.iter().find(|(other, _)| *other == index)?;
+        self.living.get(id)
     }
 
     /// The instance of this logical ID in this group (or in none).
@@ -59,15 +112,12 @@ impl Instances {
     /// without it too, as InfraKit's own plugins do.
     #[must_use]
     pub fn tagged(&self, wanted: &Tags) -> Vec<&Instance> {
-        let matches = |instance: &&Instance| {
-            wanted
-                .iter()
-                .all(|(key, value)| instance.tags.get(key).map_or("", String::as_str) == value)
-        };
+        let matches =
+            |instance: &&Instance| wanted.iter().all(|(key, value)| tag(instance, key) == value);
         // A tag that must be there narrows the search to those that have it.
         let narrowest = wanted
             .iter()
-            .filter(|(_, value)| !value.is_empty())
+            .filter(|(key, value)| !value.is_empty() && *key != Instance::STATE_TAG)
             .map(|(key, value)| self.by_tag.get(&(key.clone(), value.clone())))
             .min_by_key(|ids| ids.map_or(0, BTreeSet::len));
         match narrowest {
@@ -89,7 +139,12 @@ impl Instances {
         self.remove(instance.id);
         self.last_id = self.last_id.max(Some(instance.id));
         self.of_machine.insert(instance.mac, instance.id);
-        self.by_token.insert(instance.token, instance.id);
+        for secret in secrets(&instance) {
+            self.by_secret.insert(secret, instance.id);
+        }
+        if let (Some(group), Some(index)) = (instance.group(), instance.index) {
+            self.indexes.entry(group.to_owned()).or_default().insert((index, instance.id));
+        }
         if let Some(name) = name(&instance) {
             self.by_name.insert(name, instance.id);
         }
@@ -99,17 +154,36 @@ impl Instances {
         self.living.insert(instance.id, instance);
     }
 
+    pub(super) fn progress(&mut self, id: InstanceId, progress: &Progress) {
+        if let Some(instance) = self.living.get_mut(&id) {
+            instance.progress = progress.clone();
+        }
+    }
+
     /// Also for an ID that does not live, as when a store is read in any order.
-    pub(super) fn destroy(&mut self, id: InstanceId) -> Option<Instance> {
+    pub(super) fn destroy(&mut self, destroyed: Destroyed) -> Option<Instance> {
+        let id = destroyed.id;
         self.last_id = self.last_id.max(Some(id));
-        self.destroyed.insert(id);
-        self.remove(id)
+        let instance = self.remove(id);
+        self.by_secret.insert(destroyed.report, id);
+        self.destroyed.insert(id, destroyed);
+        instance
     }
 
     fn remove(&mut self, id: InstanceId) -> Option<Instance> {
         let instance = self.living.remove(&id)?;
         remove_if_own(&mut self.of_machine, &instance.mac, id);
-        remove_if_own(&mut self.by_token, &instance.token, id);
+        for secret in secrets(&instance) {
+            remove_if_own(&mut self.by_secret, &secret, id);
+        }
+        if let (Some(group), Some(index)) = (instance.group(), instance.index)
+            && let Some(taken) = self.indexes.get_mut(group)
+        {
+            taken.remove(&(index, id));
+            if taken.is_empty() {
+                self.indexes.remove(group);
+            }
+        }
         if let Some(name) = name(&instance) {
             remove_if_own(&mut self.by_name, &name, id);
         }
@@ -127,12 +201,17 @@ impl Instances {
 
     #[cfg(test)]
     pub(super) fn assert_consistent(&self) {
-        for id in
-            self.of_machine.values().chain(self.by_token.values()).chain(self.by_name.values())
-        {
+        for id in self.of_machine.values().chain(self.by_name.values()) {
             assert!(self.living.contains_key(id), "{id} is only in an index");
         }
+        let living =
+            self.living.values().flat_map(|instance| secrets(instance).map(|s| (s, instance.id)));
+        let destroyed = self.destroyed.values().map(|destroyed| (destroyed.report, destroyed.id));
+        assert_eq!(self.by_secret, living.chain(destroyed).collect());
         for instance in self.living.values() {
+            if let (Some(group), Some(index)) = (instance.group(), instance.index) {
+                assert!(self.at_index(group, index).is_some() && self.free_index(group) != index);
+            }
             for (key, value) in &instance.tags {
                 assert!(self.by_tag[&(key.clone(), value.clone())].contains(&instance.id));
             }
@@ -141,13 +220,28 @@ impl Instances {
         }
         let listed: usize = self.by_tag.values().map(BTreeSet::len).sum();
         assert_eq!(listed, self.living.values().map(|instance| instance.tags.len()).sum::<usize>());
-        assert!(self.living.keys().chain(&self.destroyed).all(|id| Some(*id) <= self.last_id));
+        assert!(
+            self.living.keys().chain(self.destroyed.keys()).all(|id| Some(*id) <= self.last_id)
+        );
     }
 }
 
 fn name(instance: &Instance) -> Option<(Option<String>, LogicalId)> {
     let logical_id = instance.logical_id.clone()?;
     Some((instance.group().map(str::to_owned), logical_id))
+}
+
+fn secrets(instance: &Instance) -> [Token; 3] {
+    [instance.secrets.files, instance.secrets.init, instance.secrets.report]
+}
+
+/// The value of a tag, empty if the instance has it not; that of its state is
+/// made here.
+fn tag<'a>(instance: &'a Instance, key: &str) -> &'a str {
+    if key == Instance::STATE_TAG {
+        return instance.progress.state.name();
+    }
+    instance.tags.get(key).map_or("", String::as_str)
 }
 
 fn remove_if_own<Key: std::hash::Hash + Eq>(

@@ -14,7 +14,7 @@ pub use addresses::Addresses;
 pub use instances::Instances;
 pub use machines::Machines;
 
-use crate::model::{Change, Mac, Pool, Timestamp};
+use crate::model::{Change, InstanceId, Mac, Pool, Timestamp};
 
 /// All that the daemon knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,11 +28,12 @@ pub struct State {
 }
 
 impl State {
-    /// An empty state that gives out the addresses of `pool`, if there is one.
+    /// An empty state that gives out the addresses of these pools, of which no
+    /// two have overlapping networks.
     #[must_use]
-    pub fn new(pool: Option<Pool>) -> Self {
+    pub fn new(pools: impl IntoIterator<Item = Pool>) -> Self {
         Self {
-            addresses: Addresses::new(pool),
+            addresses: Addresses::new(pools),
             instances: Instances::default(),
             machines: Machines::default(),
         }
@@ -42,10 +43,14 @@ impl State {
     pub fn apply(&mut self, change: &Change) {
         match change {
             Change::Lease(lease) => self.addresses.put(*lease),
-            Change::Seen(machine) => {
-                let held = self.instances.of_machine(machine.mac).is_some();
-                self.machines.put(machine.clone(), held);
+            Change::Seen(machine) | Change::Machine(machine) => {
+                self.machines.put(machine.clone());
+                // Whatever is said of it, what an instance has is nobody else's.
+                if let Some(instance) = self.instances.of_machine(machine.mac) {
+                    self.machines.assign(machine.mac, instance.provisioned_at);
+                }
             }
+            Change::Forgotten(mac) => self.machines.remove(*mac),
             Change::Instance(instance) => {
                 if let Some(before) = self.instances.find(instance.id) {
                     self.addresses.unreserve(before.mac);
@@ -53,13 +58,14 @@ impl State {
                 if let Some(address) = instance.address {
                     self.addresses.reserve(instance.mac, address);
                 }
-                self.machines.hold(instance.mac);
+                self.machines.assign(instance.mac, instance.provisioned_at);
                 self.instances.put(instance.clone());
             }
-            Change::Destroyed { id, at } => {
-                if let Some(instance) = self.instances.destroy(*id) {
+            Change::Progress(id, progress) => self.instances.progress(*id, progress),
+            Change::Destroyed(destroyed) => {
+                if let Some(instance) = self.instances.destroy(*destroyed) {
                     self.addresses.unreserve(instance.mac);
-                    self.machines.let_go(instance.mac, *at);
+                    self.machines.release(instance.mac, destroyed.at);
                 }
             }
         }
@@ -71,141 +77,331 @@ impl State {
         self.addresses.lease(address).filter(|lease| lease.is_bound(now)).map(|lease| lease.mac)
     }
 
-    /// The address that this machine may use now, as far as we gave it one.
+    /// The machine that may use this address now, and the instance that it is, as
+    /// far as we gave the address out.
+    #[must_use]
+    pub fn visitor_at(
+        &self,
+        address: Ipv4Addr,
+        now: Timestamp,
+    ) -> (Option<Mac>, Option<InstanceId>) {
+        let mac = self.machine_at(address, now);
+        let instance = mac.and_then(|mac| self.instances.of_machine(mac));
+        (mac, instance.map(|instance| instance.id))
+    }
+
+    /// The address that this machine may use now, as far as we gave it one; of
+    /// several the newest.
     #[must_use]
     pub fn address_of(&self, mac: Mac, now: Timestamp) -> Option<Ipv4Addr> {
-        self.addresses.last_of(mac).filter(|lease| lease.is_bound(now)).map(|lease| lease.address)
+        self.addresses.leases_of(mac).find(|lease| lease.is_bound(now)).map(|lease| lease.address)
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
     use crate::model::{
-        Asset, Image, Instance, InstanceId, Lease, LeaseState, Machine, Source, Stage, Token,
+        Destroyed, Instance, Lease, LeaseState, LogicalId, Machine, MachineEvent, MachineState,
+        Progress, Reason, testing,
     };
 
-    /// Changes over few machines and addresses, so that they collide.
-    fn change() -> impl Strategy<Value = Change> {
+    /// Something that happens: the change that it makes depends on the state.
+    #[derive(Debug, Clone)]
+    pub(crate) enum Happening {
+        Lease(Lease),
+        Machine(Mac, MachineEvent, Timestamp),
+        Forgotten(Mac),
+        Instance(u64, Mac, Option<Ipv4Addr>),
+        Label(u64),
+        Script(u64),
+        Destroyed(u64, Timestamp),
+    }
+
+    /// Over few machines and addresses, so that they collide.
+    pub(crate) fn happening() -> impl Strategy<Value = Happening> {
         let mac = (1u8..5).prop_map(|last| Mac::new([2, 0, 0, 0, 0, last]));
         let address = (8u8..16).prop_map(|last| Ipv4Addr::new(10, 0, 0, last));
         let moment = (0u64..40).prop_map(Timestamp);
         let state = prop_oneof![
+            Just(LeaseState::Probing),
             Just(LeaseState::Offered),
             Just(LeaseState::Bound),
             Just(LeaseState::Released),
             Just(LeaseState::Declined),
         ];
-        let id = (0u64..6).prop_map(|number| InstanceId::next(None, Timestamp(number)));
+        let event = prop_oneof![
+            Just(MachineEvent::Asked),
+            Just(MachineEvent::Waited),
+            Just(MachineEvent::BootedUnclaimed),
+            Just(MachineEvent::Listed),
+            Just(MachineEvent::Freed),
+            Just(MachineEvent::SetAside),
+        ];
+        let id = 0u64..6;
         prop_oneof![
             (address.clone(), mac.clone(), state, moment.clone()).prop_map(
-                |(address, mac, state, expires)| Change::Lease(Lease {
+                |(address, mac, state, expires)| Happening::Lease(Lease {
                     address,
                     mac,
                     state,
                     expires
                 })
             ),
-            (mac.clone(), moment.clone()).prop_map(|(mac, at)| Change::Seen(machine(mac, at))),
+            (mac.clone(), event, moment.clone())
+                .prop_map(|(mac, event, at)| Happening::Machine(mac, event, at)),
+            mac.clone().prop_map(Happening::Forgotten),
             (id.clone(), mac, proptest::option::of(address))
-                .prop_map(|(id, mac, address)| Change::Instance(instance(id, mac, address))),
-            (id, moment).prop_map(|(id, at)| Change::Destroyed { id, at }),
+                .prop_map(|(id, mac, address)| Happening::Instance(id, mac, address)),
+            id.clone().prop_map(Happening::Label),
+            id.clone().prop_map(Happening::Script),
+            (id, moment).prop_map(|(id, at)| Happening::Destroyed(id, at)),
         ]
     }
 
-    /// Whether a room would make this change: no ID lives twice, and no machine
-    /// and no reserved address belongs to two instances.
-    fn is_lawful(state: &State, change: &Change) -> bool {
-        let Change::Instance(new) = change else { return true };
-        let others = |id: &InstanceId| *id != new.id;
-        let machine = state.instances.of_machine(new.mac).map(|instance| instance.id);
-        let address = new.address.and_then(|address| state.addresses.reserved_for(address));
-        !state.instances.was_destroyed(new.id)
-            && state.instances.find(new.id).is_none_or(|before| before.mac == new.mac)
-            && !machine.as_ref().is_some_and(others)
-            && address.is_none_or(|owner| owner == new.mac)
+    fn id(number: u64) -> InstanceId {
+        InstanceId::next(None, Timestamp(number))
     }
 
-    /// The state after those of the changes that are lawful when they come.
-    fn after(changes: &[Change], mut check: impl FnMut(&State)) -> State {
-        let mut state = State::new(Some(pool()));
-        for change in changes {
-            if is_lawful(&state, change) {
-                state.apply(change);
-                check(&state);
+    /// The changes that a room would make of it: no ID lives twice, no machine and
+    /// no reserved address belongs to two instances, no machine makes a step that
+    /// must not be.
+    pub(crate) fn changes(state: &State, happening: &Happening) -> Vec<Change> {
+        match happening {
+            Happening::Lease(lease) => vec![Change::Lease(*lease)],
+            Happening::Machine(mac, event, at) => {
+                let after = match state.machines.find(*mac) {
+                    Some(machine) => machine.after(*event, *at).ok(),
+                    None => Machine::first(*mac, *event, *at).map(|machine| {
+                        match state.instances.of_machine(*mac) {
+                            Some(_) => Machine { state: MachineState::Assigned, ..machine },
+                            None => machine,
+                        }
+                    }),
+                };
+                after.map(Change::Machine).into_iter().collect()
+            }
+            Happening::Forgotten(mac) if state.instances.of_machine(*mac).is_none() => {
+                vec![Change::Forgotten(*mac)]
+            }
+            Happening::Forgotten(_) => Vec::new(),
+            Happening::Instance(number, mac, address) => {
+                new_instance(state, *number, *mac, *address).into_iter().collect()
+            }
+            Happening::Label(number) => {
+                let mut labelled = state.instances.find(id(*number)).cloned();
+                if let Some(instance) = &mut labelled {
+                    instance.tags.insert("label".to_owned(), number.to_string());
+                }
+                labelled.map(Change::Instance).into_iter().collect()
+            }
+            Happening::Script(number) => {
+                let instance = state.instances.find(id(*number));
+                let booted = |instance: &Instance| {
+                    let progress = instance.progress.script(true, Timestamp(50));
+                    Change::Progress(instance.id, progress.ready(None, Timestamp(51)))
+                };
+                instance.map(booted).into_iter().collect()
+            }
+            Happening::Destroyed(number, at) => {
+                let Some(instance) = state.instances.find(id(*number)) else { return Vec::new() };
+                let destroyed = Destroyed {
+                    id: instance.id,
+                    at: *at,
+                    reason: Reason::Terminate,
+                    mac: instance.mac,
+                    report: instance.secrets.report,
+                };
+                let name = (None, LogicalId("pet".to_owned()));
+                let machine = state.machines.find(instance.mac).map(|machine| {
+                    let after =
+                        machine.after(MachineEvent::Destroyed, *at).expect("it was assigned");
+                    Change::Machine(Machine { former: Some(name), ..after })
+                });
+                [Change::Destroyed(destroyed)].into_iter().chain(machine).collect()
             }
         }
-        state
     }
 
-    fn machine(mac: Mac, at: Timestamp) -> Machine {
-        Machine {
-            mac,
-            architecture: None,
-            uuid: None,
-            first_seen: at,
-            last_seen: at,
-            waiting_since: at,
-            stage: Stage::Firmware,
+    fn new_instance(
+        state: &State,
+        number: u64,
+        mac: Mac,
+        address: Option<Ipv4Addr>,
+    ) -> Option<Change> {
+        let machine_is_free = state.instances.of_machine(mac).is_none()
+            && state
+                .machines
+                .find(mac)
+                .is_none_or(|machine| machine.state.after(MachineEvent::Named).is_ok());
+        let address_is_free =
+            address.is_none_or(|address| state.addresses.reserved_for(address).is_none());
+        let id_is_new = state.instances.find(id(number)).is_none()
+            && !state.instances.was_destroyed(id(number));
+        if !(machine_is_free && address_is_free && id_is_new) {
+            return None;
         }
-    }
-
-    fn instance(id: InstanceId, mac: Mac, address: Option<Ipv4Addr>) -> Instance {
-        let kernel = Source::File("vmlinuz".parse().expect("a name"));
-        Instance {
-            id,
-            logical_id: None,
-            tags: [("infrakit.group".to_owned(), "g".to_owned())].into(),
-            init: String::new(),
-            mac,
+        let group = [("infrakit.group", "g")];
+        Some(Change::Instance(Instance {
             address,
-            hostname: "host".parse().expect("a name"),
-            image: Image {
-                kernel: Asset { source: kernel, checksum: None },
-                initrds: Vec::new(),
-                cmdline: String::new(),
-            },
-            token: id.to_string()[3..]
-                .bytes()
-                .fold(Token(0), |token, digit| Token(token.0 * 16 + u128::from(digit))),
-            provisioned_at: Timestamp(0),
-        }
+            tags: testing::tags(&group),
+            index: Some(state.instances.free_index("g")),
+            progress: Progress::new(Timestamp(number)),
+            ..testing::instance(number, mac)
+        }))
     }
 
-    fn pool() -> Pool {
-        Pool {
-            first: Ipv4Addr::new(10, 0, 0, 9),
-            last: Ipv4Addr::new(10, 0, 0, 14),
-            except: vec![Ipv4Addr::new(10, 0, 0, 10)],
+    /// The state after all that, and the changes that made it.
+    fn after(happenings: &[Happening], mut check: impl FnMut(&State)) -> (State, Vec<Change>) {
+        let mut state = State::new(pools());
+        let mut made = Vec::new();
+        for happening in happenings {
+            for change in changes(&state, happening) {
+                state.apply(&change);
+                made.push(change);
+            }
+            check(&state);
+        }
+        (state, made)
+    }
+
+    /// Two networks next to each other; no pool has all of its network.
+    fn pools() -> [Pool; 2] {
+        let pool = |network: &str, range: &str, except| Pool {
+            network: network.parse().expect("a network"),
+            ranges: vec![range.parse().expect("a range")],
+            except,
+        };
+        [
+            pool("10.0.0.12/30", "10.0.0.12-10.0.0.14", vec![]),
+            pool("10.0.0.8/30", "10.0.0.9-10.0.0.11", vec![Ipv4Addr::new(10, 0, 0, 10)]),
+        ]
+    }
+
+    #[test]
+    fn an_expired_lease_is_reused_oldest_first_and_never_while_an_address_is_fresh() {
+        let mut state = State::new(pools());
+        let [near, _] = pools();
+        let lease = |last: u8, expires: u64| {
+            let mac = Mac::new([2, 0, 0, 0, 0, last]);
+            let address = Ipv4Addr::new(10, 0, 0, last);
+            let expires = Timestamp(expires);
+            Change::Lease(Lease { address, mac, state: LeaseState::Bound, expires })
+        };
+        state.apply(&lease(12, 20));
+        state.apply(&lease(14, 10));
+        let free = |state: &State, now| {
+            state.addresses.free(near.network, None, Timestamp(now)).map(|one| one.octets()[3])
+        };
+        assert_eq!(free(&state, 100), Some(13), "the fresh one");
+        state.apply(&lease(13, 30));
+        assert_eq!(free(&state, 100), Some(14), "the one that expired first");
+        assert_eq!(free(&state, 10), Some(14));
+        assert_eq!(free(&state, 9), None, "the other network's addresses are of no use");
+    }
+
+    #[test]
+    fn a_machine_has_one_newest_lease_in_each_network_whatever_the_order_on_disk() {
+        let mac = Mac::new([2, 0, 0, 0, 0, 1]);
+        let lease = |last: u8, state| {
+            let address = Ipv4Addr::new(10, 0, 0, last);
+            Lease { address, mac, state, expires: Timestamp(100) }
+        };
+        let here = [lease(9, LeaseState::Bound), lease(11, LeaseState::Released)];
+        let there = lease(13, LeaseState::Bound);
+        for order in [[here[0], here[1], there], [there, here[1], here[0]]] {
+            let mut state = State::new(pools());
+            order.iter().for_each(|lease| state.apply(&Change::Lease(*lease)));
+            let [near, far] = pools();
+            assert_eq!(state.addresses.last_in(far.network, mac), Some(&here[0]));
+            assert_eq!(state.addresses.last_in(near.network, mac), Some(&there));
+            assert_eq!(state.addresses.leases_of(mac).count(), 2);
+            state.addresses.assert_consistent();
         }
     }
 
     proptest! {
         /// The indexes say what the records say, whatever happened.
         #[test]
-        fn the_indexes_agree_after_any_changes(changes in proptest::collection::vec(change(), 0..60)) {
-            after(&changes, |state| {
+        fn the_indexes_agree_after_anything(happenings in proptest::collection::vec(happening(), 0..60)) {
+            after(&happenings, |state| {
                 state.addresses.assert_consistent();
                 state.instances.assert_consistent();
                 state.machines.assert_consistent(|mac| state.instances.of_machine(mac).is_some());
             });
         }
 
+        /// The same changes make the same state, from the beginning.
+        #[test]
+        fn a_replay_gives_the_same_state(happenings in proptest::collection::vec(happening(), 0..60)) {
+            let (state, made) = after(&happenings, |_| ());
+            let mut again = State::new(pools());
+            made.iter().for_each(|change| again.apply(change));
+            prop_assert_eq!(again, state);
+        }
+
+        /// Nobody is given a machine that an instance has, or that is set aside.
+        #[test]
+        fn a_chosen_machine_is_nobodys(
+            happenings in proptest::collection::vec(happening(), 0..60),
+            now in (0u64..40).prop_map(Timestamp),
+        ) {
+            let (state, _) = after(&happenings, |_| ());
+            if let Some(machine) = state.machines.choose(now, |_| true) {
+                prop_assert!(machine.state.is_available());
+                prop_assert!(state.instances.of_machine(machine.mac).is_none());
+            }
+        }
+
         /// Whatever address is named free belongs to nobody else.
         #[test]
         fn a_free_address_is_nobodys(
-            changes in proptest::collection::vec(change(), 0..60),
+            happenings in proptest::collection::vec(happening(), 0..60),
             now in (0u64..40).prop_map(Timestamp),
             wanted in proptest::option::of((8u8..16).prop_map(|last| Ipv4Addr::new(10, 0, 0, last))),
         ) {
-            let state = after(&changes, |_| ());
-            if let Some(address) = state.addresses.free(wanted, now) {
-                prop_assert!(pool().contains(address));
+            let (state, _) = after(&happenings, |_| ());
+            for pool in pools() {
+                let Some(address) = state.addresses.free(pool.network, wanted, now) else { continue };
+                prop_assert!(pool.contains(address));
                 prop_assert!(state.addresses.reserved_for(address).is_none());
                 prop_assert!(!state.addresses.lease(address).is_some_and(|lease| lease.is_held(now)));
             }
+        }
+    }
+
+    #[test]
+    fn the_lowest_index_of_a_group_that_is_free_is_given_next() {
+        let mut state = State::new(None);
+        for number in 1..4u8 {
+            let mac = Mac::new([2, 0, 0, 0, 0, number]);
+            state.apply(&new_instance(&state, number.into(), mac, None).expect("free"));
+        }
+        assert_eq!((state.instances.free_index("g"), state.instances.free_index("other")), (3, 0));
+        for change in changes(&state, &Happening::Destroyed(2, Timestamp(9))) {
+            state.apply(&change);
+        }
+        assert_eq!(state.instances.free_index("g"), 1);
+    }
+    #[test]
+    fn a_place_that_two_have_is_free_when_both_have_gone() {
+        let mut state = State::new(None);
+        for number in 1..3u8 {
+            let instance = Instance {
+                tags: testing::tags(&[("infrakit.group", "g")]),
+                index: Some(0),
+                ..testing::instance(number.into(), Mac::new([2, 0, 0, 0, 0, number]))
+            };
+            state.apply(&Change::Instance(instance));
+        }
+        for (number, oldest) in [(1, Some(2)), (2, None)] {
+            for change in changes(&state, &Happening::Destroyed(number, Timestamp(9))) {
+                state.apply(&change);
+            }
+            assert_eq!(state.instances.at_index("g", 0).map(|one| one.id), oldest.map(id));
+            assert_eq!(state.instances.free_index("g"), u32::from(oldest.is_some()));
         }
     }
 }

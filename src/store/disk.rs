@@ -17,7 +17,7 @@ use crate::{model::Change, state::State};
 pub const FILE_NAME: &str = "state.redb";
 
 /// The version of what the tables mean. One that is not known is refused.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 
@@ -99,12 +99,15 @@ impl Disk {
     }
 
     /// Writes the changes and returns when they are on disk, all or none.
-    pub(super) fn commit(&self, changes: &[Change]) -> Result<(), redb::Error> {
+    pub(super) fn commit<'a>(
+        &self,
+        changes: impl IntoIterator<Item = &'a Change>,
+    ) -> Result<(), redb::Error> {
         let mut transaction = self.database.begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
         {
             let mut table = None;
-            for row in changes.iter().flat_map(rows::of_change) {
+            for row in changes.into_iter().flat_map(rows::of_change) {
                 // Opening a table costs more than a row: keep it for the next.
                 let name = row.table();
                 if table.as_ref().is_none_or(|(open, _)| *open != name) {

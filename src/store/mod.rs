@@ -18,6 +18,7 @@ use tokio::sync::watch;
 pub use disk::{FILE_NAME, OpenError};
 
 use crate::{
+    events::Bus,
     model::{Change, Decision, Pool},
     state::State,
 };
@@ -37,20 +38,23 @@ pub struct Store {
 struct Shared {
     inner: Mutex<Inner>,
     progress: watch::Receiver<Progress>,
+    /// Says that a decision has changed the state.
+    changed: watch::Sender<()>,
     writer: Mutex<Option<thread::JoinHandle<()>>>,
+    events: Bus,
 }
 
 struct Inner {
     state: State,
-    /// How many changes were handed to the writer; the number of the last.
+    /// How many decisions were handed to the writer; the number of the last.
     handed: u64,
-    to_writer: Option<std::sync::mpsc::Sender<Change>>,
+    to_writer: Option<std::sync::mpsc::Sender<Vec<Change>>>,
 }
 
 /// How far the writer has come.
 #[derive(Clone)]
 enum Progress {
-    /// All changes up to this number are on disk.
+    /// All decisions up to this number are on disk.
     Written(u64),
     /// The disk refused; the daemon must stop.
     Failed(Unwritable),
@@ -65,20 +69,25 @@ impl Store {
     /// [`OpenError`] if another daemon has it open, if it is damaged or of
     /// another version, or if the directory cannot be used. Nothing is changed
     /// on disk then.
-    pub fn open(directory: &Path, pool: Option<Pool>) -> Result<Self, OpenError> {
-        let (disk, state) = Disk::open(directory, State::new(pool))?;
-        let (to_writer, changes) = std::sync::mpsc::channel();
+    pub fn open(
+        directory: &Path,
+        pools: impl IntoIterator<Item = Pool>,
+    ) -> Result<Self, OpenError> {
+        let (disk, state) = Disk::open(directory, State::new(pools))?;
+        let (to_writer, decisions) = std::sync::mpsc::channel();
         let (report, progress) = watch::channel(Progress::Written(0));
         let writer = thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || write_all(&disk, &changes, &report))
+            .spawn(move || write_all(&disk, &decisions, &report))
             .map_err(OpenError::Thread)?;
         let inner = Inner { state, handed: 0, to_writer: Some(to_writer) };
         Ok(Self {
             shared: Arc::new(Shared {
                 inner: Mutex::new(inner),
                 progress,
+                changed: watch::Sender::new(()),
                 writer: Mutex::new(Some(writer)),
+                events: Bus::default(),
             }),
         })
     }
@@ -104,13 +113,11 @@ impl Store {
         Ok(answer)
     }
 
-    /// Decides something that promises nothing, such as that a machine was seen,
-    /// and waits for nothing. Changes that are promises must go through
-    /// [`Self::decide`].
+    /// Decides something whose answer promises nothing, such as the script of a
+    /// machine, and waits for nothing. An answer that tells somebody of a change
+    /// must go through [`Self::decide`].
     pub fn note<Answer>(&self, decision: impl FnOnce(&State) -> Decision<Answer>) -> Answer {
-        let (answer, promised) = self.decide_now(decision);
-        debug_assert!(promised.is_none(), "a promise is waited for");
-        answer
+        self.decide_now(decision).0
     }
 
     /// What the state says now. It may show a change that is not yet on disk:
@@ -135,6 +142,32 @@ impl Store {
         };
         self.written(number).await?;
         Ok(answer)
+    }
+
+    /// Waits until the state answers the question. It is asked now, and again when
+    /// decisions have changed something, perhaps once for several; as with
+    /// [`Self::look`], what it sees may not be on disk yet.
+    pub async fn look_until<Answer>(
+        &self,
+        mut question: impl FnMut(&State) -> Option<Answer>,
+    ) -> Answer {
+        // Subscribed before the first look, so that no change falls between.
+        let mut changed = self.shared.changed.subscribe();
+        loop {
+            if let Some(answer) = self.look(&mut question) {
+                return answer;
+            }
+            // It has not ended: its sender is in this store.
+            let _ = changed.changed().await;
+        }
+    }
+
+    /// Where every change is told as it is applied, and where the rooms tell what
+    /// changes nothing. An event may be ahead of the disk by the time of one
+    /// commit, as what [`Self::look`] shows.
+    #[must_use]
+    pub fn events(&self) -> &Bus {
+        &self.shared.events
     }
 
     /// Ends when the disk has refused a change, with the reason: the daemon
@@ -164,31 +197,32 @@ impl Store {
         }
     }
 
-    /// The decision and its changes under one lock, and the number of the last
-    /// change that the answer must wait for.
+    /// The decision and its changes under one lock, and its number if the answer
+    /// must wait for it. The changes of one decision are on disk all or none.
     fn decide_now<Answer>(
         &self,
         decision: impl FnOnce(&State) -> Decision<Answer>,
     ) -> (Answer, Option<u64>) {
         let mut inner = self.lock();
         let Decision { answer, changes } = decision(&inner.state);
-        let mut wait_for = None;
-        for change in changes {
-            inner.state.apply(&change);
-            if matches!(&change, Change::Lease(lease) if lease.state == crate::model::LeaseState::Offered)
-            {
-                continue;
-            }
-            inner.handed += 1;
-            if change.is_promise() {
-                wait_for = Some(inner.handed);
-            }
-            // A closed channel shows when the answer waits for its number.
-            if let Some(to_writer) = &inner.to_writer {
-                let _ = to_writer.send(change);
-            }
+        for change in &changes {
+            self.shared.events.changed(&inner.state, change);
+            inner.state.apply(change);
         }
-        (answer, wait_for)
+        if !changes.is_empty() {
+            self.shared.changed.send_replace(());
+        }
+        let is_promise = changes.iter().any(Change::is_promise);
+        let kept: Vec<Change> = changes.into_iter().filter(is_kept).collect();
+        if kept.is_empty() {
+            return (answer, None);
+        }
+        inner.handed += 1;
+        // A closed channel shows when the answer waits for its number.
+        if let Some(to_writer) = &inner.to_writer {
+            let _ = to_writer.send(kept);
+        }
+        (answer, is_promise.then_some(inner.handed))
     }
 
     async fn written(&self, number: u64) -> Result<(), Unwritable> {
@@ -212,19 +246,24 @@ impl Store {
     }
 }
 
+/// Whether the change is written at all: an offer dies with the process.
+fn is_kept(change: &Change) -> bool {
+    !matches!(change, Change::Lease(lease) if lease.is_passing())
+}
+
 /// The writer thread: takes what waits, commits it at once, says so.
 fn write_all(
     disk: &Disk,
-    changes: &std::sync::mpsc::Receiver<Change>,
+    decisions: &std::sync::mpsc::Receiver<Vec<Change>>,
     report: &watch::Sender<Progress>,
 ) {
     /// More than this in one commit would make the first ones wait for the last.
     const AT_ONCE: usize = 4096;
     let mut written = 0;
-    while let Ok(first) = changes.recv() {
-        let batch: Vec<Change> =
-            std::iter::once(first).chain(changes.try_iter().take(AT_ONCE - 1)).collect();
-        match disk.commit(&batch) {
+    while let Ok(first) = decisions.recv() {
+        let batch: Vec<Vec<Change>> =
+            std::iter::once(first).chain(decisions.try_iter().take(AT_ONCE - 1)).collect();
+        match disk.commit(batch.iter().flatten()) {
             Ok(()) => {
                 written += batch.len() as u64;
                 report.send_replace(Progress::Written(written));
@@ -303,6 +342,30 @@ mod tests {
         store.close();
         let answer = store.decide(|_| Decision::with((), lease(1, LeaseState::Bound))).await;
         assert!(answer.is_err());
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_something_sees_it_once_it_was_decided() {
+        let directory = directory();
+        let store = Store::open(directory.path(), None).expect("a new store");
+        let looks = std::sync::atomic::AtomicUsize::new(0);
+        let waits = store.look_until(|state| {
+            looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            (state.addresses.leases().count() == 3).then_some(())
+        });
+        let decides = async {
+            for last in 1..=3 {
+                store
+                    .decide(|_| Decision::with((), lease(last, LeaseState::Bound)))
+                    .await
+                    .expect("written");
+                // What changes nothing wakes nobody.
+                store.note(|_| Decision::only(()));
+            }
+        };
+        tokio::join!(waits, decides);
+        assert!(looks.into_inner() <= 4, "it looks no more often than something changes");
+        store.look_until(|_| Some(())).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

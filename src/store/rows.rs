@@ -1,19 +1,21 @@
-//! What a change is on disk: rows of three tables and a list of dead IDs.
+//! What a change is on disk: rows of tables.
 //!
 //! Pure. A row holds a whole record as JSON, so that reading a table back is
-//! applying its rows, in whatever order.
+//! applying its rows. How far an instance has come has a table of its own: it
+//! changes often, and the instance with its `Init` may be large.
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::model::{Change, Instance, InstanceId, Lease, Machine, Timestamp};
+use crate::model::{Change, Destroyed, Instance, InstanceId, Lease, Machine, Progress};
 
 const LEASES: &str = "leases";
 const MACHINES: &str = "machines";
 const INSTANCES: &str = "instances";
+const PROGRESS: &str = "progress";
 const DESTROYED: &str = "destroyed";
 
 /// Every table, in the order in which they are read.
-pub(super) const TABLES: [&str; 4] = [LEASES, MACHINES, INSTANCES, DESTROYED];
+pub(super) const TABLES: [&str; 5] = [LEASES, MACHINES, INSTANCES, PROGRESS, DESTROYED];
 
 /// What becomes of one row.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,12 +45,20 @@ pub(super) struct InvalidRow {
 pub(super) fn of_change(change: &Change) -> Vec<Row> {
     match change {
         Change::Lease(lease) => vec![put(LEASES, lease.address.to_string(), lease)],
-        Change::Seen(machine) => vec![put(MACHINES, machine.mac.to_string(), machine)],
+        Change::Seen(machine) | Change::Machine(machine) => {
+            vec![put(MACHINES, machine.mac.to_string(), machine)]
+        }
+        Change::Forgotten(mac) => vec![Row::Delete { table: MACHINES, key: mac.to_string() }],
         Change::Instance(instance) => vec![put(INSTANCES, instance.id.to_string(), instance)],
-        Change::Destroyed { id, at } => vec![
-            Row::Delete { table: INSTANCES, key: id.to_string() },
-            put(DESTROYED, id.to_string(), at),
-        ],
+        Change::Progress(id, progress) => vec![put(PROGRESS, id.to_string(), progress)],
+        Change::Destroyed(destroyed) => {
+            let key = destroyed.id.to_string();
+            vec![
+                Row::Delete { table: INSTANCES, key: key.clone() },
+                Row::Delete { table: PROGRESS, key: key.clone() },
+                put(DESTROYED, key, destroyed),
+            ]
+        }
     }
 }
 
@@ -59,11 +69,12 @@ pub(super) fn to_change(table: &str, key: &str, value: &[u8]) -> Result<Change, 
         LEASES => Change::Lease(read::<Lease>(value).map_err(invalid)?),
         MACHINES => Change::Seen(read::<Machine>(value).map_err(invalid)?),
         INSTANCES => Change::Instance(read::<Instance>(value).map_err(invalid)?),
-        _ => {
+        PROGRESS => {
             let id = serde_json::Value::from(key);
             let id: InstanceId = serde_json::from_value(id).map_err(invalid)?;
-            Change::Destroyed { id, at: read::<Timestamp>(value).map_err(invalid)? }
+            Change::Progress(id, read::<Progress>(value).map_err(invalid)?)
         }
+        _ => Change::Destroyed(read::<Destroyed>(value).map_err(invalid)?),
     })
 }
 
@@ -80,21 +91,45 @@ fn read<Record: DeserializeOwned>(value: &[u8]) -> Result<Record, serde_json::Er
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{LeaseState, Mac};
+    use crate::model::{LeaseState, Mac, Reason, Timestamp, testing};
 
     #[test]
     fn a_put_row_is_read_as_the_change_that_made_it() {
-        let change = Change::Lease(Lease {
-            address: [10, 0, 0, 9].into(),
-            mac: Mac::new([2, 0, 0, 0, 0, 9]),
-            state: LeaseState::Declined,
-            expires: Timestamp(77),
-        });
-        let rows = of_change(&change);
-        let [Row::Put { table, key, value }] = rows.as_slice() else {
-            panic!("a lease is put");
+        let instance = testing::instance(7, Mac::new([2, 0, 0, 0, 0, 9]));
+        let (id, mac) = (instance.id, instance.mac);
+        let progress = instance.progress.script(true, Timestamp(3)).failed("why", Timestamp(4));
+        let destroyed = Destroyed {
+            id,
+            at: Timestamp(9),
+            reason: Reason::RollingUpdate,
+            mac,
+            report: instance.secrets.report,
         };
-        assert_eq!(to_change(table, key, value).expect("readable"), change);
+        for change in [
+            Change::Lease(Lease {
+                address: [10, 0, 0, 9].into(),
+                mac,
+                state: LeaseState::Declined,
+                expires: Timestamp(77),
+            }),
+            Change::Seen(testing::held(mac, Timestamp(5))),
+            Change::Instance(instance),
+            Change::Progress(id, progress),
+            Change::Destroyed(destroyed),
+        ] {
+            let rows = of_change(&change);
+            let Some(Row::Put { table, key, value }) = rows.last() else {
+                panic!("{change:?} is put");
+            };
+            assert_eq!(to_change(table, key, value).expect("readable"), change);
+        }
+    }
+
+    #[test]
+    fn what_is_gone_leaves_no_row_of_its_own() {
+        let mac = Mac::new([2, 0, 0, 0, 0, 9]);
+        let forgotten = of_change(&Change::Forgotten(mac));
+        assert_eq!(forgotten, [Row::Delete { table: MACHINES, key: mac.to_string() }]);
     }
 
     #[test]

@@ -59,8 +59,8 @@ pub struct Ended {
 pub enum Said {
     /// These, in this order.
     Packets(Vec<Reply>),
-    /// This ERROR, since its request is none.
-    Refusal(Reply),
+    /// This ERROR, since its request for this file is refused, or is none.
+    Refusal(Option<FileName>, Reply),
     /// Nothing yet: its transfer goes on.
     Nothing,
     /// Nothing, since its packet is worth none.
@@ -96,7 +96,9 @@ impl Desk {
                 ) => Said::Silence(Why::Stray),
                 heard => match opening(heard) {
                     Opening::Read(request) => self.read(client, request, now, open),
-                    Opening::Refuse(reply) => Said::Refusal(reply),
+                    Opening::Refuse(reply) => Said::Refusal(None, reply),
+                    // Elsewhere it comes to a port of its own that is closed by then.
+                    Opening::Silence(Why::StrayError) => Said::Silence(Why::Stray),
                     Opening::Silence(why) => Said::Silence(why),
                 },
             };
@@ -112,7 +114,7 @@ impl Desk {
         if let (Some(_), Packet::Read(request)) = (&turn.ended, packet) {
             turn.said = match opening(Ok(Packet::Read(request))) {
                 Opening::Read(request) => self.read(client, request, now, open),
-                Opening::Refuse(reply) => Said::Refusal(reply),
+                Opening::Refuse(reply) => Said::Refusal(None, reply),
                 Opening::Silence(why) => Said::Silence(why),
             };
         }
@@ -178,7 +180,7 @@ impl Desk {
         }
         let (content, limits) = match open(&request) {
             Ok(opened) => opened,
-            Err(refusal) => return Said::Refusal(refusal),
+            Err(refusal) => return Said::Refusal(Some(request.file), refusal),
         };
         let (transfer, first) = Transfer::new(content, request, &limits, now);
         let alarm = transfer.deadline();
@@ -268,7 +270,7 @@ mod tests {
             assert!(matches!(said, Said::Silence(_)), "{}: {said:?}", stray.escape_ascii());
         }
         let refused = hear(&mut desk, 1, b"\x00\x01../x\x00octet\x00", now).said;
-        let Said::Refusal(Reply::Error { code, .. }) = refused else { panic!("{refused:?}") };
+        let Said::Refusal(None, Reply::Error { code, .. }) = refused else { panic!("{refused:?}") };
         assert_eq!(code, ErrorCode::AccessViolation);
     }
 

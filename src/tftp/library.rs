@@ -48,10 +48,10 @@ pub fn look_up(
     let mac = identify(state, settings.addressing, visitor, (Claim::None, now)).ok().flatten();
     let asker = Asker { mac, address: client, prelude: Prelude::KeepLease };
     let script = script_for(state, policy, asker);
-    let seen = script.sighting.and_then(|sighting| boot::seen(state, sighting, now));
+    let seen = script.sighting.map(|sighting| boot::seen(state, sighting, now));
     Decision {
         answer: Answer::Content(Bytes::from(script.text)),
-        changes: seen.into_iter().collect(),
+        changes: seen.unwrap_or_default(),
     }
 }
 

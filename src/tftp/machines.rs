@@ -14,11 +14,17 @@ use super::{
     answer::Answer,
     library::{Settings, look_up},
     reply::ErrorCode,
+    report::{Tell, Told},
     request::Request,
     serve::{Ports, serve},
     transfer::Limits,
 };
-use crate::{files::Loaders, model::Timestamp, store::Store};
+use crate::{
+    events::{Door, Refused, Served},
+    files::Loaders,
+    model::Timestamp,
+    store::Store,
+};
 
 /// Serves boot programs and scripts until told to stop.
 ///
@@ -31,6 +37,7 @@ pub async fn serve_machines(
     (settings, loaders, store): (Settings, Arc<Loaders>, Store),
     stop: CancellationToken,
 ) -> io::Result<()> {
+    let tell = teller(store.clone());
     let answer = move |request: &Request, client: SocketAddr| {
         let IpAddr::V4(address) = client.ip().to_canonical() else {
             let message = "only IPv4 is served here".to_owned();
@@ -40,5 +47,29 @@ pub async fn serve_machines(
         let now = Timestamp::from(SystemTime::now());
         store.note(|state| look_up(state, (&settings, &catalogue), (&request.file, address), now))
     };
-    serve(socket, (ports, limits), answer, stop).await
+    serve(socket, (ports, limits), (answer, tell), stop).await
+}
+
+/// Makes events of what becomes of requests.
+fn teller(store: Store) -> Tell {
+    Arc::new(move |client: SocketAddr, told: Told<'_>| {
+        let address = client.ip().to_canonical();
+        match (told, address) {
+            (Told::Refused { what, why }, _) => store.events().refused(|| Refused {
+                door: Door::Tftp,
+                who: address.to_string(),
+                what: what.to_string(),
+                why: why.to_string(),
+            }),
+            (Told::Read { file, bytes, complete }, IpAddr::V4(address)) => {
+                store.events().served(|| {
+                    let now = Timestamp::from(SystemTime::now());
+                    let (mac, instance) = store.look(|state| state.visitor_at(address, now));
+                    Served { file: file.to_owned(), address, mac, instance, bytes, complete }
+                });
+            }
+            // Nobody without an IPv4 address is sent a file.
+            (Told::Read { .. }, IpAddr::V6(_)) => {}
+        }
+    })
 }

@@ -4,13 +4,13 @@
 //! It must not know any policy: `answer`, `desk` and `transfer` decide.
 
 mod line;
-mod log;
 mod send;
 mod single;
 
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -20,14 +20,14 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::answer::{Answer, Opening, admit, opening};
 use super::reply::Reply;
-use super::request::{Request, parse};
+use super::report::{Refusals, Tell};
+use super::request::{FileName, Request, parse};
 use super::transfer::{Limits, Transfer};
 use line::{Ended, Line};
-use log::Crowd;
 use send::{Windows, allow_fragments, path_mtu, send};
 use single::SinglePort;
 
@@ -59,7 +59,7 @@ pub enum Ports {
 /// `stop`; then drops the transfers that run.
 ///
 /// `answer` is called once for each transfer, in the task of the server's port:
-/// it has what it gives in memory.
+/// it has what it gives in memory. `tell` is told what became of it.
 ///
 /// # Errors
 ///
@@ -67,7 +67,7 @@ pub enum Ports {
 pub async fn serve<A>(
     socket: UdpSocket,
     (ports, limits): (Ports, Limits),
-    answer: A,
+    (answer, tell): (A, Tell),
     stop: CancellationToken,
 ) -> io::Result<()>
 where
@@ -81,7 +81,7 @@ where
         let _usual = sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER);
     }
     if ports == Ports::Single {
-        SinglePort::new(socket, local, limits, answer).run(stop).await;
+        SinglePort::new((socket, local), limits, answer, tell).run(stop).await;
         return Ok(());
     }
     let server = Server {
@@ -89,10 +89,11 @@ where
         local,
         limits,
         answer,
+        refusals: Refusals::new(Arc::clone(&tell)),
+        tell,
         stop,
         running: HashMap::new(),
         transfers: JoinSet::new(),
-        crowd: Crowd::default(),
     };
     server.run().await;
     Ok(())
@@ -104,10 +105,11 @@ struct Server<A> {
     local: SocketAddr,
     limits: Limits,
     answer: A,
+    refusals: Refusals,
+    tell: Tell,
     stop: CancellationToken,
     running: HashMap<SocketAddr, Running>,
     transfers: JoinSet<Ended>,
-    crowd: Crowd,
 }
 
 /// The server's end of a transfer's task.
@@ -143,11 +145,8 @@ where
     async fn heard(&mut self, datagram: &[u8], client: SocketAddr) {
         match opening(parse(datagram)) {
             Opening::Read(request) => self.read(request, client).await,
-            Opening::Refuse(reply) => {
-                debug!(%client, ?reply, "tftp refusal");
-                self.refuse(&reply, client).await;
-            }
-            Opening::Silence(why) => debug!(%client, %why, "tftp silence"),
+            Opening::Refuse(reply) => self.refuse(&reply, client, None).await,
+            Opening::Silence(why) => self.refusals.unanswered(client, &why),
         }
     }
 
@@ -166,23 +165,25 @@ where
         };
         let others = self.running.keys().filter(|other| **other != client);
         if let Err(why) = admit(&self.limits, others.map(SocketAddr::ip), client.ip()) {
-            self.crowd.left_lying(client, (&request.file, &why), Instant::now());
+            self.refusals.left_lying(client, (&request.file, &why), Instant::now());
             return;
         }
         match (self.answer)(&request, client) {
             Answer::Content(content) => {
+                let file = request.file.clone();
                 if let Err(error) = self.start(content, request, client).await {
-                    warn!(%client, %error, "tftp transfer has no socket");
+                    self.refusals.has_no_socket(client, &file, &error);
                 }
             }
             Answer::Refuse { code, message } => {
-                debug!(%client, file = %request.file, ?code, %message, "tftp refusal");
-                self.refuse(&Reply::Error { code, message }, client).await;
+                let reply = Reply::Error { code, message };
+                self.refuse(&reply, client, Some(&request.file)).await;
             }
         }
     }
 
-    async fn refuse(&self, reply: &Reply, client: SocketAddr) {
+    async fn refuse(&self, reply: &Reply, client: SocketAddr, file: Option<&FileName>) {
+        self.refusals.refused(client, file, reply);
         let reply = std::slice::from_ref(reply);
         if let Err(error) = send(&self.socket, Some(client), reply, &mut Windows::Apart).await {
             debug!(%client, %error, "tftp refusal not sent");
@@ -201,7 +202,7 @@ where
         let (sender, requests) = mpsc::channel(WAITING_REQUESTS);
         let limits = self.limits.on_path(client.ip(), path_mtu(&socket));
         let (transfer, first) = Transfer::new(content, request, &limits, Instant::now());
-        let line = Line::new(client, socket, transfer, requests);
+        let line = Line::new((client, socket), transfer, requests, Arc::clone(&self.tell));
         let task = self.transfers.spawn(line.run(first, self.stop.clone()));
         let running = Running { task: task.id(), requests: sender };
         self.running.insert(client, running);

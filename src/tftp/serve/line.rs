@@ -16,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::super::reply::Reply;
+use super::super::report::{Tell, report};
 use super::super::request::{Packet, Request, parse};
 use super::super::transfer::{Outcome, Step, Transfer};
-use super::log;
 use super::send::{Windows, send};
 
 /// Room for what a client says within a transfer: ACK, ERROR and their padding.
@@ -30,6 +30,7 @@ pub(super) struct Line {
     pub(super) socket: UdpSocket,
     pub(super) transfer: Transfer,
     pub(super) requests: mpsc::Receiver<Request>,
+    tell: Tell,
     windows: Windows,
 }
 
@@ -56,12 +57,12 @@ enum Event {
 
 impl Line {
     pub(super) fn new(
-        client: SocketAddr,
-        socket: UdpSocket,
+        (client, socket): (SocketAddr, UdpSocket),
         transfer: Transfer,
         requests: mpsc::Receiver<Request>,
+        tell: Tell,
     ) -> Self {
-        Self { client, socket, transfer, requests, windows: Windows::Together }
+        Self { client, socket, transfer, requests, tell, windows: Windows::Together }
     }
 
     pub(super) async fn run(mut self, first: Vec<Reply>, stop: CancellationToken) -> Ended {
@@ -70,7 +71,7 @@ impl Line {
             ended = self.converse(first) => ended,
             () = stop.cancelled() => (Outcome::Stopped, None),
         };
-        log::ended(self.client, &self.transfer, &outcome, started.elapsed());
+        report(self.client, (&self.transfer, &outcome), started.elapsed(), &self.tell);
         // From here on the server starts a new transfer itself.
         self.requests.close();
         let mut requests = Vec::from_iter(unanswered);

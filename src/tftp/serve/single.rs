@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt;
@@ -12,11 +13,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::super::answer::Answer;
-use super::super::desk::{Desk, Opened, Said, Turn};
+use super::super::desk::{Desk, Ended, Opened, Said, Turn};
 use super::super::reply::Reply;
+use super::super::report::{Refusals, Tell, report};
 use super::super::request::{Request, parse};
 use super::super::transfer::Limits;
-use super::log::{self, Crowd};
 use super::send::{USUAL_MTU, Windows, path_mtu, send};
 use super::{LARGEST_DATAGRAM, REST};
 
@@ -38,7 +39,8 @@ pub(super) struct SinglePort<A> {
     limits: Limits,
     answer: A,
     desk: Desk,
-    crowd: Crowd,
+    refusals: Refusals,
+    tell: Tell,
     /// Clients whose windows leave block by block.
     apart: HashSet<SocketAddr>,
 }
@@ -47,12 +49,18 @@ impl<A> SinglePort<A>
 where
     A: Fn(&Request, SocketAddr) -> Answer,
 {
-    pub(super) fn new(socket: UdpSocket, local: SocketAddr, limits: Limits, answer: A) -> Self {
+    pub(super) fn new(
+        (socket, local): (UdpSocket, SocketAddr),
+        limits: Limits,
+        answer: A,
+        tell: Tell,
+    ) -> Self {
         if sockopt::set_socket_send_buffer_size_force(&socket, SEND_BUFFER).is_err() {
             let _usual = sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER);
         }
         let desk = Desk::new(limits.clone());
-        Self { socket, local, limits, answer, desk, crowd: Crowd::default(), apart: HashSet::new() }
+        let (refusals, apart) = (Refusals::new(Arc::clone(&tell)), HashSet::new());
+        Self { socket, local, limits, answer, desk, refusals, tell, apart }
     }
 
     pub(super) async fn run(mut self, stop: CancellationToken) {
@@ -86,8 +94,12 @@ where
             }
         }
         for (client, ended) in self.desk.stop(Instant::now()) {
-            log::ended(client, &ended.transfer, &ended.outcome, ended.took);
+            self.ended(client, &ended);
         }
+    }
+
+    fn ended(&self, client: SocketAddr, ended: &Ended) {
+        report(client, (&ended.transfer, &ended.outcome), ended.took, &self.tell);
     }
 
     /// Takes what has come, for as long as the clock can wait.
@@ -109,22 +121,22 @@ where
 
     async fn carry_out(&mut self, client: SocketAddr, turn: Turn) {
         if let Some(ended) = turn.ended {
-            log::ended(client, &ended.transfer, &ended.outcome, ended.took);
+            self.ended(client, &ended);
             self.apart.remove(&client);
         }
         let replies = match turn.said {
             Said::Packets(replies) => replies,
-            Said::Refusal(reply) => {
-                debug!(%client, ?reply, "tftp refusal");
+            Said::Refusal(file, reply) => {
+                self.refusals.refused(client, file.as_ref(), &reply);
                 vec![reply]
             }
             Said::Nothing => return,
             Said::Silence(why) => {
-                debug!(%client, %why, "tftp silence");
+                self.refusals.unanswered(client, &why);
                 return;
             }
             Said::LeftLying(file, why) => {
-                self.crowd.left_lying(client, (&file, &why), Instant::now());
+                self.refusals.left_lying(client, (&file, &why), Instant::now());
                 return;
             }
         };

@@ -1,0 +1,38 @@
+//! Where a machine finds what is its own on our HTTP server. Pure.
+//!
+//! The HTTP room reads these paths; both are tested against each other there.
+
+use crate::model::Instance;
+
+/// The URL of an image's file by its number, the kernel's being 0.
+#[must_use]
+pub fn file(authority: &str, instance: &Instance, number: usize, encoded_name: &str) -> String {
+    let token = instance.secrets.files.digits();
+    format!("http://{authority}/boot/{token}/{number}/{encoded_name}")
+}
+
+/// Below which `user-data`, `meta-data` and `vendor-data` are: `{{ nocloud }}`,
+/// with the slash at its end that cloud-init wants.
+#[must_use]
+pub fn nocloud(authority: &str, instance: &Instance) -> String {
+    format!("http://{authority}/init/{}/", instance.secrets.init.digits())
+}
+
+/// Of the Ignition configuration: `{{ ignition }}`.
+#[must_use]
+pub fn ignition(authority: &str, instance: &Instance) -> String {
+    format!("{}ignition", nocloud(authority, instance))
+}
+
+/// Of `Init` as it was given: `{{ init }}`.
+#[must_use]
+pub fn init(authority: &str, instance: &Instance) -> String {
+    format!("{}init", nocloud(authority, instance))
+}
+
+/// Where the machine reports in, and asks whether it is still wanted:
+/// `{{ report }}`, without a slash at its end.
+#[must_use]
+pub fn report(authority: &str, instance: &Instance) -> String {
+    format!("http://{authority}/report/{}", instance.secrets.report.digits())
+}
