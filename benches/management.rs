@@ -12,7 +12,7 @@ mod daemon;
 use std::{
     collections::BTreeMap,
     io::Write,
-    sync::Mutex,
+    sync::{LazyLock, Mutex},
     time::{Duration, Instant},
 };
 
@@ -194,7 +194,7 @@ fn socket() -> std::path::PathBuf {
     SOCKET.lock().expect("no panic").clone()
 }
 
-static SOCKET: Mutex<std::path::PathBuf> = Mutex::new(std::path::PathBuf::new());
+static SOCKET: LazyLock<Mutex<std::path::PathBuf>> = LazyLock::new(Mutex::default);
 
 fn provision(client: &mut Client, number: u32) -> String {
     let properties = json!({

@@ -17,6 +17,7 @@ use super::{
     inventory,
     network::{self, Network},
     setting::VARIABLE_PREFIX,
+    tftp::tftp,
 };
 use crate::{
     boot::{UnclaimedImage, cmdline},
@@ -92,7 +93,7 @@ impl Checker<'_> {
         let http_address = network.told(self, Setting::AddressHttp, Setting::EnableHttp);
         let on = |address: Option<Ipv4Addr>, port| Some(SocketAddrV4::new(address?, port));
         let http_authority = on(http_address, ports.http);
-        let tftp = on(next_server, ports.tftp).filter(|_| self.switch(Setting::EnableTftp));
+        let tftp_address = on(next_server, ports.tftp).filter(|_| self.switch(Setting::EnableTftp));
         let http = http_authority.filter(|_| self.switch(Setting::EnableHttp));
         let config = Config {
             state_dir,
@@ -100,7 +101,7 @@ impl Checker<'_> {
             inventory: self.inventory(),
             plugin: self.plugin(),
             dhcp,
-            tftp: tftp.map(SocketAddr::V4),
+            tftp: tftp(self, tftp_address.map(SocketAddr::V4)),
             http: http.map(SocketAddr::V4),
             next_server,
             http_authority,
@@ -301,8 +302,8 @@ impl Checker<'_> {
     }
 
     fn same_ports(&mut self, config: &Config) {
-        if let (Some(dhcp), Some(tftp)) = (&config.dhcp, config.tftp)
-            && dhcp.port == tftp.port()
+        if let (Some(dhcp), Some(tftp)) = (&config.dhcp, &config.tftp)
+            && dhcp.port == tftp.address.port()
         {
             let other = self.given.place(Setting::DhcpPort);
             self.problem(Setting::TftpPort, Fault::SamePort { other });
@@ -321,7 +322,7 @@ impl Checker<'_> {
             return;
         }
         if config.dhcp.is_some()
-            && config.tftp.is_some_and(|tftp| u32::from(tftp.port()) != TFTP_PORT)
+            && config.tftp.as_ref().is_some_and(|tftp| u32::from(tftp.address.port()) != TFTP_PORT)
         {
             let text = "firmware asks for boot programs on port 69 only, whatever --tftp-port is";
             self.remark(Remark::Warning(text.to_owned()));
@@ -448,7 +449,8 @@ pub(super) mod tests {
         assert_eq!(subnet.dns, [own]);
         assert_eq!(subnet.pool.ranges, ["192.168.0.2-192.168.0.51".parse().expect("a range")]);
         assert_eq!(subnet.times.lease.0, 7200);
-        assert_eq!(config.tftp, Some(SocketAddr::from((own, 69))));
+        let tftp = config.tftp.map(|tftp| tftp.address);
+        assert_eq!(tftp, Some(SocketAddr::from((own, 69))));
         assert_eq!(config.http, Some(SocketAddr::from((own, 80))));
         assert_eq!(config.http_authority, Some(SocketAddrV4::new(own, 80)));
         assert_eq!(config.next_server, Some(own));

@@ -3,7 +3,7 @@
 use super::setting::{Description, Form, Setting};
 
 /// One row for each setting, in the order of the enum and of `--help`.
-pub(super) const TABLE: [Description; 34] = [
+pub(super) const TABLE: [Description; 38] = [
     Description {
         setting: Setting::Kernel,
         name: "kernel",
@@ -149,6 +149,42 @@ pub(super) const TABLE: [Description; 34] = [
         form: Form::Value("PORT"),
         heading: "TFTP",
         help: "The port of the TFTP server; firmware knows no other than 69 [default: 69]",
+    },
+    Description {
+        setting: Setting::TftpSinglePort,
+        name: "tftp-single-port",
+        ancestral: None,
+        form: Form::Switch,
+        heading: "TFTP",
+        help: "Sends files from the TFTP server's own port, as NAT, containers and some firewalls \
+               need it; without it each transfer has a port of its own",
+    },
+    Description {
+        setting: Setting::TftpBlockSize,
+        name: "tftp-block-size",
+        ancestral: None,
+        form: Form::Value("OCTETS"),
+        heading: "TFTP",
+        help: "The largest block that is agreed on, 8 to 65464, for networks that take less than \
+               they say [default: what fits into one packet on the way to each machine]",
+    },
+    Description {
+        setting: Setting::TftpTransfers,
+        name: "tftp-transfers",
+        ancestral: None,
+        form: Form::Value("COUNT"),
+        heading: "TFTP",
+        help: "How many transfers run at one time; other machines are not answered until one \
+               ends, and ask again [default: 1024]",
+    },
+    Description {
+        setting: Setting::TftpTransfersPerClient,
+        name: "tftp-transfers-per-client",
+        ancestral: None,
+        form: Form::Value("COUNT"),
+        heading: "TFTP",
+        help: "How many of them one address may have, which may be that of a NAT with many \
+               machines [default: 128]",
     },
     Description {
         setting: Setting::IpxePath,

@@ -16,7 +16,7 @@ use super::{
     reply::ErrorCode,
     report::{Tell, Told},
     request::Request,
-    serve::serve,
+    serve::{Ports, serve},
     transfer::Limits,
 };
 use crate::{
@@ -33,6 +33,7 @@ use crate::{
 /// As [`serve`].
 pub async fn serve_machines(
     socket: UdpSocket,
+    (ports, limits): (Ports, Limits),
     (settings, loaders, store): (Settings, Arc<Loaders>, Store),
     stop: CancellationToken,
 ) -> io::Result<()> {
@@ -46,7 +47,7 @@ pub async fn serve_machines(
         let now = Timestamp::from(SystemTime::now());
         store.note(|state| look_up(state, (&settings, &catalogue), (&request.file, address), now))
     };
-    serve(socket, Limits::default(), (answer, tell), stop).await
+    serve(socket, (ports, limits), (answer, tell), stop).await
 }
 
 /// Makes events of what becomes of requests.
