@@ -112,7 +112,8 @@ impl Daemon {
             }
             (Some(_), None) | (None, _) => None,
         };
-        let server = policy.as_ref().map(|policy| policy.server).or(config.next_server);
+        let server = policy.as_ref().map(|policy| policy.server);
+        let server = server.or(config.next_server.map(Into::into));
         let settings = spi::Settings {
             subnet,
             server: server.unwrap_or([127, 0, 0, 1].into()),
@@ -181,7 +182,7 @@ fn policy(config: &Config, listener: Option<&TcpListener>) -> anyhow::Result<Opt
         80 => server.to_string(),
         _ => authority.to_string(),
     };
-    Ok(Some(Policy { unclaimed: config.unclaimed.clone(), authority, server }))
+    Ok(Some(Policy { unclaimed: config.unclaimed.clone(), authority, server: server.into() }))
 }
 
 fn bind_dhcp(

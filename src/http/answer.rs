@@ -253,7 +253,7 @@ mod tests {
         path: &str,
         address: Ipv4Addr,
     ) -> Decision<Answer> {
-        let visitor = Visitor { address, neighbour: None };
+        let visitor = Visitor { address: address.into(), neighbour: None };
         visited((state, policy), (method, path), Addressing::Ours, visitor)
     }
 
@@ -363,7 +363,7 @@ mod tests {
         state.apply(&Change::Instance(instance(MAC, TOKEN)));
         let path = format!("/boot/{}/0/vm%20linuz", TOKEN.digits());
         for (neighbour, is_given) in [(Some(MAC), true), (None, true), (Some(OTHER), false)] {
-            let visitor = Visitor { address: ADDRESS, neighbour };
+            let visitor = Visitor { address: ADDRESS.into(), neighbour };
             let answered = visited((&state, &policy), ("GET", &path), Addressing::Foreign, visitor);
             assert_eq!(matches!(answered.answer, Answer::File(_)), is_given, "{neighbour:?}");
             assert_eq!(stage(&answered), is_given.then_some(Stage::Kernel));

@@ -66,7 +66,6 @@ pub fn refusal(refusal: &Refusal) -> Reply {
         | Refusal::Path
         | Refusal::NotFound
         | Refusal::Imposter(_)
-        | Refusal::NotIpv4
         | Refusal::Checksum
         | Refusal::FileMissing
         | Refusal::FileUnreadable => Vec::new(),

@@ -5,9 +5,11 @@
 
 mod architecture;
 mod change;
+mod duid;
 mod image;
 mod instance;
 mod lease;
+mod lease6;
 mod lifecycle;
 mod mac;
 mod machine;
@@ -15,6 +17,7 @@ mod names;
 mod progress;
 mod select;
 mod subnet;
+mod subnet6;
 #[cfg(test)]
 pub(crate) mod testing;
 mod timestamp;
@@ -22,9 +25,11 @@ mod token;
 
 pub use architecture::{Architecture, BootWay, Firmware};
 pub use change::{Change, Decision};
+pub use duid::{Duid, InvalidDuid};
 pub use image::{Asset, Checksum, Image, ImageFile, InvalidChecksum, InvalidImageFile, Source};
 pub use instance::{BootMode, Destroyed, Instance, InstanceId, LogicalId, Reason, Tags};
 pub use lease::{Lease, LeaseState, Pool};
+pub use lease6::{Holder, Lease6};
 pub use lifecycle::{Forbidden, InstanceEvent, InstanceState, MachineEvent, MachineState};
 pub use mac::{InvalidMac, Mac};
 pub use machine::{Machine, Stage};
@@ -32,5 +37,6 @@ pub use names::{Hostname, InvalidHostname};
 pub use progress::{Callback, Drain, LONGEST_FAILURE, MOST_INSTALLS, Progress};
 pub use select::{InvalidMacPrefix, MacPrefix, Select};
 pub use subnet::{Subnet, Unreservable};
+pub use subnet6::{Pool6, Subnet6};
 pub use timestamp::{Seconds, Timestamp};
 pub use token::{InvalidToken, Secrets, Token};

@@ -200,7 +200,7 @@ pub(super) mod tests {
             lease_time: Seconds(7200),
         };
         let authority = Some("10.0.0.1:8080".to_owned());
-        Settings { server: subnet.server, subnet: Some(subnet), authority }
+        Settings { server: subnet.server.into(), subnet: Some(subnet), authority }
     }
 
     pub(in crate::spi) fn pool() -> Pool {

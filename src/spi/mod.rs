@@ -23,7 +23,7 @@ mod tcp;
 mod unix;
 mod url;
 
-use std::{io, net::Ipv4Addr, path::PathBuf, sync::Arc};
+use std::{io, net::IpAddr, path::PathBuf, sync::Arc};
 
 pub use admission::{InvalidSecret, Secret};
 pub use serve::Doors;
@@ -38,7 +38,7 @@ pub struct Settings {
     /// The network whose addresses we give out; none if another DHCP server does.
     pub subnet: Option<Subnet>,
     /// Our address towards machines: `{{ server }}` in a command line.
-    pub server: Ipv4Addr,
+    pub server: IpAddr,
     /// The authority of our HTTP server towards machines, of which the URLs in a
     /// command line are made; none if HTTP is not served.
     pub authority: Option<String>,

@@ -1,19 +1,12 @@
 //! TFTP for machines: the engine, asked with the state and the clock of now.
 
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::SystemTime};
 
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    answer::Answer,
     library::{Settings, look_up},
-    reply::ErrorCode,
     request::Request,
     serve::serve,
     transfer::Limits,
@@ -31,10 +24,7 @@ pub async fn serve_machines(
     stop: CancellationToken,
 ) -> io::Result<()> {
     let answer = move |request: &Request, client: SocketAddr| {
-        let IpAddr::V4(address) = client.ip().to_canonical() else {
-            let message = "only IPv4 is served here".to_owned();
-            return Answer::Refuse { code: ErrorCode::AccessViolation, message };
-        };
+        let address = client.ip().to_canonical();
         let catalogue = loaders.catalogue();
         let now = Timestamp::from(SystemTime::now());
         store.note(|state| look_up(state, (&settings, &catalogue), (&request.file, address), now))

@@ -1,12 +1,7 @@
 //! One request, from warp's filters to what is sent: reads the clock, opens
 //! and checks files, asks the store. Which thing it is, `answer` decides.
 
-use std::{
-    convert::Infallible,
-    net::{IpAddr, Ipv4Addr},
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{convert::Infallible, net::IpAddr, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use http_body_util::Empty;
@@ -128,10 +123,7 @@ async fn answered(
     request: &Request,
     client: IpAddr,
 ) -> Result<Response<Bytes>, Refusal> {
-    let IpAddr::V4(address) = client else {
-        return Err(Refusal::NotIpv4);
-    };
-    let asked = Asked { request, visitor: visitor(http, address) };
+    let asked = Asked { request, visitor: visitor(http, client) };
     let catalogue = http.loaders.catalogue();
     let is_file = match &request.wanted {
         Wanted::Loader(_) | Wanted::OwnScript(_) | Wanted::ScriptOf(_) => false,
@@ -167,10 +159,11 @@ async fn answered(
     }
 }
 
-fn visitor(http: &Http, address: Ipv4Addr) -> Visitor {
-    let neighbour = match http.addressing {
-        Addressing::Ours => None,
-        Addressing::Foreign => neighbour(address),
+fn visitor(http: &Http, address: IpAddr) -> Visitor {
+    let neighbour = match (http.addressing, address) {
+        (Addressing::Foreign, IpAddr::V4(address)) => neighbour(address),
+        // Over IPv6 the state finds the card in the address itself.
+        (Addressing::Foreign, IpAddr::V6(_)) | (Addressing::Ours, _) => None,
     };
     Visitor { address, neighbour }
 }
