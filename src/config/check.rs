@@ -15,6 +15,7 @@ use super::{
     checker::{Checker, is_no_machine},
     given::IMAGE,
     network::{self, Network},
+    network6,
     setting::VARIABLE_PREFIX,
 };
 use crate::{
@@ -94,6 +95,11 @@ impl Checker<'_> {
             http: http.map(SocketAddr::V4),
             next_server,
             http_authority,
+            ipv6: network6::ipv6(self),
+            ports: super::Ports {
+                tftp: self.switch(Setting::EnableTftp).then_some(ports.tftp),
+                http: self.switch(Setting::EnableHttp).then_some(ports.http),
+            },
             unclaimed: self.unclaimed(),
             ipxe_path: self.ipxe_path(),
             ipxe_dir: self.ipxe_dir(),
@@ -349,8 +355,12 @@ pub(super) mod tests {
         std::fs::write(directory.path().join("nothing"), "").expect("written");
         let adapter = |name: &str, addresses: &[&str], is_up| {
             let addresses = addresses.iter().map(|text| text.parse().expect("a network"));
-            Adapter { name: name.to_owned(), addresses: addresses.collect(), is_up }
+            let addresses6 = Vec::new();
+            Adapter { name: name.to_owned(), addresses: addresses.collect(), addresses6, is_up }
         };
+        let addresses6 =
+            ["fe80::1/64", "fd00:77::1/64"].map(|text| text.parse().expect("a network"));
+        let six = Adapter { addresses6: addresses6.to_vec(), ..adapter("six0", &[], true) };
         let host = Host {
             adapters: vec![
                 adapter("eth0", &["192.168.0.1/24"], true),
@@ -358,6 +368,7 @@ pub(super) mod tests {
                 adapter("tiny0", &["172.16.0.1/29"], false),
                 adapter("bare0", &[], true),
                 adapter("top0", &["255.255.255.1/24"], true),
+                six,
             ],
             home: Some(directory.path().join("home")),
             working_directory: directory.path().to_owned(),
@@ -584,6 +595,8 @@ pub(super) mod tests {
             .map(|line| line.strip_prefix("# ").filter(|rest| rest.contains(" = ")).unwrap_or(line))
             .fold(String::new(), |text, line| text + line + "\n");
         std::fs::write(directory.path().join("example.toml"), all).expect("written");
+        let mut host = host;
+        host.adapters[0].addresses6 = vec!["fd00::1/64".parse().expect("a network")];
         let problems = problems_of(&host, &["--config=example.toml"]);
         let unexpected = problems
             .lines()

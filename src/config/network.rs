@@ -11,11 +11,11 @@ use crate::model::{Pool, Seconds, Subnet};
 /// The ancestor's number of leases.
 const LEASE_COUNT: u32 = 20;
 /// So many addresses can be kept in memory, and are more than a site has machines.
-const MOST_LEASES: u32 = 1 << 16;
+pub(super) const MOST_LEASES: u32 = 1 << 16;
 /// The ancestor's two hours.
-const LEASE_TIME: u32 = 7200;
+pub(super) const LEASE_TIME: u32 = 7200;
 /// Shorter ones are renewed without end, a longer one than a year is forgotten.
-const LEASE_TIMES: std::ops::RangeInclusive<u32> = 60..=31_536_000;
+pub(super) const LEASE_TIMES: std::ops::RangeInclusive<u32> = 60..=31_536_000;
 
 /// The adapter, and our own address on it.
 pub(super) struct Network {
@@ -192,7 +192,10 @@ fn adapter<'a>(checker: &mut Checker<'a>) -> Option<&'a super::Adapter> {
         checker.problem(Setting::Adapter, Fault::UnknownAdapter { known });
         return None;
     };
-    if adapter.addresses.is_empty() {
+    // Over IPv6 alone, too, machines are booted.
+    let has_ipv6 = checker.switch(Setting::EnableDhcp6) || checker.given.has(Setting::Address6);
+    let needs_ipv4 = checker.switch(Setting::EnableDhcp) || !has_ipv6;
+    if adapter.addresses.is_empty() && needs_ipv4 {
         let adapter = adapter.name.clone();
         checker.problem(Setting::Adapter, Fault::AdapterWithoutAddress { adapter });
         return None;

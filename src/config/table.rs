@@ -3,7 +3,7 @@
 use super::setting::{Description, Form, Setting};
 
 /// One row for each setting, in the order of the enum and of `--help`.
-pub(super) const TABLE: [Description; 31] = [
+pub(super) const TABLE: [Description; 39] = [
     Description {
         setting: Setting::Kernel,
         name: "kernel",
@@ -106,6 +106,76 @@ pub(super) const TABLE: [Description; 31] = [
         heading: "DHCP",
         help: "The port of the DHCP server; with another one than 67, machines are answered on \
                the port after it [default: 67]",
+    },
+    Description {
+        setting: Setting::EnableDhcp6,
+        name: "enable-dhcp6",
+        ancestral: None,
+        form: Form::Switch,
+        heading: "IPv6",
+        help: "Answers DHCPv6, so that machines boot over IPv6; needs --adapter. With \
+               --enable-tftp and --enable-http, both are served over IPv6, too",
+    },
+    Description {
+        setting: Setting::Address6,
+        name: "address6",
+        ancestral: None,
+        form: Form::Value("IP"),
+        heading: "IPv6",
+        help: "Our own IPv6 address, one of the adapter's, told to machines and listened on \
+               [default: the adapter's first that is not of the link alone]",
+    },
+    Description {
+        setting: Setting::Subnet6,
+        name: "subnet6",
+        ancestral: None,
+        form: Form::Value("NET,..."),
+        heading: "IPv6",
+        help: "The IPv6 networks that are served, with commas between them: that of the adapter, \
+               and those behind relays [default: the network of --address6]",
+    },
+    Description {
+        setting: Setting::Range6,
+        name: "range6",
+        ancestral: None,
+        form: Form::Value("IP-IP,..."),
+        heading: "IPv6",
+        help: "The first and the last IPv6 address that are given to machines, one range for each \
+               network; in a network without one, machines are told what to boot and given no \
+               address",
+    },
+    Description {
+        setting: Setting::Dns6,
+        name: "dns6",
+        ancestral: None,
+        form: Form::Value("IP,..."),
+        heading: "IPv6",
+        help: "The IPv6 name servers that machines are told [default: none]",
+    },
+    Description {
+        setting: Setting::Search6,
+        name: "search6",
+        ancestral: None,
+        form: Form::Value("DOMAIN,..."),
+        heading: "IPv6",
+        help: "The domains that machines look names up in [default: none]",
+    },
+    Description {
+        setting: Setting::Ntp6,
+        name: "ntp6",
+        ancestral: None,
+        form: Form::Value("IP,..."),
+        heading: "IPv6",
+        help: "The IPv6 time servers that machines are told [default: none]",
+    },
+    Description {
+        setting: Setting::Dhcp6Port,
+        name: "dhcp6-port",
+        ancestral: None,
+        form: Form::Value("PORT"),
+        heading: "IPv6",
+        help: "The port of the DHCPv6 server; with another one than 547, machines are answered on \
+               the port before it [default: 547]",
     },
     Description {
         setting: Setting::EnableTftp,
