@@ -3,6 +3,8 @@
 //!
 //! Knows which parts there are and how they fit; no protocol, no policy.
 
+mod ipv6;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
@@ -20,6 +22,7 @@ use crate::{
     dhcp,
     files::{Images, Loaders},
     http, spi,
+    state::State,
     store::Store,
     tftp,
 };
@@ -58,6 +61,7 @@ struct Daemon {
     dhcp: Option<(dhcp::serve::Sockets, dhcp::Settings)>,
     tftp: Option<(UdpSocket, tftp::library::Settings)>,
     http: Option<(TcpListener, http::Http)>,
+    ipv6: Option<ipv6::Doors>,
     plugin: spi::Doors,
 }
 
@@ -65,7 +69,10 @@ impl Daemon {
     async fn bind(config: Config) -> anyhow::Result<Self> {
         let subnet = config.dhcp.as_ref().map(|dhcp| dhcp.subnet.clone());
         let pool = subnet.as_ref().map(|subnet| subnet.pool.clone());
-        let store = Store::open(&config.state_dir, pool)?;
+        let dhcp6 = config.ipv6.as_ref().and_then(|ipv6| ipv6.dhcp.as_ref());
+        let subnets6 = dhcp6.map(|dhcp| dhcp.subnets.clone()).unwrap_or_default();
+        let state = State::new(pool).with_subnets6(subnets6);
+        let store = Store::open_over(&config.state_dir, state)?;
         std::fs::create_dir_all(&config.images).with_context(|| {
             format!("cannot make the image directory {}", config.images.display())
         })?;
@@ -112,16 +119,23 @@ impl Daemon {
             }
             (Some(_), None) | (None, _) => None,
         };
-        let server = policy.as_ref().map(|policy| policy.server);
+        let ipv6 = match &config.ipv6 {
+            Some(ipv6) => {
+                Some(ipv6::Doors::bind(&config, ipv6, (&store, &images, &loaders)).await?)
+            }
+            None => None,
+        };
+        let policy = policy.as_ref().or(ipv6.as_ref().and_then(ipv6::Doors::policy));
+        let server = policy.map(|policy| policy.server);
         let server = server.or(config.next_server.map(Into::into));
         let settings = spi::Settings {
             subnet,
             server: server.unwrap_or([127, 0, 0, 1].into()),
-            authority: policy.as_ref().map(|policy| policy.authority.clone()),
+            authority: policy.map(|policy| policy.authority.clone()),
         };
         let plugin = spi::Spi::new(store.clone(), images, settings);
         let plugin = spi::Doors::open(&plugin, listeners(config)?).await?;
-        Ok(Self { store, loaders, dhcp, tftp, http, plugin })
+        Ok(Self { store, loaders, dhcp, tftp, http, ipv6, plugin })
     }
 
     /// Serves until `stop`, or until a room or the disk fails.
@@ -143,6 +157,9 @@ impl Daemon {
         if let Some((listener, http)) = self.http {
             let ending = ending.clone();
             rooms.spawn(async { http::serve(listener, http, ending).await.context("HTTP") });
+        }
+        if let Some(ipv6) = self.ipv6 {
+            ipv6.serve(&mut rooms, (&self.loaders, &self.store), &ending);
         }
         let plugin_ending = ending.clone();
         rooms.spawn(async {

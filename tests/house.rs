@@ -7,13 +7,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const ROOMS: [&str; 4] = ["dhcp", "tftp", "http", "spi"];
+const ROOMS: [&str; 5] = ["dhcp", "dhcp6", "tftp", "http", "spi"];
 
 /// Files that may touch the world: sockets, files, the clock, the environment.
 /// All others are pure.
-const HANDS: [&str; 19] = [
+const HANDS: [&str; 22] = [
     "main.rs",
     "daemon.rs",
+    "daemon/",
     "pull.rs",
     "config/",
     "store/mod.rs",
@@ -21,6 +22,8 @@ const HANDS: [&str; 19] = [
     "files/",
     "dhcp/serve.rs",
     "dhcp/link.rs",
+    "dhcp6/serve.rs",
+    "dhcp6/server_id.rs",
     "tftp/serve.rs",
     "tftp/machines.rs",
     "http/serve.rs",
@@ -53,7 +56,7 @@ const WORLD: [&str; 14] = [
 
 /// A foreign crate and where it may be named.
 const CRATES: [(&str, &[&str]); 15] = [
-    ("dhcproto", &["dhcp/request.rs", "dhcp/reply.rs"]),
+    ("dhcproto", &["dhcp/request.rs", "dhcp/reply.rs", "dhcp6/reply.rs"]),
     ("etherparse", &["dhcp/link.rs"]),
     ("libc", &["dhcp/link.rs"]),
     ("warp", &["http/serve.rs", "http/serve/", "spi/serve.rs", "spi/unix.rs"]),
