@@ -284,6 +284,11 @@ impl Checker<'_> {
             let other = self.given.place(Setting::DhcpPort);
             self.problem(Setting::TftpPort, Fault::SamePort { other });
         }
+        let dhcp6 = config.ipv6.as_ref().and_then(|ipv6| ipv6.dhcp.as_ref());
+        if dhcp6.is_some_and(|dhcp| Some(dhcp.port) == config.ports.tftp) {
+            let other = self.given.place(Setting::Dhcp6Port);
+            self.problem(Setting::TftpPort, Fault::SamePort { other });
+        }
         if let (Some(listen), Some(http)) = (&config.plugin.listen, config.http)
             && listen.address == http
             && http.port() != 0
@@ -294,12 +299,9 @@ impl Checker<'_> {
     }
 
     fn boot_programs(&mut self, config: &Config) {
-        if config.tftp.is_none() {
-            return;
-        }
-        if config.dhcp.is_some()
-            && config.tftp.is_some_and(|tftp| u32::from(tftp.port()) != TFTP_PORT)
-        {
+        let Some(port) = config.ports.tftp else { return };
+        let dhcp6 = config.ipv6.as_ref().and_then(|ipv6| ipv6.dhcp.as_ref());
+        if (config.dhcp.is_some() || dhcp6.is_some()) && u32::from(port) != TFTP_PORT {
             let text = "firmware asks for boot programs on port 69 only, whatever --tftp-port is";
             self.remark(Remark::Warning(text.to_owned()));
         }

@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn each_impossible_network_is_named() {
-        let cases: [(&[&str], &[&str]); 14] = [
+        let cases: [(&[&str], &[&str]); 15] = [
             (&["--enable-dhcp6"], &["--adapter: is needed"]),
             (&["--adapter=eth0", "--enable-dhcp6"], &["--address6", "eth0 has no IPv6 address"]),
             (&["--adapter=eth9", "--enable-dhcp6"], &["--adapter=eth9", "no such adapter"]),
@@ -237,6 +237,10 @@ mod tests {
             (&["--range6=fd00:77::1-fd00:77::2:0"], &["--range6=", "65536"]),
             (&["--search6=a..b"], &["--search6=a..b", "no domain"]),
             (&["--dhcp6-port=1"], &["--dhcp6-port=1"]),
+            (
+                &["--enable-tftp", "--tftp-port=547"],
+                &["--tftp-port=547: is the port of --dhcp6-port"],
+            ),
         ];
         let (_directory, host) = machine();
         for (line, named) in cases {

@@ -145,8 +145,11 @@ pub fn answer(
             conversation.end(holder, (LeaseState::Declined, now.after(DECLINE_HOLD)))
         }
     };
-    if let Answer::Reply(Reply { kind, .. }) = &decision.answer
-        && *kind != ReplyKind::Status
+    if let Answer::Reply(reply) = &decision.answer
+        && reply.kind != ReplyKind::Status
+        // Who has no address goes no further, and there may be any number of them.
+        && (request.kind == Kind::Information
+            || reply.associations.iter().any(|granted| granted.address.is_some()))
     {
         decision.changes.extend(conversation.sighting());
     }
@@ -267,7 +270,7 @@ impl<'a> Conversation<'a> {
     }
 
     /// The client, and the number of that association.
-    fn who<'h>(self, holder: &'h Holder) -> (&'h Holder, u32) {
+    fn who(self, holder: &Holder) -> (&Holder, u32) {
         (holder, self.primary(holder).map_or(0, |one| one.id))
     }
 

@@ -48,7 +48,7 @@ pub(super) fn offered(
     let bound = state.addresses6.lease(address).is_some_and(|lease| lease.is_bound(now));
     let (holder, expires) = (holder.clone(), now.after(hold));
     let state = LeaseState::Offered;
-    (!bound).then(|| Change::Lease6(Lease6 { address, holder, association, state, expires }))
+    (!bound).then_some(Change::Lease6(Lease6 { address, holder, association, state, expires }))
 }
 
 /// The changes that give the client the address, and take from it the one that

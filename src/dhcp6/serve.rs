@@ -16,9 +16,9 @@ use crate::{files::Loaders, model::Timestamp, store::Store};
 
 use super::{
     Settings,
-    answer::{self, Answer, NoBootFile, Reply, ReplyKind},
+    answer::{self, Answer, NoBootFile, Reply, ReplyKind, Why},
     reply::{self, Hearer},
-    request::{self, Request, To},
+    request::{self, Client, Request, To},
 };
 
 /// Where clients and relays on the link look for servers (RFC 8415 §7.1).
@@ -173,6 +173,9 @@ impl Room {
         let client = request.holder.as_ref().map(tracing::field::debug);
         match decided {
             Ok(Answer::Reply(reply)) => self.send(request, &reply, peer),
+            Ok(Answer::Silence(why @ Why::NoRange)) if request.client != Client::Host => {
+                warn!(client, %from, is = ?request.client, %why, "not answered");
+            }
             Ok(Answer::Silence(why)) => debug!(client, %from, ?kind, %why, "not answered"),
             Err(error) => warn!(client, %from, %error, "not answered"),
         }

@@ -44,6 +44,7 @@ fn two_clients_are_never_offered_one_address_and_a_full_range_says_so() {
     assert_eq!(address(&lab.solicit(card(1), &[], vec![])), FIRST, "and the offer stays the same");
     let full = lab.solicit(card(3), &[], pxe());
     assert_eq!(granted(&full).status, Some(Status::NoAddressAvailable));
+    assert_eq!(lab.state.machines.all().count(), 0, "nor is it written down");
     lab.after(61);
     assert_eq!(address(&lab.solicit(card(3), &[], vec![])), FIRST);
 }

@@ -132,9 +132,9 @@ proptest! {
         };
         let granted = |id: &u32| Granted {
             id: *id,
-            address: (id % 2 == 0).then_some(FIRST),
+            address: id.is_multiple_of(2).then_some(FIRST),
             gone: (0..gone).map(there).collect(),
-            status: (id % 2 == 1).then_some(Status::NoBinding),
+            status: (!id.is_multiple_of(2)).then_some(Status::NoBinding),
         };
         let associations = ids.iter().map(granted).collect();
         let others = vec![(Other::Prefix, 7)];
