@@ -7,7 +7,7 @@ ifneq ($(shell id -u),0)
 as_root := --config 'target."cfg(unix)".runner="sudo -E"'
 endif
 
-.PHONY: demo test check
+.PHONY: demo test check bench
 
 demo:
 	examples/demo.sh
@@ -15,6 +15,10 @@ demo:
 test:
 	tests/lab/install
 	cargo test --no-fail-fast $(as_root) -- --include-ignored
+
+# How fast it is; see docs/benchmarks.md. Not part of the tests: computers are shared.
+bench:
+	cargo bench --bench management
 
 check:
 	cargo fmt --check

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Shows remoteboot at work: three bare machines, each booted over the network
-# with a command line of its own, and one of them booted again into a new image.
+# with a command line of its own; then a group of machines that grows, shrinks and
+# is updated, by calls that are those of InfraKit's group controller.
 #
 #   examples/demo.sh            (or `make demo`)
 #
@@ -71,9 +72,11 @@ inside() {
 
     heading "Provision: what should machine 1 and machine 2 run?"
     local bios=52:54:00:77:00:01 uefi=52:54:00:77:00:02 third=52:54:00:77:00:03
-    provision "$bios" vmlinuz initrd "console=ttyS0 lab={{ mac }} role=database"
-    provision "$uefi" vmlinuz initrd "console=ttyS0 lab={{ mac }} role=web"
-    local first=$answered_id
+    local ids=()
+    provision "$bios" vmlinuz initrd "console=ttyS0 lab={{ mac }} role=database report={{ report }}"
+    ids+=("$answered_id")
+    provision "$uefi" vmlinuz initrd "console=ttyS0 lab={{ mac }} role=web report={{ report }}"
+    ids+=("$answered_id")
 
     heading "Power on: three bare machines at once, nothing on their disks (they have none)"
     local kind=arm64-uefi-pxe expected_arch=aarch64
@@ -99,17 +102,39 @@ inside() {
     report 2 "$uefi" x86_64 a
     report 3 "$third" "$expected_arch" a
 
-    heading "Destroy machine 2, provision it again with image b, press reset"
-    call Instance.Destroy "$(jq -cn --arg id "$first" '{Type: "", Instance: $id, Context: {Reason: "terminate"}}')"
-    [ "$(jq -r .result.OK <<<"$answer")" = true ] || fail "Destroy did not say OK"
-    provision "$uefi" vmlinuz initrd-b "console=ttyS0 lab={{ mac }} role=web release=2"
-    [ "$answered_id" != "$first" ] || fail "the new instance has the old one's ID"
-    reset 2
-    report 2 "$uefi" x86_64 b
+    heading "Destroy both x86-64 instances: their machines are told, and come back to the pool"
+    local id number
+    power_on 4 bios-chain 52:54:00:77:00:04
+    for number in 1 2; do wait_for $number '^REMOTEBOOT told=/ready'; done
+    for id in "${ids[@]}"; do
+        ask Instance.Destroy "$(jq -cn --arg id "$id" '{Type: "", Instance: $id, Context: {Reason: "terminate"}}')"
+        echo "Instance.Destroy $id: $(jq -c .result <<<"$answer")"
+    done
+    for number in 1 2; do
+        wait_for $number '^REMOTEBOOT gone terminate'
+        echo "machine $number says: $(console $number | grep -a '^REMOTEBOOT gone'), and starts again"
+    done
+    for number in 1 2 4; do
+        turn_the_page $number
+        wait_for $number 'waits to be provisioned'
+    done
+    echo "machines 1, 2 and 4 wait in the hold script:"
+    ask Machine.List '{"State": "held"}'
+    jq -r '.result.Machines[] | "    \(.mac) \(.state) \(.arch)"' <<<"$answer"
 
+    heading "A group of x86-64 machines, by the calls of InfraKit's group controller: 0 -> 2"
+    describe_group initrd 1
+    scale 2
+    heading "2 -> 3"
+    scale 3
+    heading "3 -> 1: the oldest are asked to stop, destroyed, and start again"
+    scale 1
+    heading "A rolling update to image b: drain, destroy, and the machine is installed again"
+    describe_group initrd-b 2
+    roll
     heading "As InfraKit sees it now"
     call Instance.DescribeInstances '{"Type":"","Tags":{},"Properties":false}'
-    [ "$(jq '.result.Descriptions | length' <<<"$answer")" = 3 ] || fail "there are not three instances"
+    [ "$(jq '.result.Descriptions | length' <<<"$answer")" = 2 ] || fail "there are not two instances"
 
     heading "Done in $((SECONDS - started)) seconds: every machine booted what it was told to"
 }
@@ -172,6 +197,128 @@ call() {
     [ "$(jq -r '.error // empty' <<<"$answer")" = "" ] || fail "$method was refused"
 }
 
+# The same and shows nothing.
+ask() {
+    try "$@"
+    [ "$refusal" = "" ] || fail "$1 was refused: $refusal"
+}
+
+# The same, and leaves the error's message in `refusal`, if it is one.
+try() {
+    local method=$1 parameters=$2 body
+    body=$(jq -cn --arg method "$method" --argjson params "$parameters" \
+        '{jsonrpc: "2.0", method: $method, params: $params, id: 1}')
+    answer=$(curl -sS --max-time 15 --unix-socket "$folder/plugins/remoteboot" \
+        -H 'Content-Type: application/json' -d "$body" http://h/) || fail "$method was not answered"
+    refusal=$(jq -r '.error.message // empty' <<<"$answer")
+}
+
+# What the members of the group shall be: this initrd, this release.
+describe_group() {
+    instance=$(jq -cn --arg initrd "$1" '{Kernel: "vmlinuz", Initrd: $initrd,
+        CmdLine: "console=ttyS0 lab={{ mac }} report={{ report }}", Select: {Arch: ["bios", "x64-uefi"]}}')
+    flavor=$(jq -cn --arg release "$2" '{Init: ["#!/bin/sh", "echo worker"],
+        CmdLine: "role=worker-{{ index }} release=\($release)"}')
+    hash=$(sha1sum <<<"$instance $flavor" | cut -c1-32)
+    expected_marker=a
+    [ "$1" = initrd ] || expected_marker=b
+}
+
+# Leaves the members in `members`, the lowest ID first.
+look() {
+    ask Instance.DescribeInstances '{"Type": "", "Tags": {"infrakit.group": "workers"}, "Properties": true}'
+    members=$(jq -c '.result.Descriptions | sort_by(.ID)' <<<"$answer")
+}
+
+# One turn of the controller's loop: as many members as there shall be.
+converge() {
+    local size=$1 spec id
+    look
+    while [ "$(jq length <<<"$members")" -lt "$size" ]; do
+        spec=$(jq -cn --argjson instance "$instance" --arg hash "$hash" '{Properties: $instance, Init: "",
+            Tags: {"infrakit.group": "workers", "infrakit.config.hash": $hash}, LogicalID: null, Attachments: null}')
+        ask Flavor.Prepare "$(jq -cn --argjson spec "$spec" --argjson flavor "$flavor" --argjson size "$size" \
+            '{Type: "", Properties: $flavor, Spec: $spec, Allocation: {Size: $size, LogicalIDs: null},
+            Index: {Group: "workers", Sequence: $size}}')"
+        try Instance.Provision "$(jq -c '{Type: "", Spec: .result.Spec}' <<<"$answer")"
+        if [[ "$refusal" == "no free machine"* ]]; then
+            # As the controller does: it is asked for again at the next poll.
+            [ "$refusal" = "${told:-}" ] || echo "Instance.Provision: $refusal (none waits yet; again)"
+            told=$refusal
+            return 0
+        fi
+        [ "$refusal" = "" ] || fail "Instance.Provision was refused: $refusal"
+        told=
+        echo "Flavor.Prepare, Instance.Provision: $(jq -r .result.ID <<<"$answer")"
+        look
+    done
+    while [ "$(jq length <<<"$members")" -gt "$size" ]; do
+        retire "$(jq -c '.[0]' <<<"$members")" terminate
+        look
+    done
+}
+
+# Has a member stop its work, and destroys it.
+retire() {
+    local member=$1 reason=$2 id number
+    id=$(jq -r .ID <<<"$member")
+    number=$(number_of "$member")
+    ask Flavor.Drain "$(jq -cn --argjson flavor "$flavor" --argjson member "$member" \
+        '{Type: "", Properties: $flavor, Instance: $member}')"
+    wait_for "$number" '^REMOTEBOOT told=/drained'
+    ask Instance.Destroy "$(jq -cn --arg id "$id" --arg reason "$reason" \
+        '{Type: "", Instance: $id, Context: {Reason: $reason}}')"
+    echo "Flavor.Drain, Instance.Destroy ($reason): $id; machine $number has stopped its work"
+    wait_for "$number" "^REMOTEBOOT gone $reason"
+    turn_the_page "$number"
+}
+
+# Polls until the group has so many members and each is healthy.
+scale() {
+    local size=$1 end=$((SECONDS + patience)) member health
+    while :; do
+        converge "$size"
+        health=$(jq -r '.[] | @json' <<<"$members" | while read -r member; do
+            ask Flavor.Healthy "$(jq -cn --argjson flavor "$flavor" --argjson member "$member" \
+                '{Type: "", Properties: $flavor, Instance: $member}')"
+            jq -r .result.Health <<<"$answer"
+        done | sort | uniq -c | xargs)
+        [ "$health" != "$size 1" ] || break
+        [ "$SECONDS" -lt "$end" ] || fail "the group did not become healthy (count and health: $health)"
+        sleep 1
+    done
+    look
+    echo "Flavor.Healthy: all $size"
+    jq -r '.[] | "    \(.ID) \(.Properties.mac) \(.Properties.ip) \(.Properties.state) worker-\(.Properties.index)"' <<<"$members"
+    while read -r member; do
+        show_member "$member"
+    done < <(jq -c '.[]' <<<"$members")
+}
+
+# What the machine of a member says on its own console.
+show_member() {
+    local number cmdline
+    number=$(number_of "$1")
+    wait_for "$number" '^REMOTEBOOT told=/ready'
+    cmdline=$(console "$number" | sed -n 's/^REMOTEBOOT cmdline=//p' | tail -1)
+    console "$number" | grep -ax "REMOTEBOOT marker=$expected_marker" >/dev/null || fail "machine $number has not booted image $expected_marker"
+    echo "    machine $number runs image $expected_marker: $(sed 's/ report=[^ ]*/ report=.../; s/^initrd=[^ ]* //' <<<"$cmdline")"
+}
+
+# The update of the whole group, one member after the other.
+roll() {
+    local size old
+    look
+    size=$(jq length <<<"$members")
+    while old=$(jq -ce --arg hash "$hash" 'map(select(.Tags["infrakit.config.hash"] != $hash))[0]' <<<"$members"); do
+        retire "$old" rolling_update
+        scale "$size"
+    done
+}
+
+# The number of a member's machine, the last of its address.
+number_of() { jq -r '.Properties.mac[-1:]' <<<"$1"; }
+
 # Provisions a machine, and leaves the instance's ID in `answered_id`.
 provision() {
     local mac=$1 kernel=$2 initrd=$3 cmdline=$4
@@ -185,9 +332,9 @@ provision() {
 
 provision_third() {
     if [ "$2" = arm64-uefi-pxe ]; then
-        provision "$1" vmlinuz-arm64 initrd-arm64 "console=ttyAMA0 lab={{ mac }} role=cache"
+        provision "$1" vmlinuz-arm64 initrd-arm64 "console=ttyAMA0 lab={{ mac }} role=cache report={{ report }}"
     else
-        provision "$1" vmlinuz initrd "console=ttyS0 lab={{ mac }} role=cache"
+        provision "$1" vmlinuz initrd "console=ttyS0 lab={{ mac }} role=cache report={{ report }}"
     fi
 }
 
@@ -241,12 +388,10 @@ report() {
     grep -x "marker=$marker" <<<"$text" >/dev/null || fail "machine $number has not booted image $marker"
 }
 
-reset() {
-    local number=$1
-    begins[number]=$(($(stat -c %s "$folder/machine$number/console") + 1))
-    powered_on[number]=$SECONDS
-    echo system_reset 1<>"$folder/machine$number/buttons.in"
-    echo "machine $number: reset"
+# What a machine prints from here on is all that counts: it starts again.
+turn_the_page() {
+    begins[$1]=$(($(stat -c %s "$folder/machine$1/console") + 1))
+    powered_on[$1]=$SECONDS
 }
 
 if [ "${1:-}" = --inside ]; then

@@ -3,14 +3,15 @@
 //!
 //! Knows which parts there are and how they fit; no protocol, no policy.
 
+mod inventory;
 mod ipv6;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
     net::{TcpListener, UdpSocket},
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
@@ -43,6 +44,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         // Before the first file is made: an early signal must not leave one.
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let hangup = signal(SignalKind::hangup())?;
         let daemon = Daemon::bind(config).await?;
         let stop = async {
             tokio::select! {
@@ -50,13 +52,14 @@ pub fn run(config: Config) -> anyhow::Result<()> {
                 _ = interrupt.recv() => info!("SIGINT: ending"),
             }
         };
-        daemon.run(stop).await
+        daemon.run(stop, hangup).await
     })
 }
 
 /// Everything bound, nothing answered yet.
 struct Daemon {
     store: Store,
+    inventory: Option<PathBuf>,
     loaders: Arc<Loaders>,
     dhcp: Option<(dhcp::serve::Sockets, dhcp::Settings)>,
     tftp: Option<(UdpSocket, tftp::library::Settings)>,
@@ -67,11 +70,11 @@ struct Daemon {
 
 impl Daemon {
     async fn bind(config: Config) -> anyhow::Result<Self> {
-        let subnet = config.dhcp.as_ref().map(|dhcp| dhcp.subnet.clone());
-        let pool = subnet.as_ref().map(|subnet| subnet.pool.clone());
+        let subnets = config.dhcp.as_ref().map(Dhcp::subnets).unwrap_or_default();
+        let pools = subnets.iter().map(|subnet| subnet.pool.clone());
         let dhcp6 = config.ipv6.as_ref().and_then(|ipv6| ipv6.dhcp.as_ref());
         let subnets6 = dhcp6.map(|dhcp| dhcp.subnets.clone()).unwrap_or_default();
-        let state = State::new(pool).with_subnets6(subnets6);
+        let state = State::new(pools).with_subnets6(subnets6);
         let store = Store::open_over(&config.state_dir, state)?;
         std::fs::create_dir_all(&config.images).with_context(|| {
             format!("cannot make the image directory {}", config.images.display())
@@ -129,18 +132,25 @@ impl Daemon {
         let server = policy.map(|policy| policy.server);
         let server = server.or(config.next_server.map(Into::into));
         let settings = spi::Settings {
-            subnet,
+            subnets,
             server: server.unwrap_or([127, 0, 0, 1].into()),
             authority: policy.map(|policy| policy.authority.clone()),
         };
+        // Before a controller can ask for a machine.
+        if let Some(inventory) = &config.inventory {
+            inventory::begin(&store, inventory).await?;
+        }
+        let inventory = config.inventory.as_ref().map(|inventory| inventory.path.clone());
         let plugin = spi::Spi::new(store.clone(), images, settings);
         let plugin = spi::Doors::open(&plugin, listeners(config)?).await?;
-        Ok(Self { store, loaders, dhcp, tftp, http, ipv6, plugin })
+        Ok(Self { store, inventory, loaders, dhcp, tftp, http, ipv6, plugin })
     }
 
     /// Serves until `stop`, or until a room or the disk fails.
-    async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    async fn run(self, stop: impl Future<Output = ()>, hangup: Signal) -> anyhow::Result<()> {
         let ending = CancellationToken::new();
+        let follow = inventory::follow(hangup, self.store.clone(), self.inventory, ending.clone());
+        let follow = tokio::spawn(follow);
         let mut rooms: JoinSet<anyhow::Result<()>> = JoinSet::new();
         if let Some((sockets, settings)) = self.dhcp {
             let hall = (settings, Arc::clone(&self.loaders), self.store.clone());
@@ -176,7 +186,10 @@ impl Daemon {
             },
         };
         ending.cancel();
-        let ended = async { while rooms.join_next().await.is_some() {} };
+        let ended = async {
+            while rooms.join_next().await.is_some() {}
+            let _ = follow.await;
+        };
         if tokio::time::timeout(LAST_WORDS, ended).await.is_err() {
             error!("a service did not end within {} s", LAST_WORDS.as_secs());
             rooms.abort_all();
@@ -207,16 +220,14 @@ fn bind_dhcp(
     config: &Config,
     policy: Option<&Policy>,
 ) -> anyhow::Result<(dhcp::serve::Sockets, dhcp::Settings)> {
-    let server = dhcp.subnet.server;
-    let sockets =
-        dhcp::serve::Sockets::bind(&dhcp.adapter, server, dhcp.port).with_context(|| {
-            format!("cannot serve DHCP on {server}:{} of adapter {}", dhcp.port, dhcp.adapter)
-        })?;
-    info!(adapter = dhcp.adapter, address = %SocketAddr::from((server, sockets.port())), "DHCP");
+    let subnets = dhcp.subnets();
+    let sockets = dhcp::serve::Sockets::bind(&subnets, dhcp.port)?;
     let settings = dhcp::Settings {
-        subnet: dhcp.subnet.clone(),
+        subnets,
         tftp: config.next_server,
         authority: policy.map(|policy| policy.authority.clone()),
+        probe: dhcp.probe,
+        decline_hold: dhcp.decline_hold.into(),
     };
     Ok((sockets, settings))
 }

@@ -4,8 +4,8 @@
 use std::{io::Write as _, process::ExitCode};
 
 use remoteboot::{
-    config::{self, Checked, Flags, Host, Invocation, Remark},
-    daemon, pull,
+    config::{self, Checked, Flags, Host, Invocation, Machines, Remark},
+    daemon, machines, pull,
 };
 
 /// Something that was asked for could not be done.
@@ -26,6 +26,7 @@ fn main() -> ExitCode {
     let done = match invocation {
         Invocation::Run(flags) => run(&flags),
         Invocation::Check(flags) => check(&flags),
+        Invocation::Machines(asked) => ask(&asked),
         Invocation::Pull(pull) => pull::run(pull).map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {
@@ -68,6 +69,16 @@ fn check(flags: &Flags) -> anyhow::Result<ExitCode> {
         Err(problems) => {
             eprintln!("{problems}");
             Ok(ExitCode::from(FAILED))
+        }
+    }
+}
+
+fn ask(asked: &Machines) -> anyhow::Result<ExitCode> {
+    match config::socket(&asked.flags, &Host::read()?) {
+        Ok(socket) => machines::run(asked, &socket).map(|()| ExitCode::SUCCESS),
+        Err(problems) => {
+            eprintln!("{problems}\nsee `remoteboot machines --help`");
+            Ok(ExitCode::from(USAGE))
         }
     }
 }

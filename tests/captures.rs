@@ -1,18 +1,21 @@
 //! What real firmware sent is read as what it is, and answered so that the
 //! firmware would go on.
 
-use std::{collections::HashSet, fs, net::Ipv4Addr, path::Path};
+use std::{collections::HashSet, fs, net::Ipv4Addr, path::Path, time::Duration};
 
 use bytes::Bytes;
 use remoteboot::{
     dhcp::{
         Settings,
-        answer::{self, Answer, BootFile},
+        answer::{self, Answer, BootFile, Probed, Question},
         reply,
         request::{self, Client, Kind, Request},
     },
     files::Catalogue,
-    model::{Architecture, BootWay, Firmware, Pool, Seconds, Subnet, Timestamp},
+    model::{
+        Architecture, BootWay, DhcpOptions, Firmware, LeaseTimes, Pool, Seconds, Subnet, Subnets,
+        Timestamp,
+    },
     state::State,
 };
 
@@ -46,21 +49,26 @@ fn requests(name: &str) -> Vec<Vec<u8>> {
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 1);
 
 fn settings() -> Settings {
+    let network = "192.168.77.0/24".parse().expect("a network");
     Settings {
-        subnet: Subnet {
-            network: "192.168.77.1/24".parse().expect("a network"),
+        subnets: Subnets::new([Subnet {
+            network,
+            adapter: Some("eth0".to_owned()),
             server: SERVER,
             gateway: SERVER,
             dns: vec![SERVER],
             pool: Pool {
-                first: [192, 168, 77, 100].into(),
-                last: [192, 168, 77, 200].into(),
+                network,
+                ranges: vec!["192.168.77.100-192.168.77.200".parse().expect("a range")],
                 except: vec![],
             },
-            lease_time: Seconds(600),
-        },
+            times: LeaseTimes::of(Seconds(600)),
+            options: DhcpOptions::default(),
+        }]),
         tftp: Some(SERVER),
         authority: Some(SERVER.to_string()),
+        probe: false,
+        decline_hold: Duration::from_secs(600),
     }
 }
 
@@ -75,7 +83,7 @@ fn catalogue() -> Catalogue {
 /// Every request of the capture as it is read, and what it is told to boot.
 fn told(name: &str) -> Vec<(Request, Option<String>)> {
     let (settings, catalogue) = (settings(), catalogue());
-    let mut state = State::new(Some(settings.subnet.pool.clone()));
+    let mut state = State::new(settings.subnets.iter().map(|subnet| subnet.pool.clone()));
     let mut addresses = HashSet::new();
     let mut heard = Vec::new();
     for (step, packet) in requests(name).iter().enumerate() {
@@ -88,7 +96,8 @@ fn told(name: &str) -> Vec<(Request, Option<String>)> {
             asked.kind = Kind::Select { server, address: ours.address };
         }
         let now = Timestamp(step as u64 * 1000);
-        let decision = answer::answer(&state, (&settings, &catalogue), &asked, now);
+        let question = Question { request: &asked, link: Some(SERVER), probed: Probed::Nothing };
+        let decision = answer::answer(&state, (&settings, &catalogue), question, now);
         decision.changes.iter().for_each(|change| state.apply(change));
         let Answer::Reply(answered) = decision.answer else {
             heard.push((asked, None));
@@ -100,7 +109,7 @@ fn told(name: &str) -> Vec<(Request, Option<String>)> {
                 panic!("{name}: {:?} is answered with {:?}", asked.kind, answered.kind)
             }
         });
-        reply::encode(&settings, &asked, &answered).expect("it fits what firmware takes");
+        reply::encode(&asked, &answered).expect("it fits what firmware takes");
         let boot = answered.boot.ok().map(|boot| match boot {
             BootFile::Program { name, .. } => name,
             BootFile::ProgramUrl(url) | BootFile::Script(url) => url,

@@ -14,8 +14,9 @@ use remoteboot::{
     files::{Images, Loaders},
     http::{Http, Settings, serve},
     model::{
-        Asset, BootMode, Change, Checksum, Decision, Image, Instance, InstanceId, Lease,
-        LeaseState, Mac, Progress, Secrets, Source, Stage, Timestamp, Token,
+        Asset, BootMode, Change, Checksum, Decision, Destroyed, Image, Instance, InstanceId,
+        InstanceState, Lease, LeaseState, Mac, Progress, Reason, Secrets, Source, Stage, Timestamp,
+        Token,
     },
     store::Store,
 };
@@ -158,6 +159,9 @@ async fn what_is_no_request_is_refused_and_others_are_served() {
             assert_eq!(reply.header("allow"), "GET, HEAD");
         }
     }
+    let report = format!("/report/{}/ready", report_token().digits());
+    let reply = room.ask(&format!("PUT {report} HTTP/1.1\r\n\r\n")).await;
+    assert_eq!((reply.status, reply.header("allow")), (405, "GET, HEAD, POST".to_owned()));
     for request in [
         "GET http://elsewhere/infrakit.ipxe HTTP/1.1\r\n\r\n",
         "GET /infrakit.ipxe?x=y HTTP/1.1\r\n\r\n",
@@ -413,6 +417,122 @@ async fn curl_and_wget_are_served_where_they_are() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reports_of_curl_wget_and_busybox_are_heard_and_answered() {
+    let room = Room::open(Settings::default()).await;
+    room.provision(MAC, TOKEN, "vmlinuz").await;
+    let report = room.report();
+    let (ready, failed) = (format!("{report}/ready"), format!("{report}/failed"));
+    let of_query = format!("{failed}?reason=by+query%21");
+    let drain = format!("{ready}?drain=:8080/stop");
+    for (command, failure) in [
+        (vec!["curl", "-sSf", &failed, "-d", "by -d"], Some("by -d")),
+        (vec!["curl", "-sSf", &ready], None),
+        (vec!["curl", "-sSf", &failed, "--data-urlencode", "urlencoded &"], Some("urlencoded &")),
+        (vec!["curl", "-sSf", &drain], None),
+        (vec!["wget", "-qO-", &of_query], Some("by query!")),
+        (vec!["wget", "-qO-", &ready], None),
+        (vec!["wget", "-qO-", "--post-data", "by POST", &failed], Some("by POST")),
+        (vec!["wget", "-qO-", "--post-data=", &ready], None),
+        (vec!["busybox", "wget", "-qO-", &of_query], Some("by query!")),
+        (vec!["busybox", "wget", "-qO-", &ready], None),
+        (vec!["busybox", "wget", "-qO-", "--post-data", "by busybox", &failed], Some("by busybox")),
+        (vec!["busybox", "wget", "-qO-", &drain], None),
+    ] {
+        let Some((succeeded, words)) = output(&command).await else { continue };
+        assert!(succeeded && words == "keep\n", "{command:?}: {words}");
+        let progress = room.progress();
+        assert_eq!(progress.failure.as_deref(), failure, "{command:?}");
+        let state = if failure.is_none() { InstanceState::Running } else { InstanceState::Failed };
+        assert_eq!(progress.state, state, "{command:?}");
+    }
+    let callback = room.progress().drain.callback.expect("curl is there");
+    let place = (callback.address, callback.port, callback.path.as_str());
+    assert_eq!(place, ([127, 0, 0, 1].into(), 8080, "/stop"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_line_of_shell_hears_that_its_machine_is_no_longer_wanted() {
+    let room = Room::open(Settings::default()).await;
+    room.provision(MAC, TOKEN, "vmlinuz").await;
+    let line = |client: &str| {
+        let poll = format!("{client} \"{}\"", room.report());
+        format!("case \"$({poll})\" in gone*) echo off;; drain*) echo stop;; keep*) echo on;; esac")
+    };
+    let hear = async |expected: &str| {
+        for client in ["wget -qO-", "busybox wget -qO-", "curl -s"] {
+            let program = client.split(' ').next().expect("a word");
+            if output(&[program, "--help"]).await.is_none() {
+                continue;
+            }
+            let (_, heard) = output(&["sh", "-c", &line(client)]).await.expect("a shell");
+            assert_eq!(heard, format!("{expected}\n"), "{client}");
+        }
+    };
+    hear("on").await;
+    let id = room.store.look(|state| state.instances.of_machine(MAC).expect("provisioned").id);
+    let asked = room.progress().drain_asked(Timestamp::from(SystemTime::now()));
+    room.change(Change::Progress(id, asked)).await;
+    hear("stop").await;
+    let drained = room.get(&format!("/report/{}/drained", report_token().digits())).await;
+    assert_eq!((drained.status, drained.text()), (200, "keep\n"));
+    hear("on").await;
+    room.change(Change::Destroyed(Destroyed {
+        id,
+        at: Timestamp::from(SystemTime::now()),
+        reason: Reason::Terminate,
+        mac: MAC,
+        report: report_token(),
+    }))
+    .await;
+    hear("off").await;
+}
+
+#[tokio::test]
+async fn a_client_that_waits_for_a_word_before_its_body_gets_it_or_the_refusal() {
+    let room = Room::open(Settings::default()).await;
+    room.provision(MAC, TOKEN, "vmlinuz").await;
+    let path = format!("/report/{}/failed", report_token().digits());
+    let head = |length: usize| {
+        format!("POST {path} HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n")
+    };
+    let mut stream = room.connect().await;
+    for reason in ["first", "second"] {
+        stream.write_all(head(reason.len()).as_bytes()).await.expect("sent");
+        let mut word = [0; 25];
+        limited(stream.read_exact(&mut word)).await.expect("a word");
+        assert_eq!(&word, b"HTTP/1.1 100 Continue\r\n\r\n");
+        // In two pieces, and with the next request behind it.
+        let (one, other) = reason.split_at(2);
+        stream.write_all(one.as_bytes()).await.expect("sent");
+        let rest = format!("{other}GET /nope HTTP/1.1\r\n\r\n");
+        stream.write_all(rest.as_bytes()).await.expect("sent");
+        for status in [200, 404] {
+            let reply = Reply::read(&mut stream, true).await.expect("a reply");
+            assert_eq!(reply.status, status, "{reason}");
+        }
+        assert_eq!(room.progress().failure.as_deref(), Some(reason));
+    }
+    // Who does not wait for it is told nothing twice.
+    let eager = room.ask(&format!("{}eager", head(5))).await;
+    assert_eq!((eager.status, eager.text()), (200, "keep\n"));
+    assert_eq!(room.ask(&head(4097)).await.status, 413);
+    assert_eq!(room.progress().failure.as_deref(), Some("eager"));
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_holds_nothing() {
+    let settings = Settings { head_time: Duration::from_millis(50), ..Settings::default() };
+    let room = Room::open(settings).await;
+    room.provision(MAC, TOKEN, "vmlinuz").await;
+    let path = format!("/report/{}/failed", report_token().digits());
+    let mut stream = room.connect().await;
+    let request = format!("POST {path} HTTP/1.1\r\nContent-Length: 9\r\n\r\nhalf");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    assert_eq!(limited(stream.read(&mut [0; 8])).await.expect("closed"), 0);
+    assert_eq!(room.progress().failure, None, "half a reason is none");
+}
+
 const LARGE: usize = 20 << 20;
 
 /// Bytes of which no megabyte is like another, made once.
@@ -430,10 +550,22 @@ fn large() -> &'static [u8] {
 
 /// Whether the program succeeds; nothing if this computer has none such.
 async fn run(command: &[&str]) -> Option<bool> {
+    output(command).await.map(|(succeeded, _)| succeeded)
+}
+
+/// Whether the program succeeds, and what it writes; nothing if this computer
+/// has none such.
+async fn output(command: &[&str]) -> Option<(bool, String)> {
     let mut process = std::process::Command::new(command[0]);
-    process.args(&command[1..]).stdin(Stdio::null());
-    let ended = tokio::task::spawn_blocking(move || process.status());
-    limited(ended).await.expect("no panic").ok().map(|status| status.success())
+    process.args(&command[1..]).stdin(Stdio::null()).stderr(Stdio::inherit());
+    let ended = tokio::task::spawn_blocking(move || process.output());
+    let output = limited(ended).await.expect("no panic").ok()?;
+    Some((output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned()))
+}
+
+/// The secret of the place where the machine reports in.
+const fn report_token() -> Token {
+    Token(TOKEN.0 << 16)
 }
 
 /// The outcome, within a time that only a server that hangs needs.
@@ -540,7 +672,20 @@ impl Room {
             progress: Progress::new(now),
         };
         let change = Change::Instance(instance);
+        self.change(change).await;
+    }
+
+    async fn change(&self, change: Change) {
         self.store.decide(|_| Decision::with((), change)).await.expect("written");
+    }
+
+    /// Where the machine reports in.
+    fn report(&self) -> String {
+        format!("http://{}/report/{}", self.address, report_token().digits())
+    }
+
+    fn progress(&self) -> Progress {
+        self.store.look(|state| state.instances.of_machine(MAC).expect("lives").progress.clone())
     }
 
     fn stage(&self) -> Option<Stage> {

@@ -124,11 +124,7 @@ impl Load<'_> {
             let mut options = vec![53, 1, 3, 54, 4, 127, 0, 0, 1, 50, 4];
             options.extend_from_slice(&offer[16..20]);
             let Some(answer) = ask(mac, &options) else { continue };
-            assert_eq!(
-                &answer[240..243],
-                &[1, 4, 255],
-                "{answer:?} begins with the mask of an ACK"
-            );
+            assert_eq!(&answer[240..243], &[53, 1, 5], "{answer:?} is an ACK");
             let yiaddr: [u8; 4] = answer[16..20].try_into().expect("four bytes");
             let before = self.ledger.lock().expect("no panic").leases.insert(yiaddr.into(), mac);
             assert_eq!(before, None, "{yiaddr:?} has two owners");

@@ -6,118 +6,12 @@ mod lab;
 use std::{
     collections::HashSet,
     fs,
-    process::{Child, Stdio},
+    process::Stdio,
     time::{Duration, Instant},
 };
 
-use lab::Lab;
+use lab::{Host, Lab, Lease, ip};
 use serde_json::json;
-
-/// A host with one card, `eth0`, on a bridge of the lab.
-struct Host<'a> {
-    lab: &'a Lab,
-    holder: Child,
-}
-
-impl<'a> Host<'a> {
-    fn new(lab: &'a Lab, number: u8, bridge: &str) -> Self {
-        let mut unshare = lab.command("unshare");
-        let holder = unshare.args(["--net", "sleep", "600"]).spawn().expect("unshare starts");
-        let host = Self { lab, holder };
-        let own = format!("/proc/{}/ns/net", host.holder.id());
-        let until = Instant::now() + Duration::from_secs(10);
-        // It is in the lab's network until unshare has done its work.
-        let lab_network =
-            lab.command("readlink").arg("/proc/self/ns/net").output().expect("readlink");
-        let lab_network = String::from_utf8_lossy(&lab_network.stdout).trim().to_owned();
-        while fs::read_link(&own).is_ok_and(|now| {
-            now.to_string_lossy() == lab_network
-                || now == fs::read_link("/proc/self/ns/net").expect("ours")
-        }) {
-            assert!(Instant::now() < until, "no network of its own");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        let (inner, outer) = (format!("in{number}"), format!("out{number}"));
-        let id = host.holder.id().to_string();
-        let card = format!("52:54:00:20:00:{number:02x}");
-        ip(lab, &["link", "add", &inner, "address", &card, "type", "veth", "peer", "name", &outer]);
-        ip(lab, &["link", "set", &outer, "master", bridge, "up"]);
-        ip(lab, &["link", "set", &inner, "netns", &id, "name", "eth0"]);
-        let up = host.run("ip", &["link", "set", "eth0", "up"]);
-        assert!(up.1, "{}", up.0);
-        host
-    }
-
-    fn command(&self, program: &str, arguments: &[&str]) -> std::process::Command {
-        let mut command = self.lab.command("nsenter");
-        command.args(["--target", &self.holder.id().to_string(), "--net", "--", program]);
-        command.args(arguments);
-        command
-    }
-
-    /// What the program said, and whether it ended well.
-    fn run(&self, program: &str, arguments: &[&str]) -> (String, bool) {
-        let output = self.command(program, arguments).output().expect("nsenter starts");
-        let said = [output.stdout, output.stderr].concat();
-        (String::from_utf8_lossy(&said).into_owned(), output.status.success())
-    }
-
-    /// Asks for an address once; what udhcpc hands its script, or nothing.
-    fn lease(&self, more: &[&str]) -> Option<Lease> {
-        let script = self.lab.folder().join("udhcpc.script");
-        let text = "#!/bin/sh\n\
-            [ \"$1\" = bound ] || exit 0\n\
-            ip addr flush dev $interface; ip addr add $ip/$mask dev $interface\n\
-            echo \"bound $ip|$subnet|$router|$dns|$lease|$serverid\"\n";
-        fs::write(&script, text).expect("written");
-        fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755))
-            .expect("set");
-        let script = script.display().to_string();
-        let mut arguments =
-            vec!["udhcpc", "-i", "eth0", "-n", "-q", "-f", "-t", "4", "-T", "1", "-s", &script];
-        arguments.extend(more);
-        let (said, _) = self.run("busybox", &arguments);
-        let line = said.lines().find_map(|line| line.strip_prefix("bound "))?;
-        let words: Vec<String> = line.split('|').map(str::to_owned).collect();
-        let [address, mask, router, dns, seconds, server] = words.try_into().expect("six fields");
-        Some(Lease { address, mask, router, dns, seconds, server })
-    }
-
-    /// Broadcast packets that this host's IP has taken so far (`InBcastPkts`).
-    fn broadcasts(&self) -> u64 {
-        let (text, _) = self.run("cat", &["/proc/net/netstat"]);
-        let mut lines = text.lines().filter(|line| line.starts_with("IpExt:"));
-        let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
-        let place = names.split(' ').position(|name| name == "InBcastPkts").expect("counted");
-        values.split(' ').nth(place).and_then(|value| value.parse().ok()).expect("a number")
-    }
-}
-
-impl Drop for Host<'_> {
-    fn drop(&mut self) {
-        let _ = self.holder.kill();
-        let _ = self.holder.wait();
-    }
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct Lease {
-    address: String,
-    mask: String,
-    router: String,
-    dns: String,
-    seconds: String,
-    server: String,
-}
-
-fn ip(lab: &Lab, arguments: &[&str]) {
-    let output = lab.command("ip").args(arguments).stderr(Stdio::piped()).output().expect("ip");
-    assert!(
-        output.status.success(),
-        "ip {arguments:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
 
 #[test]
 #[ignore = "makes network namespaces: needs root, run `make test`"]
@@ -178,9 +72,8 @@ fn a_released_address_comes_back_and_a_reserved_one_is_its_machines() {
     let refusal = reserve().expect_err("the first host has it").to_string();
     assert!(refusal.contains(&lease.address) && refusal.contains("52:54:00:20:00:01"), "{refusal}");
     // udhcpc stays, and gives the address back when it is told to.
-    let script = lab.folder().join("udhcpc.script").display().to_string();
     let mut client = first
-        .command("busybox", &["udhcpc", "-i", "eth0", "-f", "-s", &script])
+        .command("busybox", &["udhcpc", "-i", "eth0", "-f", "-s", &first.script()])
         .stdout(Stdio::piped())
         .spawn()
         .expect("nsenter starts");
@@ -197,6 +90,8 @@ fn a_released_address_comes_back_and_a_reserved_one_is_its_machines() {
     }
     client.kill().expect("ours");
     client.wait().expect("ours");
+    // Its script leaves the address on the card, and who uses one keeps it.
+    first.must("ip", &["addr", "flush", "dev", "eth0"]);
     let owner = Host::new(&lab, 2, "br0").lease(&[]).expect("a lease");
     assert_eq!(owner.address, lease.address);
     let other = first.lease(&[]).expect("a lease");
@@ -269,4 +164,73 @@ fn without_root_two_capabilities_are_enough() {
     std::io::Read::read_to_string(&mut powerless.stderr.take().expect("piped"), &mut said)
         .expect("text");
     assert!(said.contains("cannot serve") && said.contains("denied"), "{said}");
+}
+
+/// A host that took an address by hand.
+fn squatter<'a>(lab: &'a Lab, number: u8, bridge: &str, address: &str) -> Host<'a> {
+    let host = Host::new(lab, number, bridge);
+    host.must("ip", &["addr", "add", &format!("{address}/24"), "dev", "eth0"]);
+    host
+}
+
+#[test]
+#[ignore = "makes network namespaces: needs root, run `make test`"]
+fn an_address_that_a_host_took_by_hand_is_never_offered() {
+    let lab = Lab::new();
+    let _squatters =
+        [squatter(&lab, 50, "br0", "10.77.0.100"), squatter(&lab, 51, "br0", "10.77.0.102")];
+    let daemon = lab.daemon(&[]);
+    let hosts: Vec<Host> = (1..=8).map(|number| Host::new(&lab, number, "br0")).collect();
+    let mut addresses: Vec<String> = std::thread::scope(|scope| {
+        let asked: Vec<_> = hosts.iter().map(|host| scope.spawn(|| host.lease(&[]))).collect();
+        asked
+            .into_iter()
+            .map(|one| one.join().expect("no panic").expect("a lease").address)
+            .collect()
+    });
+    addresses.sort();
+    let free = [101, 103, 104, 105, 106, 107, 108, 109].map(|last| format!("10.77.0.{last}"));
+    assert_eq!(addresses, free);
+    // Not even to who asks for it.
+    let wanted = Host::new(&lab, 9, "br0").lease(&["-r", "10.77.0.100"]).expect("a lease");
+    assert_eq!(wanted.address, "10.77.0.110");
+    let log = daemon.log();
+    for address in ["10.77.0.100", "10.77.0.102"] {
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains("set aside")).collect();
+        let named = lines.iter().filter(|line| line.contains(&format!("address={address} ")));
+        assert_eq!(named.count(), 1, "each is said once: {lines:?}");
+    }
+}
+
+#[test]
+#[ignore = "makes network namespaces: needs root, run `make test`"]
+fn a_machine_that_answers_for_its_own_address_keeps_it_even_if_we_forgot() {
+    let lab = Lab::new();
+    let daemon = lab.daemon(&[]);
+    // It keeps the address on its card, as a system does that asks anew.
+    let host = Host::new(&lab, 1, "br0");
+    let address = host.lease(&[]).expect("a lease").address;
+    drop(daemon);
+    fs::remove_dir_all(lab.folder().join("daemon/state")).expect("forgotten");
+    let daemon = lab.daemon(&[]);
+    assert_eq!(host.lease(&[]).expect("a lease").address, address);
+    assert!(!daemon.log().contains("set aside"), "{}", daemon.log());
+}
+
+#[test]
+#[ignore = "makes network namespaces: needs root, run `make test`"]
+fn without_probing_a_client_declines_and_the_address_is_set_aside_for_as_long_as_it_is_set() {
+    let lab = Lab::new();
+    let _squatter = squatter(&lab, 50, "br0", "10.77.0.100");
+    let daemon = lab.daemon(&["--probe=false", "--decline-hold=3600"]);
+    let trusting = Host::new(&lab, 1, "br0").lease(&[]).expect("a lease");
+    assert_eq!(trusting.address, "10.77.0.100", "nobody looked");
+    drop(daemon);
+    fs::remove_dir_all(lab.folder().join("daemon/state")).expect("forgotten");
+    let _daemon = lab.daemon(&["--probe=false", "--decline-hold=3600"]);
+    // With -a the client looks itself.
+    let careful = Host::new(&lab, 2, "br0");
+    let lease = careful.lease(&["-a", "-A", "1"]).expect("a lease");
+    assert_eq!(lease.address, "10.77.0.101");
+    assert_eq!(Host::new(&lab, 3, "br0").lease(&[]).expect("a lease").address, "10.77.0.102");
 }

@@ -11,9 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use daemon::Home;
+use daemon::{Home, answer_of, connect, eventually};
 use machine::{IPXE, Machine, Ports, connected, kernel_of};
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn arguments(ports: Ports) -> Vec<String> {
     ports.arguments()
@@ -92,6 +92,22 @@ fn a_damaged_state_is_refused_and_left_as_it_is() {
     assert!(!home.socket().exists());
 }
 
+/// A call as it goes over a connection that is kept.
+fn post(method: &str, params: Value) -> String {
+    let body = json!({"jsonrpc": "2.0", "method": method, "params": params, "id": 1}).to_string();
+    format!(
+        "POST / HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// The path at which the machine with this script reports in.
+fn script_report(script: &str) -> String {
+    let (_, cmdline) = kernel_of(script);
+    let url = cmdline.split("report=http://").nth(1).expect("a URL");
+    url[url.find('/').expect("a path")..].to_owned()
+}
+
 #[test]
 fn it_ends_within_five_seconds_whatever_is_under_way_and_takes_its_files_along() {
     for signal in ["TERM", "INT"] {
@@ -105,9 +121,12 @@ fn it_ends_within_five_seconds_whatever_is_under_way_and_takes_its_files_along()
         arguments.extend(["--ipxe-dir".to_owned(), loaders.display().to_string()]);
         let daemon = home.start(&words(&arguments));
         let machine = Machine::new(1, ports);
-        let properties = json!({"Kernel": "vmlinuz", "MAC": machine.mac.to_string()});
+        let properties = json!({
+            "Kernel": "vmlinuz", "MAC": machine.mac.to_string(), "CmdLine": "report={{ report }}",
+        });
         let spec = json!({"Spec": {"Properties": properties}});
-        daemon.call("Instance.Provision", spec).expect("provisioned");
+        let result = daemon.call("Instance.Provision", spec).expect("provisioned");
+        let id = result["ID"].as_str().expect("an ID");
         // A kernel that is being read too slowly, and a boot program that is
         // never acknowledged.
         let address = machine.lease(IPXE).address;
@@ -121,6 +140,33 @@ fn it_ends_within_five_seconds_whatever_is_under_way_and_takes_its_files_along()
         let server = (Ipv4Addr::LOCALHOST, ports.tftp);
         tftp.send_to(b"\0\x01undionly.kpxe\0octet\0", server).expect("sent");
         assert_eq!(tftp.recv(&mut [0; 600]).expect("the first block"), 516);
+        // Two who listen to events, one of whom has heard none yet; a connection
+        // that is kept for a next call; and a Drain that waits for its machine.
+        let streams = ["", "?topic=lease%2F"].map(|query| {
+            let mut stream = connect(&home.socket());
+            let request = format!("GET /events{query} HTTP/1.1\r\nHost: e\r\n\r\n");
+            stream.write_all(request.as_bytes()).expect("sent");
+            stream.read_exact(&mut [0; 12]).expect("the head comes at once");
+            stream
+        });
+        let mut kept = connect(&home.socket());
+        let hello = post("Handshake.Hello", json!({}));
+        kept.write_all(hello.as_bytes()).expect("sent");
+        assert_eq!(answer_of(&mut kept).status, 200);
+        let token = script_report(&machine.script());
+        assert_eq!(machine.http(address, "GET", &format!("{token}/ready")).status, 200);
+        let mut drain = connect(&home.socket());
+        let member = json!({"ID": id, "LogicalID": null, "Tags": null});
+        let drained = post(
+            "Flavor.Drain",
+            json!({
+                "Type": "", "Properties": {"DrainTimeout": "10s"}, "Instance": member,
+            }),
+        );
+        drain.write_all(drained.as_bytes()).expect("sent");
+        eventually("the machine is asked to stop", || {
+            (machine.http(address, "GET", &token).text().trim() == "drain").then_some(())
+        });
         let (pid, asked) = (daemon.pid().to_string(), Instant::now());
         let sent = Command::new("/bin/kill").args(["-s", signal, &pid]).status().expect("kill");
         assert!(sent.success());
@@ -129,5 +175,7 @@ fn it_ends_within_five_seconds_whatever_is_under_way_and_takes_its_files_along()
         assert!(took < Duration::from_secs(5), "{took:?} after SIG{signal}");
         let left: Vec<_> = fs::read_dir(home.plugins()).expect("there").flatten().collect();
         assert!(left.is_empty(), "{left:?}");
+        assert!(!home.log().contains("did not end within"), "{}", home.log());
+        drop((streams, kept, drain));
     }
 }

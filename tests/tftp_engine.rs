@@ -429,7 +429,12 @@ impl Server {
                 },
             }
         };
-        let task = tokio::spawn(serve(socket, limits, answer, stop.clone()));
+        let task = tokio::spawn(serve(
+            socket,
+            limits,
+            (answer, std::sync::Arc::new(|_, _| ())),
+            stop.clone(),
+        ));
         Self { address, stop, task }
     }
 }

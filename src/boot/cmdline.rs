@@ -41,7 +41,8 @@ const FUEL: u64 = 20_000;
 pub struct Variables<'a> {
     /// `{{ mac }}`: with colons, small letters.
     pub mac: Mac,
-    /// `{{ ip }}`: the address that the machine asks from.
+    /// `{{ ip }}`: the address that is kept for the machine, if it asks over IPv4;
+    /// else the one that it asks from.
     pub ip: IpAddr,
     /// `{{ server }}`: the address of this daemon.
     pub server: IpAddr,
@@ -85,18 +86,7 @@ pub enum InvalidCmdLine {
 ///
 /// [`InvalidCmdLine`] if no instance could make a command line of it.
 pub fn check(template: &str) -> Result<(), InvalidCmdLine> {
-    let environment = environment();
-    let parsed = environment.template_from_str(template).map_err(|error| describe(&error))?;
-    let mut unknown: Vec<String> = parsed
-        .undeclared_variables(false)
-        .into_iter()
-        .filter(|name| {
-            !NAMES.contains(&name.as_str())
-                && environment.globals().all(|(global, _)| global != name)
-        })
-        .collect();
-    unknown.sort();
-    if let Some(name) = unknown.into_iter().next() {
+    if let Some(name) = unknown_name(template, &NAMES)? {
         return Err(InvalidCmdLine::UnknownName(name));
     }
     let any = context! {
@@ -105,7 +95,24 @@ pub fn check(template: &str) -> Result<(), InvalidCmdLine> {
         ignition => "http://x/", init => "http://x/", report => "http://x/",
         tags => Value::from_object(AnyTag),
     };
-    one_line(parsed.render(any).map_err(|error| describe(&error))?).map(|_| ())
+    let environment = environment();
+    let rendered = environment.render_str(template, any);
+    one_line(rendered.map_err(|error| describe(&error))?).map(|_| ())
+}
+
+/// The first name, in alphabetical order, that the template uses and that is
+/// neither one of these nor a function.
+pub(super) fn unknown_name(
+    template: &str,
+    known: &[&str],
+) -> Result<Option<String>, InvalidCmdLine> {
+    let environment = environment();
+    let parsed = environment.template_from_str(template).map_err(|error| describe(&error))?;
+    let names = parsed.undeclared_variables(false).into_iter();
+    let is_known = |name: &String| {
+        known.contains(&name.as_str()) || environment.globals().any(|(global, _)| global == name)
+    };
+    Ok(names.filter(|name| !is_known(name)).min())
 }
 
 /// The command line of this machine.
@@ -121,15 +128,14 @@ pub fn render(template: &str, variables: &Variables) -> Result<String, InvalidCm
         (variables.mac.to_string(), variables.ip.to_string(), variables.server.to_string());
     let rendered = match variables.instance {
         None => parsed.render(context! { mac, ip, server }),
-        Some(instance) => {
-            parsed.render(context! { mac, ip, server, ..of_instance(instance, variables) })
-        }
+        Some(instance) => parsed
+            .render(context! { mac, ip, server, ..of_instance(template, instance, variables) }),
     };
     one_line(rendered.map_err(|error| describe(&error))?)
 }
 
 /// What is known of the instance alone; what it has not stays undefined.
-fn of_instance(instance: &Instance, variables: &Variables) -> Value {
+fn of_instance(template: &str, instance: &Instance, variables: &Variables) -> Value {
     let tags: &Tags = &instance.tags;
     let mut values = context! {
         hostname => instance.hostname.as_str(), id => instance.id.to_string(), tags,
@@ -143,21 +149,22 @@ fn of_instance(instance: &Instance, variables: &Variables) -> Value {
     if let Some(authority) = variables.authority {
         let (nocloud, init) = (urls::nocloud(authority, instance), urls::init(authority, instance));
         values = context! { nocloud, init, report => urls::report(authority, instance), ..values };
-        if is_ignition(&instance.init) {
+        // Only looked at where it is asked for: an Init may have a megabyte.
+        if template.contains("ignition") && is_ignition(&instance.init) {
             values = context! { ignition => urls::ignition(authority, instance), ..values };
         }
     }
     values
 }
 
-fn environment() -> Environment<'static> {
+pub(super) fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_fuel(Some(FUEL));
     environment
 }
 
-fn describe(error: &minijinja::Error) -> InvalidCmdLine {
+pub(super) fn describe(error: &minijinja::Error) -> InvalidCmdLine {
     let text = error.detail().unwrap_or_default().to_owned();
     InvalidCmdLine::Template(match error.kind() {
         ErrorKind::UndefinedError if text.is_empty() => {
@@ -188,7 +195,7 @@ fn one_line(line: String) -> Result<String, InvalidCmdLine> {
 
 /// Tags of which every one is there, for a check before any is known.
 #[derive(Debug)]
-struct AnyTag;
+pub(super) struct AnyTag;
 
 impl Object for AnyTag {
     fn get_value(self: &Arc<Self>, _key: &Value) -> Option<Value> {

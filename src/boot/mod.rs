@@ -4,8 +4,12 @@
 //! every door. Pure; knows `state` and `model` and nothing else of ours.
 
 pub mod cmdline;
+mod health;
+pub mod hostname;
 mod identity;
 pub mod init;
+pub mod inventory;
+pub mod report;
 mod script;
 mod sighting;
 pub mod urls;
@@ -14,6 +18,7 @@ use crate::{
     model::{Image, Instance, Mac, Stage},
     state::State,
 };
+pub use health::{Health, health};
 pub use identity::{Addressing, Claim, Imposter, Visitor, identify};
 pub use script::{Asker, Prelude, Script, base_name, script_for};
 pub use sighting::{Sighting, seen};
@@ -73,9 +78,7 @@ pub fn next<'a>(state: &'a State, policy: &'a Policy, mac: Mac) -> Next<'a> {
     Next::Instance(instance, image)
 }
 
-/// Whether the firmware of this machine is told nothing of a boot file, so that
-/// it goes on to its next way to boot, the disk, within seconds. iPXE that runs
-/// already is told by its script instead.
+/// Whether this machine is sent to its own disk.
 #[must_use]
 pub fn boots_locally(state: &State, mac: Mac) -> bool {
     state

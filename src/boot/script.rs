@@ -140,7 +140,11 @@ fn plan<'a>(
         Next::Hold | Next::Local(_) | Next::GaveUp(_) => (Vec::new(), "", None),
     };
     let authority = Some(policy.authority.as_str());
-    let variables = Variables { mac, ip: address, server: policy.server, authority, instance };
+    // A machine that waits may have asked for its address before another was kept
+    // for its instance: the system that it boots gets that one.
+    let kept = instance.and_then(|instance| instance.address).map(IpAddr::from);
+    let ip = kept.filter(|kept| kept.is_ipv4() == address.is_ipv4()).unwrap_or(address);
+    let variables = Variables { mac, ip, server: policy.server, authority, instance };
     let own = cmdline::render(template, &variables)?;
     // The names come first: behind a `--` of the operator's they would be
     // arguments of init. UEFI with iPXE of 2019 panics the kernel without them.
@@ -413,6 +417,24 @@ mod tests {
         let script = script_of(Some(image), None);
         assert_eq!(stage(&script), Some(Stage::Script));
         check_golden(&script, include_str!("../../tests/golden/instance.ipxe"));
+    }
+
+    #[test]
+    fn the_address_in_a_command_line_is_the_one_that_is_kept_for_the_instance() {
+        let image = Image {
+            kernel: file("k"),
+            initrds: Vec::new(),
+            cmdline: "ip={{ ip }}::10.0.0.1".to_owned(),
+        };
+        for (kept, expected) in [(None, "10.0.0.9"), (Some([10, 0, 0, 50].into()), "10.0.0.50")] {
+            let mut state = State::new(None);
+            let instance = Instance { address: kept, ..instance(image.clone()) };
+            state.apply(&Change::Instance(instance));
+            let address = [10, 0, 0, 9].into();
+            let asker = Asker { mac: Some(MAC), address, prelude: Prelude::None };
+            let script = script_for(&state, &policy(None), asker).text;
+            assert!(script.contains(&format!(" ip={expected}::10.0.0.1")), "{script}");
+        }
     }
 
     #[test]

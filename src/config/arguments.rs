@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ffi::OsString};
 
 use clap::{Arg, ArgAction, ArgMatches, Command, error::ErrorKind};
 
-use super::{Form, Setting};
+use super::{Form, Setting, machines};
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub enum Invocation {
     Check(Flags),
     /// To fetch boot programs.
     Pull(Pull),
+    /// To show the pool, or to change it.
+    Machines(machines::Machines),
 }
 
 /// What the command line sets.
@@ -55,6 +57,9 @@ const EXAMPLES: &str = r#"Examples:
   Say what is wrong before anything is started:
     remoteboot check --config=/etc/remoteboot.toml
 
+  Show the machines that are known, and what each is doing:
+    remoteboot machines
+
 Every setting has three names: --lease-count=50 on the command line, which goes
 before INFRAKIT_REMOTEBOOT_LEASE_COUNT=50 in the environment, which goes before
 lease-count = 50 in the file of --config. --enable-dhcp is --enable-dhcp=true.
@@ -79,6 +84,25 @@ pub fn parse(words: Vec<OsString>) -> Result<Invocation, clap::Error> {
             }
             flags.config = flags.config.or(top.config);
             Ok(Invocation::Check(flags))
+        }
+        Some(("machines", below)) => {
+            let of_machines = |setting: &Setting| machines::WHERE.contains(setting);
+            if let Some((_, (spelling, text))) =
+                top.settings.iter().find(|(one, _)| !of_machines(one))
+            {
+                let message = format!("--{spelling}={text} before machines is none of its flags");
+                return Err(command.error(ErrorKind::ArgumentConflict, message));
+            }
+            let mut flags = Flags { config: config(below).or(top.config), ..Flags::default() };
+            for setting in machines::WHERE {
+                flags.settings.extend(set(below, &words, setting));
+            }
+            for (setting, set) in top.settings {
+                flags.settings.entry(setting).or_insert(set);
+            }
+            let read = machines::read(below, flags);
+            read.map(Invocation::Machines)
+                .map_err(|problem| command.error(ErrorKind::ValueValidation, problem))
         }
         Some((_, below)) => {
             if let Some((spelling, text)) = top.settings.values().next() {
@@ -110,6 +134,7 @@ fn command() -> Command {
         .about("Boots bare machines over the network, and lets InfraKit scale them")
         .after_help(EXAMPLES)
         .subcommand(check)
+        .subcommand(machines::command())
         .subcommand(pull_command())
 }
 
@@ -148,7 +173,7 @@ fn settings_of(command: Command) -> Command {
         .args(ignored)
 }
 
-fn argument_of(setting: Setting) -> Arg {
+pub(super) fn argument_of(setting: Setting) -> Arg {
     let description = setting.description();
     let argument = Arg::new(setting.name()).help(description.help);
     let named = |argument: Arg| {
@@ -180,18 +205,30 @@ fn argument_of(setting: Setting) -> Arg {
 }
 
 fn flags(matches: &ArgMatches, words: &[OsString]) -> Flags {
-    let mut flags =
-        Flags { config: matches.get_one::<String>("config").cloned(), ..Flags::default() };
+    let mut flags = Flags { config: config(matches), ..Flags::default() };
     for setting in Setting::all() {
-        let Some(text) = matches.get_one::<String>(setting.name()) else { continue };
         match setting.description().form {
-            Form::Argument(_) => flags.arguments.push(text.clone()),
-            Form::Value(_) | Form::Switch => {
-                flags.settings.insert(setting, (spelling_in(words, setting), text.clone()));
+            Form::Argument(_) => {
+                flags.arguments.extend(matches.get_one::<String>(setting.name()).cloned());
             }
+            Form::Value(_) | Form::Switch => flags.settings.extend(set(matches, words, setting)),
         }
     }
     flags
+}
+
+fn config(matches: &ArgMatches) -> Option<String> {
+    matches.get_one::<String>("config").cloned()
+}
+
+/// What a flag sets, and how it was spelt.
+fn set(
+    matches: &ArgMatches,
+    words: &[OsString],
+    setting: Setting,
+) -> Option<(Setting, (String, String))> {
+    let text = matches.get_one::<String>(setting.name())?;
+    Some((setting, (spelling_in(words, setting), text.clone())))
 }
 
 /// The spelling that a command line has for a setting.

@@ -10,10 +10,11 @@ use std::{
 };
 
 use super::{
-    CONFIG_VARIABLE, Config, Fault, Given, Host, Listen, ListenToken, Log, LogFormat, LogOutput,
-    Plugin, Problems, Remark, Setting,
+    CONFIG_VARIABLE, Config, Fault, Given, Host, Inventory, InventoryError, Listen, ListenToken,
+    Log, LogFormat, LogOutput, Plugin, Problems, Remark, Setting,
     checker::{Checker, is_no_machine},
     given::IMAGE,
+    inventory,
     network::{self, Network},
     network6,
     setting::VARIABLE_PREFIX,
@@ -67,6 +68,14 @@ pub(super) fn check(given: Given, host: &Host) -> Checked {
     Checked { given, outcome, remarks }
 }
 
+/// Where the plugin's socket is, whatever else was set.
+pub(super) fn socket(given: &Given, host: &Host) -> Result<PathBuf, Problems> {
+    let mut checker = Checker::new(given, host);
+    let (directory, name) = checker.socket();
+    let (problems, _) = checker.findings();
+    if problems.is_empty() { Ok(directory.join(name)) } else { Err(Problems(problems)) }
+}
+
 impl Checker<'_> {
     fn config(&mut self) -> Config {
         let state_dir = self.state_dir();
@@ -77,9 +86,9 @@ impl Checker<'_> {
             self.remark(if is_expected { Remark::Note(text) } else { Remark::Warning(text) });
         }
         self.unknown_variables();
-        let network = Network::of(self);
+        let mut network = Network::of(self);
         let ports = self.ports();
-        let dhcp = network::dhcp(self, &network, ports.dhcp);
+        let dhcp = network::dhcp(self, &mut network, ports.dhcp);
         let next_server = network.told(self, Setting::AddressTftp, Setting::EnableTftp);
         let http_address = network.told(self, Setting::AddressHttp, Setting::EnableHttp);
         let on = |address: Option<Ipv4Addr>, port| Some(SocketAddrV4::new(address?, port));
@@ -89,6 +98,7 @@ impl Checker<'_> {
         let config = Config {
             state_dir,
             images,
+            inventory: self.inventory(),
             plugin: self.plugin(),
             dhcp,
             tftp: tftp.map(SocketAddr::V4),
@@ -156,6 +166,12 @@ impl Checker<'_> {
     }
 
     fn plugin(&mut self) -> Plugin {
+        let (directory, name) = self.socket();
+        Plugin { directory, name, listen: self.listen() }
+    }
+
+    /// The directory and the name of the plugin's socket.
+    fn socket(&mut self) -> (PathBuf, String) {
         let directory = self.directory(Setting::Plugins).unwrap_or_else(|| {
             let named = |name| self.host.variable(name).map(|path| self.host.absolute(path));
             if let Some(directory) = named("INFRAKIT_PLUGINS_DIR") {
@@ -170,7 +186,20 @@ impl Checker<'_> {
         if let Some(reason) = wrong_in_name(&name, &directory) {
             self.problem(Setting::Name, Fault::Name { reason });
         }
-        Plugin { directory, name, listen: self.listen() }
+        (directory, name)
+    }
+
+    fn inventory(&mut self) -> Option<Inventory> {
+        let path = self.path(Setting::Inventory)?;
+        let fault = match inventory::read(&path) {
+            Ok(machines) => return Some(Inventory { path, machines }),
+            Err(InventoryError::File { path, source }) => {
+                Fault::File { path, reason: source.to_string() }
+            }
+            Err(error) => Fault::Inventory { reason: error.to_string() },
+        };
+        self.problem(Setting::Inventory, fault);
+        None
     }
 
     fn listen(&mut self) -> Option<Listen> {
@@ -424,13 +453,14 @@ pub(super) mod tests {
         );
         let own = Ipv4Addr::new(192, 168, 0, 1);
         let dhcp = config.dhcp.expect("a DHCP server");
-        assert_eq!((dhcp.adapter.as_str(), dhcp.port, dhcp.client_port()), ("eth0", 67, 68));
-        assert_eq!(dhcp.subnet.network, "192.168.0.0/24".parse().expect("a network"));
-        assert_eq!((dhcp.subnet.server, dhcp.subnet.gateway), (own, own));
-        assert_eq!(dhcp.subnet.dns, [own]);
-        assert_eq!(dhcp.subnet.pool.first, Ipv4Addr::new(192, 168, 0, 2));
-        assert_eq!(dhcp.subnet.pool.last, Ipv4Addr::new(192, 168, 0, 51));
-        assert_eq!(dhcp.subnet.lease_time.0, 7200);
+        assert_eq!((dhcp.port, dhcp.client_port(), dhcp.tables.len()), (67, 68, 0));
+        let subnet = dhcp.by_flags.expect("a network");
+        assert_eq!(subnet.adapter.as_deref(), Some("eth0"));
+        assert_eq!(subnet.network, "192.168.0.0/24".parse().expect("a network"));
+        assert_eq!((subnet.server, subnet.gateway), (own, own));
+        assert_eq!(subnet.dns, [own]);
+        assert_eq!(subnet.pool.ranges, ["192.168.0.2-192.168.0.51".parse().expect("a range")]);
+        assert_eq!(subnet.times.lease.0, 7200);
         assert_eq!(config.tftp, Some(SocketAddr::from((own, 69))));
         assert_eq!(config.http, Some(SocketAddr::from((own, 80))));
         assert_eq!(config.http_authority, Some(SocketAddrV4::new(own, 80)));
@@ -473,8 +503,12 @@ pub(super) mod tests {
 
     #[test]
     fn each_wrong_setting_is_named_with_its_value() {
-        let (_directory, host) = machine();
-        let cases: [(&[&str], &[&str]); 26] = [
+        let (directory, host) = machine();
+        std::fs::write(directory.path().join("bad.toml"), "[[machine]]\nmac = 'x'\n")
+            .expect("written");
+        let cases: [(&[&str], &[&str]); 28] = [
+            (&["--inventory=nope.toml"], &["--inventory=nope.toml", "No such file"]),
+            (&["--inventory=bad.toml"], &["--inventory=bad.toml", "line 2, column 7", "`x`"]),
             (&["kernel"], &["kernel `kernel`", "1 of 3"]),
             (&["kernel", "initrd"], &["initrd `initrd`", "2 of 3"]),
             (&["nope", "initrd", ""], &["kernel `nope`", "No such file"]),
@@ -568,7 +602,14 @@ pub(super) mod tests {
     #[test]
     fn what_check_shows_means_the_same_again() {
         let (directory, host) = machine();
-        let more = ["--dns=192.168.0.8,192.168.0.9", "--lease-time=600", "--listen=127.0.0.1:9"];
+        let listed = "[[machine]]\nmac = '525400aa0101'\n";
+        std::fs::write(directory.path().join("listed.toml"), listed).expect("written");
+        let more = [
+            "--dns=192.168.0.8,192.168.0.9",
+            "--lease-time=600",
+            "--listen=127.0.0.1:9",
+            "--inventory=listed.toml",
+        ];
         for line in [&[][..], &ANCESTRAL, &[&ANCESTRAL[..], &more[..]].concat()] {
             let first = checked(&host, line);
             std::fs::write(directory.path().join("shown.toml"), show(&first)).expect("written");
@@ -600,9 +641,9 @@ pub(super) mod tests {
         let mut host = host;
         host.adapters[0].addresses6 = vec!["fd00::1/64".parse().expect("a network")];
         let problems = problems_of(&host, &["--config=example.toml"]);
-        let unexpected = problems
-            .lines()
-            .find(|line| !line.contains("listen-token-file") && !line.contains("`ipxe-"));
+        let unexpected = problems.lines().find(|line| {
+            !["listen-token-file", "`ipxe-", "`inventory"].iter().any(|one| line.contains(one))
+        });
         assert_eq!(unexpected, None);
     }
 }

@@ -24,7 +24,12 @@ impl<'a> Checker<'a> {
     }
 
     pub(super) fn problem(&mut self, setting: Setting, fault: Fault) {
-        let problem = Problem { place: self.given.place(setting), fault };
+        self.problem_at(self.given.place(setting), fault);
+    }
+
+    /// The same of what is no setting.
+    pub(super) fn problem_at(&mut self, place: String, fault: Fault) {
+        let problem = Problem { place, fault };
         if !self.problems.contains(&problem) {
             self.problems.push(problem);
         }
@@ -36,13 +41,19 @@ impl<'a> Checker<'a> {
 
     /// A switch; off if it was not set.
     pub(super) fn switch(&mut self, setting: Setting) -> bool {
+        self.switch_or(setting, false)
+    }
+
+    /// A switch, and what it is if it was not set.
+    pub(super) fn switch_or(&mut self, setting: Setting, default: bool) -> bool {
         match self.given.text(setting) {
             // The words of Go's strconv.ParseBool, which the ancestor's flags take.
             Some("1" | "t" | "T" | "true" | "TRUE" | "True") => true,
-            None | Some("0" | "f" | "F" | "false" | "FALSE" | "False") => false,
+            None => default,
+            Some("0" | "f" | "F" | "false" | "FALSE" | "False") => false,
             Some(_) => {
                 self.problem(setting, Fault::NotASwitch);
-                false
+                default
             }
         }
     }

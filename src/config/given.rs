@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use super::{Flags, Host, Setting};
+use super::{Flags, Host, Setting, SubnetTable, wire::File};
 
 /// Every setting that was set, as a text.
 #[derive(Debug, Clone, Default)]
 pub struct Given {
     values: BTreeMap<Setting, Value>,
+    subnets: Vec<SubnetTable>,
+    file: String,
 }
 
 #[derive(Debug, Clone)]
@@ -39,17 +41,12 @@ impl Given {
     /// arguments belong together: with one of them on the command line, none
     /// comes from elsewhere.
     #[must_use]
-    pub fn merge(
-        flags: &Flags,
-        host: &Host,
-        file: Option<(&str, BTreeMap<Setting, String>)>,
-    ) -> Self {
-        let mut values = BTreeMap::new();
-        if let Some((path, texts)) = file {
-            values.extend(texts.into_iter().map(|(setting, text)| {
-                (setting, Value { text, origin: Origin::File(path.to_owned()) })
-            }));
-        }
+    pub(super) fn merge(flags: &Flags, host: &Host, file: Option<(&str, File)>) -> Self {
+        let (path, file) = file.unwrap_or_default();
+        let from_file = |text| Value { text, origin: Origin::File(path.to_owned()) };
+        let settings = file.settings.into_iter();
+        let mut values: BTreeMap<Setting, Value> =
+            settings.map(|(setting, text)| (setting, from_file(text))).collect();
         for setting in Setting::all() {
             if let Some(text) = host.variable(&setting.variable()) {
                 values.insert(setting, Value { text: text.to_owned(), origin: Origin::Variable });
@@ -69,7 +66,7 @@ impl Given {
             let origin = Origin::Flag(spelling.clone());
             values.insert(*setting, Value { text: text.clone(), origin });
         }
-        Self { values }
+        Self { values, subnets: file.subnets, file: path.escape_debug().to_string() }
     }
 
     /// What it was set to.
@@ -82,6 +79,18 @@ impl Given {
     #[must_use]
     pub fn has(&self, setting: Setting) -> bool {
         self.values.contains_key(&setting)
+    }
+
+    /// The `[[subnet]]` tables of the file, in their order.
+    #[must_use]
+    pub fn subnets(&self) -> &[SubnetTable] {
+        &self.subnets
+    }
+
+    /// The name of the file, if there is one.
+    #[must_use]
+    pub(super) fn file(&self) -> &str {
+        &self.file
     }
 
     /// What it was set by, in a few words.
@@ -135,7 +144,7 @@ mod tests {
     fn a_flag_goes_over_a_variable_and_a_variable_over_the_file() {
         let file = || {
             let texts = super::super::wire::parse("adapter = 'f'\ngateway = 'f'\ndns = 'f'");
-            Some(("r.toml", texts.expect("a file").texts()))
+            Some(("r.toml", texts.expect("a file")))
         };
         let host = host(&[
             ("INFRAKIT_REMOTEBOOT_ADAPTER", "v"),

@@ -8,13 +8,17 @@ mod check;
 mod checker;
 mod given;
 mod host;
+pub mod inventory;
 mod log;
 mod logfmt;
+mod machines;
 mod network;
 mod network6;
 mod problem;
 mod setting;
 mod show;
+mod subnet_table;
+mod subnets;
 mod table;
 mod wire;
 
@@ -28,14 +32,17 @@ pub use arguments::{Flags, Invocation, Pull, parse};
 pub use check::Checked;
 pub use given::Given;
 pub use host::{Adapter, Host};
+pub use inventory::{Inventory, InventoryError};
 pub use log::{Log, LogFormat, LogOutput};
+pub use machines::{Machines, Order, socket};
 pub use problem::{Fault, Problem, Problems, Remark};
 pub use setting::{Description, Form, Setting};
 pub use show::show;
+pub use subnet_table::SubnetTable;
 
 use crate::{
     boot::UnclaimedImage,
-    model::{Seconds, Subnet, Subnet6},
+    model::{Seconds, Subnet, Subnet6, Subnets},
 };
 
 /// Everything that is configured, as it is meant.
@@ -45,6 +52,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// What the files of images are named relative to; made if it is missing.
     pub images: PathBuf,
+    /// The machines that are listed, if there is a list.
+    pub inventory: Option<Inventory>,
     /// How InfraKit reaches us.
     pub plugin: Plugin,
     /// The DHCP server, if it is wanted.
@@ -115,15 +124,25 @@ impl fmt::Debug for ListenToken {
 /// The DHCP server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dhcp {
-    /// The network adapter that requests come in by.
-    pub adapter: String,
     /// The server's port, 1 to 65534.
     pub port: u16,
-    /// The network, and what machines are told of it.
-    pub subnet: Subnet,
+    /// The network that the flags say, on an adapter of ours.
+    pub by_flags: Option<Subnet>,
+    /// Those of the file's `[[subnet]]` tables, in their order.
+    pub tables: Vec<Subnet>,
+    /// Whether addresses are asked for on the network before they are offered.
+    pub probe: bool,
+    /// How long an address that somebody else uses is given to nobody.
+    pub decline_hold: Seconds,
 }
 
 impl Dhcp {
+    /// All networks that are served.
+    #[must_use]
+    pub fn subnets(&self) -> Subnets {
+        Subnets::new(self.by_flags.iter().chain(&self.tables).cloned())
+    }
+
     /// The port that machines are answered on: 68 (RFC 2131 §4.1), and with
     /// another server port than 67 the one after it.
     #[must_use]
@@ -176,24 +195,30 @@ const CONFIG_VARIABLE: &str = "INFRAKIT_REMOTEBOOT_CONFIG";
 /// Looks at files and writes none.
 #[must_use]
 pub fn load(flags: &Flags, host: &Host) -> Checked {
+    match given(flags, host) {
+        Ok(given) => check::check(given, host),
+        Err(problem) => Checked {
+            given: Given::merge(flags, host, None),
+            outcome: Err(Problems(vec![problem])),
+            remarks: Vec::new(),
+        },
+    }
+}
+
+/// Everything that was set, the file's settings too if there is a file.
+fn given(flags: &Flags, host: &Host) -> Result<Given, Problem> {
     let (path, place) = match (&flags.config, host.variable(CONFIG_VARIABLE)) {
         (Some(path), _) => (path.as_str(), format!("--config={path}")),
         (None, Some(path)) => (path, format!("{CONFIG_VARIABLE}={path}")),
-        (None, None) => return check::check(Given::merge(flags, host, None), host),
+        (None, None) => return Ok(Given::merge(flags, host, None)),
     };
     let absolute = host.absolute(path);
     let fault = match std::fs::read_to_string(&absolute) {
         Err(error) => Fault::File { path: absolute, reason: error.to_string() },
         Ok(text) => match wire::parse(&text) {
             Err(error) => Fault::Toml { reason: error.to_string() },
-            Ok(file) => {
-                return check::check(Given::merge(flags, host, Some((path, file.texts()))), host);
-            }
+            Ok(file) => return Ok(Given::merge(flags, host, Some((path, file)))),
         },
     };
-    Checked {
-        given: Given::merge(flags, host, None),
-        outcome: Err(Problems(vec![Problem { place, fault }])),
-        remarks: Vec::new(),
-    }
+    Err(Problem { place, fault })
 }

@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
-use super::{Dhcp, Fault, Remark, Setting, checker::Checker};
-use crate::model::{Pool, Seconds, Subnet};
+use super::{Dhcp, Fault, Remark, Setting, checker::Checker, subnets};
+use crate::model::{DhcpOptions, LeaseTimes, Pool, Range, Seconds, Subnet};
 
 /// The ancestor's number of leases.
 const LEASE_COUNT: u32 = 20;
@@ -17,10 +17,17 @@ pub(super) const LEASE_TIME: u32 = 7200;
 /// Shorter ones are renewed without end, a longer one than a year is forgotten.
 pub(super) const LEASE_TIMES: std::ops::RangeInclusive<u32> = 60..=31_536_000;
 
+/// A day: who took an address by hand seldom gives it back sooner.
+const DECLINE_HOLD: u32 = 86_400;
+/// From not at all to a year.
+const DECLINE_HOLDS: std::ops::RangeInclusive<u32> = 0..=31_536_000;
+
 /// The adapter, and our own address on it.
 pub(super) struct Network {
     adapter: Option<String>,
     own: Option<Ipv4Net>,
+    /// Our address in the first network of the file, where no flag says one.
+    of_tables: Option<Ipv4Addr>,
 }
 
 impl Network {
@@ -39,7 +46,7 @@ impl Network {
             let near = start.and_then(|start| addresses.iter().find(|own| own.contains(&start)));
             near.or(addresses.first()).copied().filter(|_| adapter.is_some())
         };
-        Self { adapter: name, own }
+        Self { adapter: name, own, of_tables: None }
     }
 
     /// The address under which machines reach a server: the one that was given,
@@ -66,19 +73,34 @@ impl Network {
             return Some(address);
         }
         let unknown = self.own.is_none()
+            && self.of_tables.is_none()
             && !checker.given.has(Setting::AddressDhcp)
             && !checker.given.has(Setting::Adapter);
         if is_ours && unknown {
             let because = "with the server enabled, or --adapter to take it from";
             checker.problem(setting, Fault::Missing { because });
         }
-        self.own.map(|own| own.addr())
+        self.own.map(|own| own.addr()).or(self.of_tables)
     }
 }
 
-/// The DHCP server, if it is wanted and nothing is wrong with it. Numbers and
-/// addresses are checked in any case.
-pub(super) fn dhcp(checker: &mut Checker<'_>, network: &Network, port: u16) -> Option<Dhcp> {
+/// The DHCP server, if it is wanted and nothing is wrong with it. Numbers,
+/// addresses and tables are checked in any case.
+pub(super) fn dhcp(checker: &mut Checker<'_>, network: &mut Network, port: u16) -> Option<Dhcp> {
+    let tables = subnets::of(checker, network.own.map(|own| own.addr()));
+    network.of_tables = tables.first().map(|subnet| subnet.server);
+    let is_wanted = checker.switch(Setting::EnableDhcp);
+    let by_flags = by_flags(checker, network, is_wanted);
+    subnets::compare(checker, by_flags.as_ref());
+    let has_any = by_flags.is_some() || !tables.is_empty();
+    let probe = checker.switch_or(Setting::Probe, true);
+    let hold = checker.number(Setting::DeclineHold, DECLINE_HOLD, DECLINE_HOLDS);
+    let decline_hold = Seconds(hold);
+    (is_wanted && has_any).then_some(Dhcp { port, by_flags, tables, probe, decline_hold })
+}
+
+/// The network of the flags. If there are tables, there need be none.
+fn by_flags(checker: &mut Checker<'_>, network: &Network, is_wanted: bool) -> Option<Subnet> {
     let count = checker.number(Setting::LeaseCount, LEASE_COUNT, 1..=MOST_LEASES);
     let seconds = checker.number(Setting::LeaseTime, LEASE_TIME, LEASE_TIMES);
     let gateway = checker.address(Setting::Gateway);
@@ -86,7 +108,8 @@ pub(super) fn dhcp(checker: &mut Checker<'_>, network: &Network, port: u16) -> O
         Some(text) => checker.addresses_in(Setting::Dns, &text),
         None => Vec::new(),
     };
-    if !checker.switch(Setting::EnableDhcp) {
+    let is_other = !checker.given.subnets().is_empty() && !checker.given.has(Setting::StartAddress);
+    if !is_wanted || is_other {
         return None;
     }
     for needed in [Setting::Adapter, Setting::StartAddress] {
@@ -105,8 +128,10 @@ pub(super) fn dhcp(checker: &mut Checker<'_>, network: &Network, port: u16) -> O
     }
     let dns = if dns.is_empty() { vec![server] } else { dns };
     let start = start_address(checker)?;
-    let mut pool = range(checker, own, start, count)?;
-    pool.except = taken(&pool, [server, gateway].into_iter().chain(dns.iter().copied()));
+    let range = range(checker, own, start, count)?;
+    let except = taken(range, [server, gateway].into_iter().chain(dns.iter().copied()));
+    let network_of_machines = own.trunc();
+    let pool = Pool { network: network_of_machines, ranges: vec![range], except };
     if pool.addresses().next().is_none() {
         checker.problem(Setting::LeaseCount, Fault::NothingLeft);
         return None;
@@ -117,13 +142,20 @@ pub(super) fn dhcp(checker: &mut Checker<'_>, network: &Network, port: u16) -> O
         );
         checker.remark(Remark::Note(text));
     }
-    let lease_time = Seconds(seconds);
-    let subnet = Subnet { network: own.trunc(), server, gateway, dns, pool, lease_time };
-    Some(Dhcp { adapter: network.adapter.clone()?, port, subnet })
+    Some(Subnet {
+        network: network_of_machines,
+        adapter: Some(network.adapter.clone()?),
+        server,
+        gateway,
+        dns,
+        pool,
+        times: LeaseTimes::of(Seconds(seconds)),
+        options: DhcpOptions::default(),
+    })
 }
 
 /// The addresses that machines are given, none of them impossible.
-fn range(checker: &mut Checker<'_>, own: Ipv4Net, first: Ipv4Addr, count: u32) -> Option<Pool> {
+fn range(checker: &mut Checker<'_>, own: Ipv4Net, first: Ipv4Addr, count: u32) -> Option<Range> {
     let network = own.trunc();
     if !network.contains(&first) {
         checker.problem(Setting::StartAddress, Fault::OutsideNetwork { address: first, network });
@@ -153,12 +185,12 @@ fn range(checker: &mut Checker<'_>, own: Ipv4Net, first: Ipv4Addr, count: u32) -
             return None;
         }
     }
-    Some(Pool { first, last, except: Vec::new() })
+    Range::new(first, last).ok()
 }
 
 /// Those of the range that belong to somebody, lowest first, each once.
-fn taken(pool: &Pool, owned: impl Iterator<Item = Ipv4Addr>) -> Vec<Ipv4Addr> {
-    let mut taken: Vec<Ipv4Addr> = owned.filter(|address| pool.contains(*address)).collect();
+fn taken(range: Range, owned: impl Iterator<Item = Ipv4Addr>) -> Vec<Ipv4Addr> {
+    let mut taken: Vec<Ipv4Addr> = owned.filter(|address| range.contains(*address)).collect();
     taken.sort();
     taken.dedup();
     taken
@@ -215,7 +247,7 @@ mod tests {
     fn subnet(line: &[&str]) -> Subnet {
         let (_directory, host) = machine();
         let line = [&["--enableDHCP"], line].concat();
-        config_of(&host, &line).dhcp.expect("a DHCP server").subnet
+        config_of(&host, &line).dhcp.expect("a DHCP server").by_flags.expect("a network")
     }
 
     fn problems(line: &[&str]) -> String {
@@ -225,7 +257,7 @@ mod tests {
 
     #[test]
     fn each_impossible_network_is_named() {
-        let cases: [(&[&str], &[&str]); 17] = [
+        let cases: [(&[&str], &[&str]); 19] = [
             (&[], &["--adapter: is needed", "--start-address: is needed"]),
             (&["--adapter=eth9"], &["--adapter=eth9", "eth0, two0, tiny0, bare0"]),
             (&["--adapter=bare0"], &["--adapter=bare0", "no IPv4 address"]),
@@ -252,6 +284,8 @@ mod tests {
             ),
             (&["--leaseCount=0"], &["--leaseCount=0"]),
             (&["--leaseCount=1e3"], &["--leaseCount=1e3"]),
+            (&["--probe=maybe"], &["--probe=maybe", "neither true nor false"]),
+            (&["--decline-hold=31536001"], &["--decline-hold=31536001", "0 to 31536000"]),
             (&["--gateway=router"], &["--gateway=router", "not an IPv4"]),
             (&["--dns=10.0.0.1,dns"], &["--dns=10.0.0.1,dns", "`dns`"]),
             (
@@ -263,6 +297,18 @@ mod tests {
             let problems = problems(line);
             assert!(named.iter().all(|text| problems.contains(text)), "{line:?}: {problems}");
         }
+    }
+
+    #[test]
+    fn addresses_are_looked_at_unless_that_is_switched_off() {
+        let (_directory, host) = machine();
+        let dhcp = |more: &[&str]| {
+            let line = ["--enableDHCP", "--adapter=eth0", "--startAddress=192.168.0.9"];
+            config_of(&host, &[&line[..], more].concat()).dhcp.expect("a DHCP server")
+        };
+        assert_eq!((dhcp(&[]).probe, dhcp(&[]).decline_hold), (true, Seconds(86_400)));
+        let without = dhcp(&["--probe=false", "--decline-hold=60"]);
+        assert_eq!((without.probe, without.decline_hold), (false, Seconds(60)));
     }
 
     #[test]
@@ -286,7 +332,13 @@ mod tests {
         ];
         let (_directory, host) = machine();
         let checked = checked(&host, &line);
-        let subnet = checked.outcome.expect("it is right").dhcp.expect("a DHCP server").subnet;
+        let subnet = checked
+            .outcome
+            .expect("it is right")
+            .dhcp
+            .expect("a DHCP server")
+            .by_flags
+            .expect("a network");
         let given: Vec<Ipv4Addr> = subnet.pool.addresses().collect();
         assert_eq!(given, [2, 4, 5].map(|last| Ipv4Addr::new(172, 16, 0, last)));
         let remarks: Vec<String> = checked.remarks.iter().map(Remark::to_string).collect();

@@ -92,6 +92,26 @@ pub enum Fault {
     AdapterWithoutAddress6 { adapter: String },
     #[error("is not an address of {of}, which has {}", list(known))]
     NotOurs6 { of: String, known: Vec<Ipv6Addr> },
+    #[error("overlaps {other}")]
+    Overlaps { other: String },
+    #[error("{other} has this adapter, too; machines on it could be of either")]
+    SameAdapter { other: String },
+    #[error("is no network; {network} is the one of this address")]
+    NotANetwork { network: Ipv4Net },
+    #[error("the adapter has no address in {network}, only {}", list(known))]
+    AdapterElsewhere { network: Ipv4Net, known: Vec<Ipv4Addr> },
+    #[error("is not all in {network}")]
+    OutsideOf { network: Ipv4Net },
+    #[error("the range contains {address}, {whose}")]
+    RangeHas { address: Ipv4Addr, whose: &'static str },
+    #[error("has {count} addresses to give in all; {most} are possible")]
+    TooManyAddresses { count: u64, most: u64 },
+    #[error("{renew}, {rebind} and lease-time {lease}: each must be shorter than the next")]
+    Times { renew: String, rebind: String, lease: u32 },
+    #[error("cannot be set by its number: {instead}")]
+    OptionElsewhere { instead: &'static str },
+    #[error("has no bytes, more than 1024, or an option inside with more than 255")]
+    OptionLength,
     #[error(
         "there are {given} of 3 arguments; KERNEL, INITRD and CMDLINE belong together, and CMDLINE is one argument in quotes"
     )]
@@ -114,6 +134,8 @@ pub enum Fault {
     NoHome,
     #[error("{reason}")]
     Toml { reason: String },
+    #[error("{reason}")]
+    Inventory { reason: String },
 }
 
 /// Something that works, but that a person may not have meant.

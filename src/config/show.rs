@@ -2,7 +2,8 @@
 
 use std::{fmt::Write as _, path::Path};
 
-use super::{Checked, Config, Form, LogOutput, Setting};
+use super::{Checked, Config, Form, LogOutput, Setting, SubnetTable};
+use crate::model::Subnet;
 
 /// What holds, each line with where it comes from; if something is wrong, what
 /// was set. It can be read again as a file.
@@ -19,7 +20,29 @@ pub fn show(checked: &Checked) -> String {
         // Writing into a `String` cannot fail.
         let _ = writeln!(text, "{} = {value}  # {origin}", setting.name());
     }
+    for (place, table) in checked.given.subnets().iter().enumerate() {
+        let subnet = match &checked.outcome {
+            Ok(config) => config.dhcp.as_ref().and_then(|dhcp| dhcp.tables.get(place)),
+            Err(_) => None,
+        };
+        text += &subnet_table(table, subnet);
+    }
     text
+}
+
+/// A network of the file, with what it does not say but means.
+fn subnet_table(table: &SubnetTable, subnet: Option<&Subnet>) -> String {
+    let mut shown = table.clone();
+    if let Some(subnet) = subnet {
+        shown.server = Some(subnet.server);
+        shown.router = Some(subnet.gateway);
+        shown.lease_time = Some(subnet.times.lease.0);
+        shown.renew_time = Some(subnet.times.renew.0);
+        shown.rebind_time = Some(subnet.times.rebind.0);
+    }
+    let tables = std::collections::BTreeMap::from([("subnet", [shown])]);
+    let text = toml::to_string(&tables).unwrap_or_else(|error| format!("# {error}\n"));
+    format!("\n{text}")
 }
 
 /// The setting as it was set.
@@ -35,7 +58,8 @@ fn written(setting: Setting, checked: &Checked) -> Option<String> {
 fn effective(setting: Setting, config: &Config) -> Option<String> {
     let Config { plugin, log, .. } = config;
     let dhcp = config.dhcp.as_ref();
-    let subnet = dhcp.map(|dhcp| &dhcp.subnet);
+    let subnet = dhcp.and_then(|dhcp| dhcp.by_flags.as_ref());
+    let range = subnet.and_then(|subnet| subnet.pool.ranges.first());
     let image = config.unclaimed.as_ref();
     let path = |path: &Path| quoted(&path.display().to_string());
     let text = |shown: &dyn std::fmt::Display| quoted(&shown.to_string());
@@ -43,14 +67,11 @@ fn effective(setting: Setting, config: &Config) -> Option<String> {
         Setting::Kernel => image.map(|image| path(&image.kernel)),
         Setting::Initrd => image.map(|image| path(&image.initrd)),
         Setting::Cmdline => image.map(|image| quoted(&image.cmdline)),
-        Setting::Adapter => dhcp.map(|dhcp| quoted(&dhcp.adapter)),
+        Setting::Adapter => subnet.and_then(|subnet| subnet.adapter.as_deref()).map(quoted),
         Setting::EnableDhcp => Some(dhcp.is_some().to_string()),
-        Setting::StartAddress => subnet.map(|subnet| text(&subnet.pool.first)),
-        Setting::LeaseCount => subnet.map(|subnet| {
-            let (first, last) = (u32::from(subnet.pool.first), u32::from(subnet.pool.last));
-            (u64::from(last) - u64::from(first) + 1).to_string()
-        }),
-        Setting::LeaseTime => subnet.map(|subnet| subnet.lease_time.0.to_string()),
+        Setting::StartAddress => range.map(|range| text(&range.first())),
+        Setting::LeaseCount => range.map(|range| range.count().to_string()),
+        Setting::LeaseTime => subnet.map(|subnet| subnet.times.lease.0.to_string()),
         Setting::AddressDhcp => subnet.map(|subnet| text(&subnet.server)),
         Setting::Gateway => subnet.map(|subnet| text(&subnet.gateway)),
         Setting::Dns => subnet.map(|subnet| {
@@ -58,6 +79,8 @@ fn effective(setting: Setting, config: &Config) -> Option<String> {
             format!("[{}]", servers.join(", "))
         }),
         Setting::DhcpPort => dhcp.map(|dhcp| dhcp.port.to_string()),
+        Setting::Probe => dhcp.map(|dhcp| dhcp.probe.to_string()),
+        Setting::DeclineHold => dhcp.map(|dhcp| dhcp.decline_hold.0.to_string()),
         Setting::EnableDhcp6
         | Setting::Address6
         | Setting::Subnet6
@@ -81,6 +104,7 @@ fn effective(setting: Setting, config: &Config) -> Option<String> {
         Setting::ListenTokenFile => None,
         Setting::StateDir => Some(path(&config.state_dir)),
         Setting::Images => Some(path(&config.images)),
+        Setting::Inventory => config.inventory.as_ref().map(|listed| path(&listed.path)),
         Setting::Log => Some(log.level.to_string()),
         Setting::LogFormat => Some(quoted(log.format.name())),
         Setting::LogCaller => Some(log.caller.to_string()),

@@ -3,7 +3,7 @@
 use super::setting::{Description, Form, Setting};
 
 /// One row for each setting, in the order of the enum and of `--help`.
-pub(super) const TABLE: [Description; 39] = [
+pub(super) const TABLE: [Description; 42] = [
     Description {
         setting: Setting::Kernel,
         name: "kernel",
@@ -106,6 +106,24 @@ pub(super) const TABLE: [Description; 39] = [
         heading: "DHCP",
         help: "The port of the DHCP server; with another one than 67, machines are answered on \
                the port after it [default: 67]",
+    },
+    Description {
+        setting: Setting::Probe,
+        name: "probe",
+        ancestral: None,
+        form: Form::Switch,
+        heading: "DHCP",
+        help: "Asks on the network whether somebody uses an address, before a machine is offered \
+               it for the first time; that takes 0.4 seconds [default: true]",
+    },
+    Description {
+        setting: Setting::DeclineHold,
+        name: "decline-hold",
+        ancestral: None,
+        form: Form::Value("SECONDS"),
+        heading: "DHCP",
+        help: "How long an address that somebody else was found to use is given to nobody, 0 to \
+               31536000 [default: 86400]",
     },
     Description {
         setting: Setting::EnableDhcp6,
@@ -298,6 +316,15 @@ pub(super) const TABLE: [Description; 39] = [
         heading: "State and images",
         help: "The directory whose files instances may name as kernel and initrd [default: \
                images in the state directory]",
+    },
+    Description {
+        setting: Setting::Inventory,
+        name: "inventory",
+        ancestral: None,
+        form: Form::Value("FILE"),
+        heading: "State and images",
+        help: "A file of machines (TOML) that may be given out before they were seen, with their \
+               labels; read at the start, and again on SIGHUP",
     },
     Description {
         setting: Setting::Log,

@@ -1,17 +1,25 @@
 //! The configuration file as it is written: TOML, each key the name of a
-//! setting. Knows what a file may look like, not what the values mean.
+//! setting, and tables of networks. Knows what a file may look like, not what
+//! the values mean.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, IntoDeserializer as _},
+};
 
-use super::Setting;
+use super::{Setting, SubnetTable};
 
 /// The file's keys and values. A key that is no setting is refused, and the
 /// refusal names those that are.
-#[derive(Debug, Deserialize)]
-#[serde(transparent)]
-pub(super) struct File(BTreeMap<Setting, Written>);
+#[derive(Debug, Default)]
+pub(super) struct File {
+    /// What each setting is, written as its flag would have it.
+    pub(super) settings: BTreeMap<Setting, String>,
+    /// The `[[subnet]]` tables, in their order.
+    pub(super) subnets: Vec<SubnetTable>,
+}
 
 /// A value as TOML knows it.
 #[derive(Debug, Deserialize)]
@@ -23,10 +31,47 @@ enum Written {
     List(Vec<String>),
 }
 
-impl File {
-    /// What each setting is, written as its flag would have it.
-    pub(super) fn texts(self) -> BTreeMap<Setting, String> {
-        self.0.into_iter().map(|(setting, written)| (setting, written.text())).collect()
+/// A key of the file.
+enum Key {
+    Setting(Setting),
+    Subnets,
+}
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        if name == "subnet" {
+            return Ok(Self::Subnets);
+        }
+        Setting::deserialize(name.into_deserializer()).map(Self::Setting)
+    }
+}
+
+impl<'de> Deserialize<'de> for File {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> de::Visitor<'de> for Reader {
+            type Value = File;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("settings")
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<File, A::Error> {
+                let mut file = File::default();
+                while let Some(key) = map.next_key()? {
+                    match key {
+                        Key::Subnets => file.subnets = map.next_value()?,
+                        Key::Setting(setting) => {
+                            let written: Written = map.next_value()?;
+                            file.settings.insert(setting, written.text());
+                        }
+                    }
+                }
+                Ok(file)
+            }
+        }
+        deserializer.deserialize_map(Reader)
     }
 }
 
@@ -62,7 +107,7 @@ mod tests {
             enable-dhcp = true
             dns = ["10.0.0.1", "10.0.0.2"]
         "#;
-        let texts = parse(text).expect("a file").texts();
+        let texts = parse(text).expect("a file").settings;
         assert_eq!(texts[&Setting::Adapter], "eth0");
         assert_eq!(texts[&Setting::LeaseCount], "50");
         assert_eq!(texts[&Setting::EnableDhcp], "true");
@@ -83,5 +128,40 @@ mod tests {
             assert!(error.contains(named), "{error}");
             assert!(error.contains("line 2") || error.contains("line 3"), "{error}");
         }
+    }
+
+    #[test]
+    fn each_wrong_line_of_a_subnet_is_refused_with_its_number_and_what_is_wrong() {
+        let cases = [
+            ("router = \"10.1.0\"", "IPv4"),
+            ("routre = \"10.1.0.1\"", "routre"),
+            ("ranges = [\"10.1.0.9-10.1.0.1\"]", "ends before it starts"),
+            ("ranges = [\"10.1.0.9/28\"]", "10.1.0.9/28"),
+            ("search = [\"a b\"]", "`a b` is no domain name"),
+            ("routes = [\"10.0.0.0/8\"]", "`10.0.0.0/8` is no route"),
+            ("mtu = 70000", "70000"),
+            ("options = { \"0\" = \"u8:1\" }", "`0` is no option's number"),
+            ("options = { \"66\" = \"boot\" }", "`boot` does not say what it is"),
+            ("options = { \"43\" = { \"1\" = \"hex:1\" } }", "`hex:1` is no pairs"),
+            ("options = { \"43\" = 1 }", "a table of such texts"),
+        ];
+        for (line, named) in cases {
+            let text = format!("adapter = \"eth0\"\n[[subnet]]\nnetwork = \"10.1.0.0/24\"\n{line}");
+            let error = parse(&text).expect_err(line).to_string();
+            assert!(error.contains(named) && error.contains("line 4"), "{error}");
+        }
+        let error = parse("[[subnet]]\nadapter = \"eth0\"").expect_err("no network").to_string();
+        assert!(error.contains("network"), "{error}");
+        let error = parse("[[subnet]]\nnetwork = \"10.1.0.0\"").expect_err("no mask").to_string();
+        assert!(error.contains("`10.1.0.0`") && error.contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn an_option_is_a_value_or_has_others_inside() {
+        let text = "[[subnet]]\nnetwork = \"10.1.0.0/24\"\n\
+            [subnet.options]\n66 = \"text:b\"\n43 = { 2 = \"u8:9\", 1 = \"hex:0304\" }";
+        let file = parse(text).expect("a file");
+        let values: Vec<_> = file.subnets[0].options.values().map(|table| table.bytes()).collect();
+        assert_eq!(values, [Some(vec![1, 2, 3, 4, 2, 1, 9]), Some(b"b".to_vec())]);
     }
 }

@@ -1,20 +1,54 @@
 //! Offer, acknowledge, refuse, or stay silent and say why. Pure.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, sync::Arc};
+
+use ipnet::Ipv4Net;
 
 use crate::{
     boot::{self, Sighting},
     files::Catalogue,
-    model::{Change, Decision, Firmware, Hostname, LeaseState, Mac, Stage, Timestamp},
+    model::{
+        Architecture, Change, Decision, Firmware, Hostname, LeaseState, Mac, Stage, Subnet,
+        Timestamp,
+    },
     state::State,
 };
 
 pub use super::boot_file::{BootFile, NoBootFile, boot_file};
 use super::{
-    DECLINE_HOLD, OFFER_HOLD, Settings,
-    lease::{self, Standing},
+    OFFER_HOLD, Settings,
+    lease::{Place, Standing},
     request::{Client, Kind, Request},
+    subnet,
 };
+
+/// A request, and what is known of how it came.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// What is asked.
+    pub request: &'a Request,
+    /// Our own address on the link that it was heard on; none if it came from
+    /// beyond our networks, by a relay or as a renewal.
+    pub link: Option<Ipv4Addr>,
+    /// What was found out for it.
+    pub probed: Probed,
+}
+
+/// What is known of an address that might be offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probed {
+    /// Nothing yet.
+    Nothing,
+    /// Nobody answered for this address in time.
+    Quiet(Ipv4Addr),
+    /// Somebody did.
+    Answered {
+        /// For this address.
+        address: Ipv4Addr,
+        /// With this card, if it could be seen.
+        card: Option<Mac>,
+    },
+}
 
 /// What to say to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +57,15 @@ pub enum Answer {
     Reply(Reply),
     /// Nothing, for this reason.
     Silence(Why),
+    /// First, whether somebody uses this address; then decide again.
+    Probe {
+        /// The address, which is kept back meanwhile.
+        address: Ipv4Addr,
+        /// Our adapter on its network; none if it is beyond a router.
+        adapter: Option<String>,
+    },
+    /// Somebody uses this address, it is set aside; decide again.
+    InUse(Ipv4Addr),
 }
 
 /// What a reply says.
@@ -34,6 +77,10 @@ pub struct Reply {
     pub boot: Result<BootFile, NoBootFile>,
     /// The name of the machine, from its instance.
     pub hostname: Option<Hostname>,
+    /// Who the client shall take us for: ourselves, or the relay (RFC 5107).
+    pub server: Ipv4Addr,
+    /// The network that the client is on.
+    pub subnet: Arc<Subnet>,
 }
 
 /// The kinds of reply (RFC 2131 §3).
@@ -55,12 +102,19 @@ pub enum Why {
     /// It chose another server.
     #[error("it asks the server {0}")]
     AnotherServer(Ipv4Addr),
-    /// It came through a relay on a network that is not served.
-    #[error("the relay {0} is on a network that is not served")]
+    /// It is on a network that is not served, or asks for an address of one: its
+    /// relay, or the relay's or its own selection, says so.
+    #[error("it is on the network of {0}, which is not served")]
     AnotherNetwork(Ipv4Addr),
+    /// Nothing says which network it is on: it came by no relay and no link.
+    #[error("it says nothing of the network that it is on")]
+    NoNetwork,
     /// No address is free.
-    #[error("no address is free")]
-    PoolIsFull,
+    #[error("no address of {0} is free")]
+    PoolIsFull(Ipv4Net),
+    /// Every address that was looked at for it is used by somebody.
+    #[error("every address that was looked at for it is in use")]
+    AllInUse,
     /// It asks about an address that we know nothing of; another server may.
     #[error("nothing is known of this client, another server may know it")]
     UnknownClient,
@@ -79,26 +133,27 @@ pub enum Why {
 pub fn answer(
     state: &State,
     (settings, catalogue): (&Settings, &Catalogue),
-    request: &Request,
+    Question { request, link, probed }: Question<'_>,
     now: Timestamp,
 ) -> Decision<Answer> {
-    let giaddr = request.route.giaddr;
-    if !giaddr.is_unspecified() && !settings.subnet.network.contains(&giaddr) {
-        return Decision::only(Answer::Silence(Why::AnotherNetwork(giaddr)));
-    }
-    if let Some(server) = addressed_to(request.kind)
-        && server != settings.subnet.server
+    let subnet = match subnet::of(&settings.subnets, request, link) {
+        Ok(subnet) => subnet,
+        Err(why) => return Decision::only(Answer::Silence(why)),
+    };
+    let server = request.route.server_override.unwrap_or(subnet.server);
+    if let Some(named) = addressed_to(request.kind)
+        && named != server
+        && settings.subnets.iter().all(|subnet| subnet.server != named)
     {
-        return Decision::only(Answer::Silence(Why::AnotherServer(server)));
+        return Decision::only(Answer::Silence(Why::AnotherServer(named)));
     }
-    let conversation = Conversation { state, settings, catalogue, request, now };
+    let place = Place { state, network: subnet.network, mac: request.mac, now };
+    let conversation = Conversation { place, subnet, server, settings, catalogue, request };
     let mut decision = match request.kind {
-        Kind::Discover { wanted } => conversation.discover(wanted),
-        Kind::Select { address, .. } => {
-            conversation.grant(address, lease::selected(state, request.mac, address, now))
-        }
+        Kind::Discover { wanted } => conversation.discover(wanted, probed),
+        Kind::Select { address, .. } => conversation.grant(address, place.selected(address)),
         Kind::Reboot { address } | Kind::Extend { address } => {
-            conversation.grant(address, lease::kept(state, request.mac, address, now))
+            conversation.grant(address, place.kept(address))
         }
         Kind::Decline { address, .. } => conversation.end(address, Why::Declined),
         Kind::Release { address, .. } => conversation.end(address, Why::Released),
@@ -123,23 +178,40 @@ const fn addressed_to(kind: Kind) -> Option<Ipv4Addr> {
 
 #[derive(Clone, Copy)]
 struct Conversation<'a> {
-    state: &'a State,
+    place: Place<'a>,
+    subnet: &'a Arc<Subnet>,
+    server: Ipv4Addr,
     settings: &'a Settings,
     catalogue: &'a Catalogue,
     request: &'a Request,
-    now: Timestamp,
 }
 
 impl Conversation<'_> {
-    fn discover(self, wanted: Option<Ipv4Addr>) -> Decision<Answer> {
-        let Self { state, request: Request { mac, .. }, now, .. } = self;
-        let Some(address) = lease::to_offer(state, *mac, wanted, now) else {
-            return Decision::only(Answer::Silence(Why::PoolIsFull));
+    fn discover(self, wanted: Option<Ipv4Addr>, probed: Probed) -> Decision<Answer> {
+        let Self { place, settings, subnet, .. } = self;
+        if let Probed::Answered { address, card } = probed
+            && card != Some(place.mac)
+            && let Some(change) = place.squatted(address, settings.decline_hold)
+        {
+            return Decision::with(Answer::InUse(address), change);
+        }
+        let Some(address) = place.to_offer(wanted) else {
+            return Decision::only(Answer::Silence(Why::PoolIsFull(subnet.network)));
         };
-        let held = lease::offered(state, *mac, address, (now, OFFER_HOLD));
+        // What was found out may be of an address that is another's by now.
+        let is_known = match probed {
+            Probed::Nothing => false,
+            Probed::Quiet(known) | Probed::Answered { address: known, .. } => known == address,
+        };
+        // Every address of the loopback network is our own.
+        let is_probed = settings.probe && !subnet.network.network().is_loopback();
+        if is_probed && !is_known && place.is_doubtful(address, subnet.adapter.is_some()) {
+            let answer = Answer::Probe { address, adapter: subnet.adapter.clone() };
+            return Decision::with(answer, place.probing(address, OFFER_HOLD));
+        }
         Decision {
             answer: self.reply(ReplyKind::Offer(address)),
-            changes: held.into_iter().collect(),
+            changes: place.offered(address, OFFER_HOLD).into_iter().collect(),
         }
     }
 
@@ -149,42 +221,46 @@ impl Conversation<'_> {
             Standing::Bad => Decision::only(self.reply(ReplyKind::Refuse)),
             Standing::Good => Decision {
                 answer: self.reply(ReplyKind::Acknowledge(address)),
-                changes: lease::bound(
-                    self.state,
-                    self.request.mac,
-                    address,
-                    self.now.after(self.settings.subnet.lease_time.into()),
-                ),
+                changes: self
+                    .place
+                    .bound(address, self.place.now.after(self.subnet.times.lease.into())),
             },
         }
     }
 
     fn end(self, address: Ipv4Addr, why: Why) -> Decision<Answer> {
+        let now = self.place.now;
         let ending = match why {
-            Why::Declined => (LeaseState::Declined, self.now.after(DECLINE_HOLD)),
-            _ => (LeaseState::Released, self.now),
+            Why::Declined => (LeaseState::Declined, now.after(self.settings.decline_hold)),
+            _ => (LeaseState::Released, now),
         };
-        match lease::ended(self.state, self.request.mac, address, ending) {
+        match self.place.ended(address, ending) {
             Some(change) => Decision::with(Answer::Silence(why), change),
             None => Decision::only(Answer::Silence(Why::NotItsOwn)),
         }
     }
 
     fn reply(self, kind: ReplyKind) -> Answer {
-        let instance = self.state.instances.of_machine(self.request.mac);
+        let instance = self.place.state.instances.of_machine(self.request.mac);
         Answer::Reply(Reply {
             kind,
             boot: self.boot_file(),
             hostname: instance.map(|instance| instance.hostname.clone()),
+            server: self.server,
+            subnet: Arc::clone(self.subnet),
         })
     }
 
     fn boot_file(self) -> Result<BootFile, NoBootFile> {
-        let Self { state, settings, catalogue, request, .. } = self;
-        let Client::Firmware { .. } = request.client else {
-            return boot_file(settings, catalogue, request.client, request.mac);
-        };
-        if boot::boots_locally(state, request.mac) {
+        let Self { place, settings, catalogue, request, .. } = self;
+        // Only a BIOS goes on to its disk when it is told of no boot file. UEFI asks
+        // for one for a minute by PXE and then another by HTTP: it is given iPXE,
+        // whose script leaves for the disk.
+        let is_bios = matches!(
+            request.client,
+            Client::Firmware { firmware: Firmware::Known(Architecture::Bios), .. }
+        );
+        if is_bios && boot::boots_locally(place.state, request.mac) {
             return Err(NoBootFile::OwnDisk);
         }
         boot_file(settings, catalogue, request.client, request.mac)
@@ -204,7 +280,7 @@ impl Conversation<'_> {
         };
         let mac: Mac = self.request.mac;
         let uuid = self.request.uuid.clone();
-        boot::seen(self.state, Sighting { mac, architecture, uuid, stage }, self.now)
+        boot::seen(self.place.state, Sighting { mac, architecture, uuid, stage }, self.place.now)
     }
 }
 

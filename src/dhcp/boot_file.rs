@@ -25,6 +25,17 @@ pub enum BootFile {
     Script(String),
 }
 
+impl BootFile {
+    /// As it is told: a name on the TFTP server, or a URL.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Program { name, .. } => name,
+            Self::ProgramUrl(url) | Self::Script(url) => url,
+        }
+    }
+}
+
 /// Why a client that wants to boot is told nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoBootFile {

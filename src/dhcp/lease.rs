@@ -1,59 +1,25 @@
 //! Which address a machine gets, keeps, or must give up. Pure.
 //!
-//! One address for each MAC: along one boot the same machine asks as firmware
-//! without a client identifier, as iPXE with one, and as an operating system
-//! with another, and must get the same address each time.
+//! One address for each MAC in each network: along one boot the same machine
+//! asks as firmware without a client identifier, as iPXE with one, and as an
+//! operating system with another, and must get the same address each time.
 
 use std::{net::Ipv4Addr, time::Duration};
+
+use ipnet::Ipv4Net;
 
 use crate::{
     model::{Change, Lease, LeaseState, Mac, Timestamp},
     state::State,
 };
 
-/// The address to offer to this machine: what its instance reserves; else what
-/// it had; else what it wishes; else a free one. Nothing if the pool is full.
-pub(super) fn to_offer(
-    state: &State,
-    mac: Mac,
-    wanted: Option<Ipv4Addr>,
-    now: Timestamp,
-) -> Option<Ipv4Addr> {
-    let addresses = &state.addresses;
-    let is_open = |address: &Ipv4Addr| addresses.is_open_to(mac, *address, now);
-    let reserved = addresses.reservation_of(mac).filter(is_open);
-    let had = || {
-        let last = addresses.last_of(mac).filter(|lease| lease.state != LeaseState::Declined)?;
-        Some(last.address).filter(|address| addresses.in_pool(*address) && is_open(address))
-    };
-    reserved.or_else(had).or_else(|| addresses.free(wanted, now))
-}
-
-/// The change that keeps an offered address back; none if it is bound to the
-/// machine already, since an offer must not shorten a lease.
-pub(super) fn offered(
-    state: &State,
-    mac: Mac,
-    address: Ipv4Addr,
-    (now, hold): (Timestamp, Duration),
-) -> Option<Change> {
-    let bound = state.addresses.lease(address).is_some_and(|lease| lease.is_bound(now));
-    let expires = now.after(hold);
-    let offer = Lease { address, mac, state: LeaseState::Offered, expires };
-    (!bound).then_some(Change::Lease(offer))
-}
-
-/// The changes that give the machine the address, and take from it the one that
-/// it had before.
-pub(super) fn bound(state: &State, mac: Mac, address: Ipv4Addr, expires: Timestamp) -> Vec<Change> {
-    let before = state
-        .addresses
-        .last_of(mac)
-        .filter(|lease| lease.address != address && lease.state == LeaseState::Bound);
-    let given_up =
-        before.map(|lease| Change::Lease(Lease { state: LeaseState::Released, ..*lease }));
-    let lease = Lease { address, mac, state: LeaseState::Bound, expires };
-    given_up.into_iter().chain([Change::Lease(lease)]).collect()
+/// A machine on a network, at a moment.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) state: &'a State,
+    pub(super) network: Ipv4Net,
+    pub(super) mac: Mac,
+    pub(super) now: Timestamp,
 }
 
 /// What holds of an address that a machine asks to have or to keep.
@@ -67,55 +33,146 @@ pub(super) enum Standing {
     Unknown,
 }
 
-/// Of an address that the machine chose from our offers.
-///
-/// An offer that lapsed, or was forgotten by a restart, still holds as long as
-/// nobody else has the address: UEFI gives up the boot at a NAK.
-pub(super) fn selected(state: &State, mac: Mac, address: Ipv4Addr, now: Timestamp) -> Standing {
-    let addresses = &state.addresses;
-    let is_ours = addresses.in_pool(address)
-        || addresses.reservation_of(mac) == Some(address)
-        || addresses.lease(address).is_some_and(|lease| lease.mac == mac);
-    if is_ours && addresses.is_open_to(mac, address, now) { Standing::Good } else { Standing::Bad }
-}
+impl Place<'_> {
+    /// The address to offer: what the machine's instance reserves; else what it
+    /// had; else what it wishes; else a free one. Nothing if the pool is full.
+    pub(super) fn to_offer(self, wanted: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
+        let addresses = &self.state.addresses;
+        let reserved = self.reserved().filter(|address| self.is_open(*address));
+        let had = || {
+            let last = self.last().filter(|lease| lease.state != LeaseState::Declined)?;
+            let is_free = addresses.in_pool(last.address) && self.is_open(last.address);
+            is_free.then_some(last.address)
+        };
+        reserved.or_else(had).or_else(|| addresses.free(self.network, wanted, self.now))
+    }
 
-/// Of an address that the machine says it has (RENEWING, REBINDING) or had
-/// (INIT-REBOOT).
-pub(super) fn kept(state: &State, mac: Mac, address: Ipv4Addr, now: Timestamp) -> Standing {
-    let addresses = &state.addresses;
-    // An offer that it did not take, a lease that has expired or an address that it
-    // gave back says nothing of another one: it may be another server's (RFC 2131
-    // §4.3.2).
-    let last = addresses.last_of(mac).filter(|lease| match lease.state {
-        LeaseState::Bound | LeaseState::Offered | LeaseState::Released => {
-            lease.address == address || lease.is_bound(now)
+    /// Whether somebody may use the address whom we know nothing of: it was not
+    /// this machine's until now. Where we could tell the machine from others
+    /// (`by_card`), also if it was, but is no longer.
+    pub(super) fn is_doubtful(self, address: Ipv4Addr, by_card: bool) -> bool {
+        let lease = self.state.addresses.lease(address).filter(|lease| lease.mac == self.mac);
+        lease.is_none_or(|lease| match lease.state {
+            LeaseState::Probing | LeaseState::Declined => true,
+            LeaseState::Offered | LeaseState::Bound | LeaseState::Released => {
+                by_card && !lease.is_held(self.now)
+            }
+        })
+    }
+
+    /// The change that keeps an address back while we ask whether it is used.
+    pub(super) fn probing(self, address: Ipv4Addr, hold: Duration) -> Change {
+        let expires = self.now.after(hold);
+        Change::Lease(Lease { address, mac: self.mac, state: LeaseState::Probing, expires })
+    }
+
+    /// The change that sets an address aside that somebody was found to use, if
+    /// it was this machine for which it was looked at.
+    pub(super) fn squatted(self, address: Ipv4Addr, hold: Duration) -> Option<Change> {
+        let lease = self.state.addresses.lease(address).filter(|lease| lease.mac == self.mac)?;
+        let expires = self.now.after(hold);
+        let declined = Lease { state: LeaseState::Declined, expires, ..*lease };
+        (lease.state == LeaseState::Probing).then_some(Change::Lease(declined))
+    }
+
+    /// The change that keeps an offered address back; none if it is bound to the
+    /// machine already, since an offer must not shorten a lease.
+    pub(super) fn offered(self, address: Ipv4Addr, hold: Duration) -> Option<Change> {
+        let Self { state, mac, now, .. } = self;
+        let bound = state.addresses.lease(address).is_some_and(|lease| lease.is_bound(now));
+        let expires = now.after(hold);
+        let offer = Lease { address, mac, state: LeaseState::Offered, expires };
+        (!bound).then_some(Change::Lease(offer))
+    }
+
+    /// The changes that give the machine the address, and take from it what it
+    /// had before in this network.
+    pub(super) fn bound(self, address: Ipv4Addr, expires: Timestamp) -> Vec<Change> {
+        let before = self.state.addresses.leases_of(self.mac).filter(|lease| {
+            let is_here = self.network.contains(&lease.address);
+            is_here && lease.address != address && lease.state == LeaseState::Bound
+        });
+        let given_up =
+            before.map(|lease| Change::Lease(Lease { state: LeaseState::Released, ..*lease }));
+        let lease = Lease { address, mac: self.mac, state: LeaseState::Bound, expires };
+        given_up.chain([Change::Lease(lease)]).collect()
+    }
+
+    /// Of an address that the machine chose from our offers.
+    ///
+    /// An offer that lapsed, or was forgotten by a restart, still holds as long as
+    /// nobody else has the address: UEFI gives up the boot at a NAK.
+    pub(super) fn selected(self, address: Ipv4Addr) -> Standing {
+        let addresses = &self.state.addresses;
+        let is_ours = addresses.in_pool(address)
+            || self.reserved() == Some(address)
+            || addresses.lease(address).is_some_and(|lease| lease.mac == self.mac);
+        let is_here = self.network.contains(&address);
+        if is_here && is_ours && self.is_open(address) { Standing::Good } else { Standing::Bad }
+    }
+
+    /// Of an address that the machine says it has (RENEWING, REBINDING) or had
+    /// (INIT-REBOOT).
+    pub(super) fn kept(self, address: Ipv4Addr) -> Standing {
+        let Self { state, mac, now, .. } = self;
+        if !self.network.contains(&address) {
+            // It moved here with an address that we gave it elsewhere (RFC 2131
+            // §4.3.2): refused, it asks for one of this network.
+            let lease = state.addresses.lease(address);
+            let is_ours = lease.is_some_and(|lease| lease.mac == mac && lease.is_bound(now));
+            return if is_ours { Standing::Bad } else { self.kept_here(address) };
         }
-        LeaseState::Declined => false,
-    });
-    let reserved = addresses.reservation_of(mac);
-    if last.is_none() && reserved.is_none() {
-        return Standing::Unknown;
+        self.kept_here(address)
     }
-    let is_its_own = match reserved {
-        Some(reserved) => reserved == address,
-        None => last.is_some_and(|lease| lease.address == address),
-    };
-    if is_its_own && addresses.is_open_to(mac, address, now) {
-        Standing::Good
-    } else {
-        Standing::Bad
-    }
-}
 
-/// The change of a machine that gives back or complains about an address; none
-/// if the address is not its own to speak of.
-pub(super) fn ended(
-    state: &State,
-    mac: Mac,
-    address: Ipv4Addr,
-    (new_state, expires): (LeaseState, Timestamp),
-) -> Option<Change> {
-    let lease = state.addresses.lease(address).filter(|lease| lease.mac == mac)?;
-    let is_live = matches!(lease.state, LeaseState::Bound | LeaseState::Offered);
-    is_live.then_some(Change::Lease(Lease { state: new_state, expires, ..*lease }))
+    fn kept_here(self, address: Ipv4Addr) -> Standing {
+        // An offer that it did not take, a lease that has expired or an address that
+        // it gave back says nothing of another one: it may be another server's (RFC
+        // 2131 §4.3.2).
+        let last = self.last().filter(|lease| match lease.state {
+            LeaseState::Bound
+            | LeaseState::Offered
+            | LeaseState::Probing
+            | LeaseState::Released => lease.address == address || lease.is_bound(self.now),
+            LeaseState::Declined => false,
+        });
+        let reserved = self.reserved();
+        if last.is_none() && reserved.is_none() {
+            return Standing::Unknown;
+        }
+        let is_its_own = match reserved {
+            Some(reserved) => reserved == address,
+            None => last.is_some_and(|lease| lease.address == address),
+        };
+        if is_its_own && self.is_open(address) { Standing::Good } else { Standing::Bad }
+    }
+
+    /// The change of a machine that gives back or complains about an address;
+    /// none if the address is not its own to speak of.
+    pub(super) fn ended(
+        self,
+        address: Ipv4Addr,
+        (new_state, expires): (LeaseState, Timestamp),
+    ) -> Option<Change> {
+        let lease = self.state.addresses.lease(address).filter(|lease| lease.mac == self.mac)?;
+        let is_live = match lease.state {
+            LeaseState::Probing | LeaseState::Offered | LeaseState::Bound => true,
+            LeaseState::Released | LeaseState::Declined => false,
+        };
+        is_live.then_some(Change::Lease(Lease { state: new_state, expires, ..*lease }))
+    }
+
+    /// The address that the machine's instance reserves, if it is of this network.
+    fn reserved(self) -> Option<Ipv4Addr> {
+        let reserved = self.state.addresses.reservation_of(self.mac);
+        reserved.filter(|address| self.network.contains(address))
+    }
+
+    fn last(&self) -> Option<&Lease> {
+        self.state.addresses.last_in(self.network, self.mac)
+    }
+
+    fn is_open(self, address: Ipv4Addr) -> bool {
+        self.state.addresses.is_open_to(self.mac, address, self.now)
+    }
 }

@@ -7,33 +7,39 @@
 
 pub mod answer;
 mod boot_file;
+mod layout;
 mod lease;
 mod link;
+mod options;
+mod probe;
 pub mod reply;
 pub mod request;
 pub mod serve;
+mod subnet;
 #[cfg(test)]
 mod testing;
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, time::Duration};
 
-use crate::model::Subnet;
+use crate::model::Subnets;
 
 /// What the room is told by the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// The network that is served.
-    pub subnet: Subnet,
+    /// The networks that are served.
+    pub subnets: Subnets,
     /// Where machines fetch boot programs by TFTP, if somebody serves them.
     pub tftp: Option<Ipv4Addr>,
     /// The authority of the HTTP server with scripts, if there is one:
     /// `address` or `address:port`.
     pub authority: Option<String>,
+    /// Whether we ask on the network if somebody uses an address, before it is
+    /// offered to a machine for the first time.
+    pub probe: bool,
+    /// How long an address that somebody else uses is given to nobody.
+    pub decline_hold: Duration,
 }
 
 /// How long an offered address is kept back: UEFI takes 3.8 s from OFFER to
 /// REQUEST, iPXE with a slow link longer.
-pub const OFFER_HOLD: std::time::Duration = std::time::Duration::from_secs(60);
-
-/// How long an address that somebody declined is given to nobody.
-pub const DECLINE_HOLD: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
+pub const OFFER_HOLD: Duration = Duration::from_secs(60);

@@ -4,35 +4,31 @@ use std::net::Ipv4Addr;
 
 use dhcproto::{
     Encodable, Encoder,
-    v4::{self, DhcpOption, MessageType, Opcode, OptionCode, UnknownOption},
+    v4::{self, Opcode},
 };
 
-use crate::model::{Mac, Seconds};
+use crate::model::Mac;
 
 use super::{
-    Settings,
     answer::{BootFile, Reply, ReplyKind},
-    request::Request,
+    layout::{self, FILE, Layout, SNAME, Space},
+    options,
+    request::{Client, Request},
 };
 
 /// BOOTP's shortest packet; some clients drop what is shorter (RFC 1542 §2.1).
 const SHORTEST: usize = 300;
 
-/// The `file` field with its ending zero (RFC 2131 §2).
-const FILE_FIELD: usize = 128;
-
 /// IP and UDP headers, which option 57 counts (RFC 2132 §9.10).
 const HEADERS: usize = 28;
 
-/// "Use the boot file named here, ask no boot server" (PXE 2.1 §2.2.4: option
-/// 43, suboption 6 `PXE_DISCOVERY_CONTROL` with bit 3). Without it UEFI takes
-/// option 60 `PXEClient` for "ask port 4011", and fails where nothing answers;
-/// with it the plain ROM does not wait four seconds for a proxyDHCP server.
-const DISCOVERY_CONTROL: [u8; 4] = [6, 1, 8, 255];
+/// UEFI says that it takes 65280 bytes, but firmware seldom puts fragments together.
+const LARGEST: u16 = 1500;
 
-/// iPXE's suboption 176 of option 175, "no proxyDHCP will come": it saves the
-/// three seconds that iPXE waits for one.
-const NO_PROXY_DHCP: [u8; 3] = [176, 1, 1];
+/// Where the fields of a packet begin (RFC 2131 §2); options after their cookie.
+const SNAME_FIELD: usize = 44;
+const FILE_FIELD: usize = 108;
+const OPTIONS_FIELD: usize = 240;
 
 /// Where a packet goes (RFC 2131 §4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,24 +64,46 @@ pub enum Unsendable {
 /// # Errors
 ///
 /// [`Unsendable`] if it does not fit.
-pub fn encode(
-    settings: &Settings,
-    request: &Request,
-    reply: &Reply,
-) -> Result<Vec<u8>, Unsendable> {
+pub fn encode(request: &Request, reply: &Reply) -> Result<Vec<u8>, Unsendable> {
     let mut packet = Vec::with_capacity(512);
-    message(settings, request, reply)
+    header(request, reply)
         .encode(&mut Encoder::new(&mut packet))
         .map_err(|error| Unsendable::Encoding(error.to_string()))?;
+    packet.truncate(OPTIONS_FIELD);
+    // Option 82 goes last and to the letter (RFC 3046 §2.2).
+    let mut last = Vec::new();
     if let Some(information) = &request.route.relay_information {
-        append_relay_information(&mut packet, information);
+        layout::append(&mut last, 82, information);
     }
-    let size = packet.len() + HEADERS;
-    if size > usize::from(request.route.largest) {
-        return Err(Unsendable::TooLarge { size, largest: request.route.largest });
-    }
+    last.push(255);
+    let largest = request.route.largest.min(LARGEST);
+    let taken = HEADERS + OPTIONS_FIELD + last.len();
+    let space = Space {
+        options: usize::from(largest).saturating_sub(taken),
+        overload: request.client == Client::Host,
+    };
+    let Layout { options, file, sname } = layout::fit(options::of(request, reply), space)
+        .map_err(|size| Unsendable::TooLarge { size: size + taken, largest })?;
+    overload(&mut packet[FILE_FIELD..][..FILE], &file);
+    overload(&mut packet[SNAME_FIELD..][..SNAME], &sname);
+    packet.extend(options);
+    packet.extend(last);
     packet.resize(packet.len().max(SHORTEST), 0);
     Ok(packet)
+}
+
+/// Writes options to a field that is for something else (RFC 2132 §9.3).
+fn overload(field: &mut [u8], options: &[u8]) {
+    if options.is_empty() {
+        return;
+    }
+    // The layout has left room for the end mark.
+    let (held, rest) = field.split_at_mut(options.len());
+    held.copy_from_slice(options);
+    rest.fill(0);
+    if let Some(end) = rest.first_mut() {
+        *end = 255;
+    }
 }
 
 /// Where the packet goes.
@@ -109,13 +127,12 @@ pub fn destination(request: &Request, reply: &Reply) -> Destination {
     Destination::Hardware(request.mac, yiaddr)
 }
 
-fn message(settings: &Settings, request: &Request, reply: &Reply) -> v4::Message {
+/// All but the options.
+fn header(request: &Request, reply: &Reply) -> v4::Message {
     let route = &request.route;
-    let (kind, yiaddr) = match reply.kind {
-        ReplyKind::Offer(address) => (MessageType::Offer, address),
-        ReplyKind::Acknowledge(address) => (MessageType::Ack, address),
-        ReplyKind::Inform => (MessageType::Ack, Ipv4Addr::UNSPECIFIED),
-        ReplyKind::Refuse => (MessageType::Nak, Ipv4Addr::UNSPECIFIED),
+    let yiaddr = match reply.kind {
+        ReplyKind::Offer(address) | ReplyKind::Acknowledge(address) => address,
+        ReplyKind::Inform | ReplyKind::Refuse => Ipv4Addr::UNSPECIFIED,
     };
     let is_refusal = reply.kind == ReplyKind::Refuse;
     // RFC 2131 table 3: an ACK repeats ciaddr, an OFFER and a NAK do not.
@@ -123,11 +140,11 @@ fn message(settings: &Settings, request: &Request, reply: &Reply) -> v4::Message
         ReplyKind::Acknowledge(_) | ReplyKind::Inform => route.ciaddr,
         ReplyKind::Offer(_) | ReplyKind::Refuse => Ipv4Addr::UNSPECIFIED,
     };
-    let siaddr = match &reply.boot {
-        Ok(_) if is_refusal => Ipv4Addr::UNSPECIFIED,
-        Ok(BootFile::Program { server, .. }) => *server,
-        Ok(BootFile::ProgramUrl(_) | BootFile::Script(_)) => settings.subnet.server,
-        Err(_) => Ipv4Addr::UNSPECIFIED,
+    let boot = reply.boot.as_ref().ok().filter(|_| !is_refusal);
+    let siaddr = match boot {
+        Some(BootFile::Program { server, .. }) => *server,
+        Some(BootFile::ProgramUrl(_) | BootFile::Script(_)) => reply.subnet.server,
+        None => Ipv4Addr::UNSPECIFIED,
     };
     let mut message = v4::Message::default();
     // RFC 2131 §4.1: a relay must broadcast a NAK, since the client may believe
@@ -143,86 +160,12 @@ fn message(settings: &Settings, request: &Request, reply: &Reply) -> v4::Message
         .set_siaddr(siaddr)
         .set_giaddr(route.giaddr)
         .set_chaddr(&request.mac.bytes());
-    let options = message.opts_mut();
-    options.insert(DhcpOption::MessageType(kind));
-    options.insert(DhcpOption::ServerIdentifier(settings.subnet.server));
-    if is_refusal {
-        return message;
-    }
-    add_network(&mut message, settings, reply);
-    add_boot(&mut message, request, reply);
-    message
-}
-
-fn add_network(message: &mut v4::Message, settings: &Settings, reply: &Reply) {
-    let subnet = &settings.subnet;
-    let options = message.opts_mut();
-    options.insert(DhcpOption::SubnetMask(subnet.network.netmask()));
-    options.insert(DhcpOption::BroadcastAddr(subnet.network.broadcast()));
-    options.insert(DhcpOption::Router(vec![subnet.gateway]));
-    if !subnet.dns.is_empty() {
-        options.insert(DhcpOption::DomainNameServer(subnet.dns.clone()));
-    }
-    if let Some(hostname) = &reply.hostname {
-        options.insert(DhcpOption::Hostname(hostname.as_str().to_owned()));
-    }
-    if matches!(reply.kind, ReplyKind::Offer(_) | ReplyKind::Acknowledge(_)) {
-        let Seconds(lease) = subnet.lease_time;
-        options.insert(DhcpOption::AddressLeaseTime(lease));
-        // RFC 2131 §4.4.5: half, and seven eighths.
-        options.insert(DhcpOption::Renewal(lease / 2));
-        options.insert(DhcpOption::Rebinding(lease - lease / 8));
-    }
-}
-
-fn add_boot(message: &mut v4::Message, request: &Request, reply: &Reply) {
-    let Ok(boot) = &reply.boot else { return };
-    let name = match boot {
-        BootFile::Program { name, .. } => name,
-        BootFile::ProgramUrl(url) | BootFile::Script(url) => url,
-    };
     // Both forms work everywhere, and each is the only one for somebody. The
     // field must keep its ending zero.
-    if name.len() < FILE_FIELD {
+    if let Some(name) = boot.map(BootFile::name).filter(|name| name.len() < FILE) {
         message.set_fname(name.as_bytes());
     }
-    let options = message.opts_mut();
-    let mut raw = |code: u8, value: &[u8]| {
-        let option =
-            DhcpOption::Unknown(UnknownOption::new(OptionCode::from(code), value.to_vec()));
-        options.insert(option);
-    };
-    raw(67, name.as_bytes());
-    match boot {
-        BootFile::Program { .. } => {
-            raw(60, b"PXEClient");
-            raw(43, &DISCOVERY_CONTROL);
-        }
-        // UEFI HTTP Boot takes only what calls itself so (UEFI 2.10 §24.7.2).
-        BootFile::ProgramUrl(_) => raw(60, b"HTTPClient"),
-        BootFile::Script(_) => raw(175, &NO_PROXY_DHCP),
-    }
-    // RFC 4578 §2.3: a PXE client's identifier comes back.
-    if let (BootFile::Program { .. }, Some(identifier)) = (boot, &request.machine_identifier) {
-        raw(97, identifier);
-    }
-}
-
-/// Option 82 goes last and to the letter (RFC 3046 §2.2); dhcproto would sort
-/// its parts.
-fn append_relay_information(packet: &mut Vec<u8>, information: &[u8]) {
-    if packet.last() == Some(&255) {
-        packet.pop();
-    }
-    // RFC 3396: what is longer than 255 bytes came in pieces, and goes so. What is
-    // empty came as one piece, and is repeated, too.
-    let whole = std::iter::once(information).filter(|information| information.is_empty());
-    for piece in whole.chain(information.chunks(255)) {
-        let length = u8::try_from(piece.len()).expect("a piece has 255 bytes at most");
-        packet.extend_from_slice(&[82, length]);
-        packet.extend_from_slice(piece);
-    }
-    packet.push(255);
+    message
 }
 
 #[cfg(test)]

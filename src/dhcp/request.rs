@@ -111,6 +111,17 @@ pub struct Route {
     pub hops: u8,
     /// Option 82 as the relay sent it (RFC 3046), to be repeated to the letter.
     pub relay_information: Option<Vec<u8>>,
+    /// An address of the network that the client is on, where the relay's own
+    /// address is on another one (option 82, suboption 5: RFC 3527).
+    pub link_selection: Option<Ipv4Addr>,
+    /// The address that the relay wants to be taken for the server's, so that
+    /// renewals come by it, too (option 82, suboption 11: RFC 5107).
+    pub server_override: Option<Ipv4Addr>,
+    /// The network that the client asks for an address of (option 118: RFC
+    /// 3011), to be repeated.
+    pub subnet_selection: Option<Ipv4Addr>,
+    /// How the client calls itself (option 61), to be repeated (RFC 6842).
+    pub client_identifier: Option<Vec<u8>>,
     /// The largest packet that the client takes (option 57), 576 at least.
     pub largest: u16,
 }
@@ -166,14 +177,21 @@ pub fn parse(packet: &[u8]) -> Result<Request, Malformed> {
         return Err(Malformed::NoMachine(mac));
     }
     let options = Options::read(packet, &message);
+    let giaddr = message.giaddr();
+    // Without a relay they would be the word of a client.
+    let relayed = options.raw(82).filter(|_| !giaddr.is_unspecified()).unwrap_or_default();
     let route = Route {
         transaction: message.xid(),
         broadcast: message.flags().broadcast(),
         seconds: message.secs(),
         ciaddr: message.ciaddr(),
-        giaddr: message.giaddr(),
+        giaddr,
         hops: message.hops(),
         relay_information: options.raw(82).map(<[u8]>::to_vec),
+        link_selection: suboption(relayed, 5),
+        server_override: suboption(relayed, 11),
+        subnet_selection: options.address(118),
+        client_identifier: options.raw(61).map(<[u8]>::to_vec),
         largest: options.number(57).unwrap_or(576).max(576),
     };
     Ok(Request {
@@ -226,6 +244,20 @@ impl Options {
     fn number(&self, code: u8) -> Option<u16> {
         Some(u16::from_be_bytes(self.raw(code)?.try_into().ok()?))
     }
+}
+
+/// The address in a part of option 82 (RFC 3046 §2.0); zero counts as absent.
+fn suboption(information: &[u8], code: u8) -> Option<Ipv4Addr> {
+    let mut rest = information;
+    while let [found, length, tail @ ..] = rest {
+        let (value, after) = tail.split_at_checked(usize::from(*length))?;
+        if *found == code {
+            let bytes: [u8; 4] = value.try_into().ok()?;
+            return Some(Ipv4Addr::from(bytes)).filter(|address| !address.is_unspecified());
+        }
+        rest = after;
+    }
+    None
 }
 
 fn kind(options: &Options, ciaddr: Ipv4Addr) -> Result<Kind, Malformed> {
@@ -427,6 +459,27 @@ pub(super) mod tests {
             }
         );
         assert_eq!(request.route.largest, 1500);
+    }
+
+    #[test]
+    fn what_a_relay_says_of_the_network_is_read_and_of_a_client_alone_it_is_not() {
+        let information = [1, 2, b'a', b'b', 5, 4, 10, 1, 0, 0, 11, 4, 10, 9, 0, 1];
+        let read = |information: &[u8], giaddr: [u8; 4]| {
+            let mut packet = packet(MAC, &[(53, &[1]), (82, information), (118, &[10, 2, 0, 0])]);
+            packet[24..28].copy_from_slice(&giaddr);
+            let route = parse(&packet).expect("a DISCOVER").route;
+            assert_eq!(route.relay_information.as_deref(), Some(information));
+            assert_eq!(route.subnet_selection, Some([10, 2, 0, 0].into()));
+            (route.link_selection, route.server_override)
+        };
+        let relay = [10, 9, 0, 1];
+        let both = (Some([10, 1, 0, 0].into()), Some(relay.into()));
+        assert_eq!(read(&information, relay), both);
+        assert_eq!(read(&information, [0; 4]), (None, None));
+        // Cut off, too short and too long.
+        assert_eq!(read(&information[..9], relay), (None, None));
+        assert_eq!(read(&[5, 3, 10, 1, 0], relay), (None, None));
+        assert_eq!(read(&[5, 5, 10, 1, 0, 0, 0], relay), (None, None));
     }
 
     #[test]

@@ -1,19 +1,23 @@
 //! What the tests of this room share: a network, its programs, and clients as
 //! real firmware is.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, time::Duration};
 
 use bytes::Bytes;
+use ipnet::Ipv4Net;
 
 use super::{
     Settings,
-    answer::{Answer, Reply, answer},
+    answer::{Answer, Probed, Question, Reply, answer},
     reply::encode,
     request::{Request, parse, tests::packet},
 };
 use crate::{
     files::Catalogue,
-    model::{Architecture, Instance, Mac, Pool, Seconds, Subnet, Timestamp, testing},
+    model::{
+        Architecture, DhcpOptions, Instance, LeaseTimes, Mac, Pool, Seconds, Subnet, Subnets,
+        Timestamp, testing,
+    },
     state::State,
 };
 
@@ -27,19 +31,38 @@ pub(super) const fn card(number: u8) -> Mac {
     Mac::new([0x52, 0x54, 0, 0xaa, 1, number])
 }
 
-/// One network with room for two machines.
+/// Our address towards the relays of the other network.
+pub(super) const REMOTE_SERVER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
+pub(super) const REMOTE_RELAY: Ipv4Addr = Ipv4Addr::new(10, 7, 0, 1);
+pub(super) const REMOTE_FIRST: Ipv4Addr = Ipv4Addr::new(10, 7, 0, 100);
+
+/// One network of ours and one behind relays, each with room for two machines.
+pub(super) fn subnets() -> [Subnet; 2] {
+    let subnet = |network: &str, range: &str, server| {
+        let network: Ipv4Net = network.parse().expect("a network");
+        Subnet {
+            network,
+            adapter: None,
+            server,
+            gateway: server,
+            dns: vec![server],
+            pool: Pool { network, ranges: vec![range.parse().expect("a range")], except: vec![] },
+            times: LeaseTimes::of(Seconds(7200)),
+            options: DhcpOptions::default(),
+        }
+    };
+    let here = subnet("10.0.0.0/24", "10.0.0.100-10.0.0.101", SERVER);
+    let there = subnet("10.7.0.0/24", "10.7.0.100-10.7.0.101", REMOTE_SERVER);
+    [Subnet { adapter: Some("eth0".to_owned()), ..here }, Subnet { gateway: REMOTE_RELAY, ..there }]
+}
+
 pub(super) fn settings() -> Settings {
     Settings {
-        subnet: Subnet {
-            network: "10.0.0.1/24".parse().expect("a network"),
-            server: SERVER,
-            gateway: SERVER,
-            dns: vec![SERVER],
-            pool: Pool { first: FIRST, last: SECOND, except: vec![] },
-            lease_time: Seconds(7200),
-        },
+        subnets: Subnets::new(subnets()),
         tftp: Some(SERVER),
         authority: Some("10.0.0.1".to_owned()),
+        probe: false,
+        decline_hold: Duration::from_secs(24 * 3600),
     }
 }
 
@@ -88,13 +111,21 @@ pub(super) struct Lab {
 impl Lab {
     pub(super) fn new() -> Self {
         let settings = settings();
-        let state = State::new(Some(settings.subnet.pool.clone()));
+        let state = State::new(settings.subnets.iter().map(|subnet| subnet.pool.clone()));
         Self { settings, catalogue: catalogue(), state, now: Timestamp(1_000_000) }
     }
 
     /// Answers a request and carries out what was decided.
     pub(super) fn hear(&mut self, request: &Request) -> Answer {
-        let decision = answer(&self.state, (&self.settings, &self.catalogue), request, self.now);
+        self.hear_knowing(request, Probed::Nothing)
+    }
+
+    /// The same when this was found out.
+    pub(super) fn hear_knowing(&mut self, request: &Request, probed: Probed) -> Answer {
+        // Who comes by a relay was heard on no link.
+        let link = Some(SERVER).filter(|_| request.route.giaddr.is_unspecified());
+        let question = Question { request, link, probed };
+        let decision = answer(&self.state, (&self.settings, &self.catalogue), question, self.now);
         decision.changes.iter().for_each(|change| self.state.apply(change));
         decision.answer
     }
@@ -116,8 +147,8 @@ impl Lab {
         granted
     }
 
-    pub(super) fn packet_for(&self, request: &Request, reply: &Reply) -> Vec<u8> {
-        encode(&self.settings, request, reply).expect("it fits")
+    pub(super) fn packet_for(request: &Request, reply: &Reply) -> Vec<u8> {
+        encode(request, reply).expect("it fits")
     }
 }
 
@@ -141,6 +172,7 @@ pub(super) fn reply(answer: Answer) -> Reply {
     match answer {
         Answer::Reply(reply) => reply,
         Answer::Silence(why) => panic!("silent: {why}"),
+        other @ (Answer::Probe { .. } | Answer::InUse(_)) => panic!("not yet: {other:?}"),
     }
 }
 

@@ -66,17 +66,22 @@ pub struct Granted {
 }
 
 /// What a status code says (RFC 8415 §21.13).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Status {
     /// All is well.
+    #[error("all is well")]
     Success,
     /// No address is free.
+    #[error("no address is free")]
     NoAddressAvailable,
     /// Nothing is known of such an association.
+    #[error("nothing is known of an address of its")]
     NoBinding,
     /// The address is none of the client's link.
+    #[error("its address is none of its network")]
     NotOnLink,
     /// Servers are spoken to all at once.
+    #[error("it must ask all servers")]
     UseMulticast,
 }
 

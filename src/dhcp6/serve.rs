@@ -12,7 +12,12 @@ use tokio::{net::UdpSocket, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::{files::Loaders, model::Timestamp, store::Store};
+use crate::{
+    events::{self, Refused},
+    files::Loaders,
+    model::{Holder, Timestamp},
+    store::Store,
+};
 
 use super::{
     Settings,
@@ -139,11 +144,14 @@ pub async fn serve(
             Ok(request) => request,
             Err(reason) => {
                 debug!(from = %peer.ip(), %reason, "dropped");
+                room.refused(None, peer, ("a packet", reason));
                 continue;
             }
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             debug!(from = %peer.ip(), "dropped: too many at once");
+            let why = "there are too many requests at once";
+            room.refused(Some(&request), peer, ("an answer", why));
             continue;
         };
         let room = Arc::clone(&room);
@@ -175,8 +183,12 @@ impl Room {
             Ok(Answer::Reply(reply)) => self.send(request, &reply, peer),
             Ok(Answer::Silence(why @ Why::NoRange)) if request.client != Client::Host => {
                 warn!(client, %from, is = ?request.client, %why, "not answered");
+                self.refused(Some(request), peer, ("an address", why));
             }
-            Ok(Answer::Silence(why)) => debug!(client, %from, ?kind, %why, "not answered"),
+            Ok(Answer::Silence(why)) => {
+                debug!(client, %from, ?kind, %why, "not answered");
+                self.refused(Some(request), peer, ("an answer", why));
+            }
             Err(error) => warn!(client, %from, %error, "not answered"),
         }
     }
@@ -196,16 +208,40 @@ impl Room {
             (Err(error), _) => warn!(client, %from, %error, "the answer could not be sent"),
             (Ok(()), _) if wants_address && addresses.is_empty() => {
                 warn!(client, %from, ?kind, ?status, "no address for it");
+                let why =
+                    status.map_or_else(|| "none is free".to_owned(), |status| status.to_string());
+                self.refused(Some(request), peer, ("an address", why));
             }
             (Ok(()), Ok(boot)) => {
                 info!(client, %from, ?kind, is = ?request.client, ?addresses, ?boot);
             }
-            (Ok(()), Err(NoBootFile::Host)) => {
+            (Ok(()), Err(NoBootFile::Host | NoBootFile::OwnDisk)) => {
                 info!(client, %from, ?kind, ?addresses, ?status);
             }
             (Ok(()), Err(why)) => {
                 warn!(client, %from, ?kind, is = ?request.client, ?addresses, %why, "nothing to boot");
+                self.refused(Some(request), peer, ("a boot program", why));
             }
         }
+    }
+
+    /// Tells that a client gets nothing, or not what it asked for: a machine by its
+    /// MAC, another client by its DUID; else who sent the packet.
+    fn refused(
+        &self,
+        request: Option<&Request>,
+        peer: SocketAddrV6,
+        (what, why): (&str, impl ToString),
+    ) {
+        self.store.events().refused(|| Refused {
+            door: events::Door::Dhcp6,
+            who: match request.and_then(|request| request.holder.as_ref()) {
+                Some(Holder::Machine(mac)) => mac.to_string(),
+                Some(Holder::Client(duid, _)) => duid.to_string(),
+                None => peer.ip().to_string(),
+            },
+            what: what.to_owned(),
+            why: why.to_string(),
+        });
     }
 }

@@ -14,7 +14,10 @@ use super::{
 use crate::{
     boot::{
         self, Addressing, Asker, Claim, Next, Policy, Prelude, Sighting, Visitor, base_name,
-        identify, script_for,
+        identify,
+        init::Document,
+        report::{Report, Words, report},
+        script_for,
     },
     files::Catalogue,
     model::{
@@ -53,6 +56,12 @@ pub enum Answer {
     Loader(Bytes),
     /// What of this file the conditions select, if it is what it should be.
     File(ServedFile),
+    /// This form of `Init`.
+    Document(Document, String),
+    /// These words, to a poll or to a report that was heard.
+    Told(Words),
+    /// These words, to a report of what was destroyed.
+    TooLate(Words),
     /// Nothing.
     Refused(Refusal),
 }
@@ -92,7 +101,7 @@ pub fn answer(
         Err(refusal) => (Answer::Refused(refusal), Vec::new()),
     };
     let changes = match asked.request.method {
-        Method::Get => changes,
+        Method::Get | Method::Post => changes,
         Method::Head => Vec::new(),
     };
     Decision { answer, changes }
@@ -120,6 +129,8 @@ impl Visit<'_> {
             Wanted::InstanceFile { token, number, name } => {
                 self.instance_file(*token, *number, name)
             }
+            Wanted::Init { token, document } => self.init(*token, *document),
+            Wanted::Report { token, report } => self.report(*token, report),
             Wanted::UnclaimedFile { number, name } => self.unclaimed_file(*number, name),
         }
     }
@@ -156,6 +167,30 @@ impl Visit<'_> {
         }
     }
 
+    fn init(&self, token: Token, document: Document) -> Answered {
+        let instance = self.state.instances.of_init(token).ok_or(Refusal::NotFound)?;
+        self.machine(Claim::Mac(instance.mac))?;
+        let text = document.of(instance).ok_or(Refusal::NotFound)?;
+        Ok((Answer::Document(document, text), Vec::new()))
+    }
+
+    fn report(&self, token: Token, said: &Report) -> Answered {
+        let instances = &self.state.instances;
+        if let Some(destroyed) = instances.destroyed_of_report(token) {
+            self.machine(Claim::Mac(destroyed.mac))?;
+            let gone = Words::Gone(destroyed.reason);
+            let answer = match said {
+                Report::Poll => Answer::Told(gone),
+                Report::Ready(_) | Report::Failed(_) | Report::Drained => Answer::TooLate(gone),
+            };
+            return Ok((answer, Vec::new()));
+        }
+        let instance = instances.of_report(token).ok_or(Refusal::NotFound)?;
+        self.machine(Claim::Mac(instance.mac))?;
+        let decision = report(instance, said, (self.visitor.address, self.now))?;
+        Ok((Answer::Told(decision.answer), decision.changes))
+    }
+
     /// The image that every unclaimed machine boots is no secret of anybody's.
     fn unclaimed_file(&self, number: usize, name: &str) -> Answered {
         let policy = self.premises.policy;
@@ -186,10 +221,12 @@ impl Visit<'_> {
 mod tests {
     use std::net::Ipv4Addr;
 
+    use proptest::prelude::*;
+
     use super::*;
     use crate::{
         boot::{Imposter, UnclaimedImage},
-        http::range::Conditions,
+        http::{range::Conditions, report::Message},
         model::{Architecture, Destroyed, Image, Lease, LeaseState, Reason, Secrets, testing},
     };
 
@@ -263,7 +300,9 @@ mod tests {
         addressing: Addressing,
         visitor: Visitor,
     ) -> Decision<Answer> {
-        let request = Request::read(method, path, Conditions::default()).expect(path);
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let message = Message { query: query.to_owned(), ..Message::default() };
+        let request = Request::read(method, path, &message, Conditions::default()).expect(path);
         let program = (Architecture::Bios, "undionly.kpxe".to_owned(), Bytes::from("program"));
         let catalogue = Catalogue::new([program]);
         let premises = Premises { policy, addressing, catalogue: &catalogue };
@@ -392,18 +431,154 @@ mod tests {
     #[test]
     fn a_destroyed_instance_has_no_files() {
         let (mut state, policy) = (state(), policy());
-        let gone = state.instances.of_files(TOKEN).expect("provisioned");
-        let destroyed = Destroyed {
-            id: gone.id,
-            at: NOW,
-            reason: Reason::Terminate,
-            mac: gone.mac,
-            report: gone.secrets.report,
-        };
-        state.apply(&Change::Destroyed(destroyed));
+        destroy(&mut state, TOKEN, Reason::Terminate);
         let path = format!("/boot/{}/0/vm%20linuz", TOKEN.digits());
         let answered = asked((&state, &policy), "GET", &path, ADDRESS);
         assert_eq!(answered.answer, Answer::Refused(Refusal::NotFound));
+    }
+
+    fn destroy(state: &mut State, token: Token, reason: Reason) {
+        let gone = state.instances.of_files(token).expect("provisioned");
+        let (id, mac, report) = (gone.id, gone.mac, gone.secrets.report);
+        state.apply(&Change::Destroyed(Destroyed { id, at: NOW, reason, mac, report }));
+    }
+
+    /// All paths of this instance's Init and reports.
+    fn own_paths(state: &State, token: Token) -> Vec<String> {
+        let secrets = state.instances.of_files(token).expect("provisioned").secrets;
+        let (init, report) = (secrets.init.digits(), secrets.report.digits());
+        let documents = Document::ALL.map(|document| format!("/init/{init}/{}", document.name()));
+        let reports = ["", "/ready", "/failed?reason=x", "/drained"]
+            .map(|name| format!("/report/{report}{name}"));
+        documents.into_iter().chain(reports).collect()
+    }
+
+    #[test]
+    fn init_and_reports_are_for_the_machine_of_the_instance_alone() {
+        let (mut state, policy) = (leases(), policy());
+        let init = r#"{"ignition": {"version": "3.4.0"}}"#.to_owned();
+        state.apply(&Change::Instance(Instance { init, ..instance(MAC, TOKEN) }));
+        for path in own_paths(&state, TOKEN) {
+            let own = asked((&state, &policy), "GET", &path, ADDRESS);
+            assert!(
+                matches!(own.answer, Answer::Document(..) | Answer::Told(Words::Keep)),
+                "{path}: {own:?}"
+            );
+            let other = asked((&state, &policy), "GET", &path, OTHER_ADDRESS);
+            assert!(
+                matches!(
+                    other.answer,
+                    Answer::Refused(Refusal::Imposter(Imposter::AnothersAddress { .. }))
+                ),
+                "{path}: {other:?}"
+            );
+            assert!(other.changes.is_empty());
+        }
+    }
+
+    #[test]
+    fn each_secret_opens_its_own_door_only() {
+        let (state, policy) = (state(), policy());
+        let Secrets { files, init, report } =
+            state.instances.of_files(TOKEN).expect("provisioned").secrets;
+        for (door, token, tail) in [
+            ("init", files, "/user-data"),
+            ("init", report, "/user-data"),
+            ("report", files, ""),
+            ("report", init, "/ready"),
+            ("boot", init, "/0/vm%20linuz"),
+            ("boot", report, "/0/vm%20linuz"),
+            ("report", Token(0xef), ""),
+            ("init", Token(0xef), "/init"),
+            // Its Init is no Ignition.
+            ("init", init, "/ignition"),
+        ] {
+            let path = format!("/{door}/{}{tail}", token.digits());
+            let answered = asked((&state, &policy), "GET", &path, ADDRESS);
+            assert_eq!(answered, Decision::only(Answer::Refused(Refusal::NotFound)), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_report_is_a_step_of_the_instance_by_get_and_post_and_none_by_head() {
+        let (state, policy) = (state(), policy());
+        let instance = state.instances.of_files(TOKEN).expect("provisioned");
+        let path = format!("/report/{}/ready?drain=:80/x", instance.secrets.report.digits());
+        for method in ["GET", "POST", "HEAD"] {
+            let answered = asked((&state, &policy), method, &path, ADDRESS);
+            assert_eq!(answered.answer, Answer::Told(Words::Keep), "{method}");
+            match answered.changes.as_slice() {
+                [] => assert_eq!(method, "HEAD"),
+                [Change::Progress(id, progress)] => {
+                    assert_eq!((*id, progress.ready_at), (instance.id, Some(NOW)), "{method}");
+                }
+                changes => panic!("{method}: {changes:?}"),
+            }
+        }
+        let path = path.replace(":80", "http://10.0.0.10:80");
+        let answered = asked((&state, &policy), "GET", &path, ADDRESS);
+        assert!(matches!(answered.answer, Answer::Refused(Refusal::StopUrl(_))), "{answered:?}");
+    }
+
+    #[test]
+    fn the_machine_of_what_was_destroyed_is_told_so_and_nobody_else() {
+        for reason in [Reason::Terminate, Reason::RollingUpdate] {
+            let (mut state, policy) = (state(), policy());
+            let paths = own_paths(&state, TOKEN);
+            destroy(&mut state, TOKEN, reason);
+            for path in paths {
+                let own = asked((&state, &policy), "GET", &path, ADDRESS);
+                let expected = match path.split('/').nth(1) {
+                    Some("init") => Answer::Refused(Refusal::NotFound),
+                    _ if path.matches('/').count() == 2 => Answer::Told(Words::Gone(reason)),
+                    _ => Answer::TooLate(Words::Gone(reason)),
+                };
+                assert_eq!(own, Decision::only(expected), "{path}");
+                let other = asked((&state, &policy), "GET", &path, OTHER_ADDRESS);
+                assert!(
+                    matches!(
+                        other.answer,
+                        Answer::Refused(Refusal::Imposter(_) | Refusal::NotFound)
+                    ),
+                    "{path}: {other:?}"
+                );
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_path_with_a_secret_of_another_is_ever_answered(
+            door in "boot|init|report",
+            secret in 0usize..3,
+            (tail, query) in ("[/a-z0-9%.-]{0,12}", "(reason|drain)?=?[:/a-z0-9]{0,9}"),
+            known in "(/(user-data|meta-data|vendor-data|ignition|init|ready|failed|drained|0/vm%20linuz))?",
+            (is_post, is_destroyed) in any::<(bool, bool)>(),
+        ) {
+            let (mut state, policy) = (state(), policy());
+            let Secrets { files, init, report } =
+                state.instances.of_files(OTHER_TOKEN).expect("provisioned").secrets;
+            let digits = [files, init, report][secret].digits();
+            if is_destroyed {
+                destroy(&mut state, OTHER_TOKEN, Reason::Terminate);
+            }
+            let method = if is_post { "POST" } else { "GET" };
+            let catalogue = Catalogue::new([]);
+            let premises =
+                Premises { policy: &policy, addressing: Addressing::Ours, catalogue: &catalogue };
+            for path in [format!("/{door}/{digits}{tail}"), format!("/{door}/{digits}{known}")] {
+                let message = Message { query: query.clone(), ..Message::default() };
+                let Ok(request) = Request::read(method, &path, &message, Conditions::default())
+                else {
+                    continue;
+                };
+                let visitor = Visitor { address: ADDRESS.into(), neighbour: None };
+                let asked = Asked { request: &request, visitor };
+                let decision = answer(&state, &premises, &asked, NOW);
+                prop_assert!(matches!(decision.answer, Answer::Refused(_)), "{}: {:?}", path, decision);
+                prop_assert!(decision.changes.is_empty());
+            }
+        }
     }
 
     #[test]

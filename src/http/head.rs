@@ -10,7 +10,7 @@ pub const LARGEST: usize = 16 << 10;
 /// The most headers that a request may have.
 const MOST_HEADERS: usize = 64;
 
-/// The head of a well-formed request without a body.
+/// The head of a well-formed request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
     /// The method, in any spelling that is a token.
@@ -21,8 +21,19 @@ pub struct Head {
     pub version: Version,
     /// Whether the client wants to send more requests (RFC 9112 §9.3).
     pub keep_alive: bool,
+    /// How much follows.
+    pub body: Length,
     /// The header fields in order.
     pub headers: Vec<(String, Vec<u8>)>,
+}
+
+/// How long the body of a request is (RFC 9112 §6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// So many bytes, also none; more than fit count as the largest number.
+    Bytes(u64),
+    /// It is sent in pieces, to an end that is not known.
+    Unknown,
 }
 
 /// The version of HTTP/1 that the client speaks.
@@ -65,13 +76,14 @@ impl Head {
             target: parsed.path.unwrap_or_default().to_owned(),
             version,
             keep_alive: false,
+            body: Length::Bytes(0),
             headers: parsed
                 .headers
                 .iter()
                 .map(|field| (field.name.to_ascii_lowercase(), field.value.to_vec()))
                 .collect(),
         };
-        head.refuse_body()?;
+        head.body = head.length_of_body()?;
         // RFC 9112 §3.2: several are an error; firmware that sends none is not.
         if head.values("host").count() > 1 {
             return Err(Refusal::Malformed("several Host headers".to_owned()));
@@ -85,21 +97,36 @@ impl Head {
         self.headers.iter().filter(move |(known, _)| known == name).map(|(_, value)| &value[..])
     }
 
+    /// Whether the client waits for a word before it sends its body (RFC 9110
+    /// §10.1.1). Of HTTP/1.0 the header means nothing.
+    #[must_use]
+    pub fn expects_continue(&self) -> bool {
+        let is_said = |value: &[u8]| value.eq_ignore_ascii_case(b"100-continue");
+        self.version == Version::Http11 && self.values("expect").any(is_said)
+    }
+
+    /// Whether the body is called what a browser makes of a form (URL standard,
+    /// §5): curl, wget and cloud-init call it so.
+    #[must_use]
+    pub fn has_form(&self) -> bool {
+        let is_it = |value: &[u8]| {
+            let kind = value.split(|byte| *byte == b';').next().unwrap_or_default();
+            kind.trim_ascii().eq_ignore_ascii_case(b"application/x-www-form-urlencoded")
+        };
+        self.values("content-type").any(is_it)
+    }
+
     /// RFC 9112 §6: a body is announced by either of two headers.
-    fn refuse_body(&self) -> Result<(), Refusal> {
+    fn length_of_body(&self) -> Result<Length, Refusal> {
         if self.values("transfer-encoding").next().is_some() {
-            return Err(Refusal::Body);
+            return Ok(Length::Unknown);
         }
         let mut lengths = self.values("content-length");
         match (lengths.next(), lengths.next()) {
-            (None, None) => Ok(()),
-            (Some(length), None)
-                if !length.is_empty() && length.iter().all(|byte| *byte == b'0') =>
-            {
-                Ok(())
-            }
+            (None, None) => Ok(Length::Bytes(0)),
             (Some(length), None) if !length.is_empty() && length.iter().all(u8::is_ascii_digit) => {
-                Err(Refusal::Body)
+                let digits = std::str::from_utf8(length).unwrap_or_default();
+                Ok(Length::Bytes(digits.parse().unwrap_or(u64::MAX)))
             }
             (Some(_), Some(_) | None) | (None, Some(_)) => {
                 Err(Refusal::Malformed("unreadable Content-Length".to_owned()))
@@ -163,20 +190,51 @@ mod tests {
     }
 
     #[test]
-    fn no_request_with_a_body_is_read() {
+    fn how_long_the_body_is_is_known_before_it_is_read_or_the_request_is_malformed() {
+        let unreadable = || Err(Refusal::Malformed("unreadable Content-Length".to_owned()));
         for (header, expected) in [
-            ("Content-Length: 1", Refusal::Body),
-            ("Transfer-Encoding: chunked", Refusal::Body),
-            ("Content-Length: x", Refusal::Malformed("unreadable Content-Length".to_owned())),
-            ("Content-Length: ", Refusal::Malformed("unreadable Content-Length".to_owned())),
-            (
-                "Content-Length: 0\r\nContent-Length: 7",
-                Refusal::Malformed("unreadable Content-Length".to_owned()),
-            ),
+            ("Host: x", Ok(Length::Bytes(0))),
+            ("Content-Length: 0", Ok(Length::Bytes(0))),
+            ("Content-Length: 0012", Ok(Length::Bytes(12))),
+            ("Content-Length: 99999999999999999999999", Ok(Length::Bytes(u64::MAX))),
+            ("Transfer-Encoding: chunked", Ok(Length::Unknown)),
+            ("Transfer-Encoding: chunked\r\nContent-Length: 3", Ok(Length::Unknown)),
+            ("Content-Length: x", unreadable()),
+            ("Content-Length: -1", unreadable()),
+            ("Content-Length: ", unreadable()),
+            ("Content-Length: 0\r\nContent-Length: 7", unreadable()),
+            ("Content-Length: 7\r\nContent-Length: 7", unreadable()),
         ] {
-            assert_eq!(read(&format!("GET / HTTP/1.1\r\n{header}\r\n\r\n")), Err(expected));
+            let found = read(&format!("POST / HTTP/1.1\r\n{header}\r\n\r\n"));
+            let found = found.map(|read| read.expect("the whole head").0.body);
+            assert_eq!(found, expected, "{header}");
         }
-        assert!(whole("GET / HTTP/1.1\r\nContent-Length: 0\r\n\r\n").keep_alive);
+    }
+
+    #[test]
+    fn a_client_that_waits_for_a_word_is_known() {
+        for (request, expected) in [
+            ("POST / HTTP/1.1\r\nExpect: 100-continue\r\n\r\n", true),
+            ("POST / HTTP/1.1\r\nExpect: 100-Continue\r\n\r\n", true),
+            ("POST / HTTP/1.0\r\nExpect: 100-continue\r\n\r\n", false),
+            ("POST / HTTP/1.1\r\nExpect: tea\r\n\r\n", false),
+            ("POST / HTTP/1.1\r\n\r\n", false),
+        ] {
+            assert_eq!(whole(request).expects_continue(), expected, "{request}");
+        }
+    }
+
+    #[test]
+    fn a_form_is_known_by_its_type_whatever_its_parameters() {
+        for (value, expected) in [
+            ("application/x-www-form-urlencoded", true),
+            ("Application/X-WWW-Form-URLEncoded ; charset=utf-8", true),
+            ("text/plain", false),
+            ("application/x-www-form-urlencodedx", false),
+        ] {
+            let request = format!("POST / HTTP/1.1\r\nContent-Type: {value}\r\n\r\n");
+            assert_eq!(whole(&request).has_form(), expected, "{value}");
+        }
     }
 
     #[test]

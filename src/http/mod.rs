@@ -1,4 +1,5 @@
-//! The HTTP room: scripts, images and boot programs for machines that boot.
+//! The HTTP room: scripts, images and boot programs for machines that boot,
+//! `Init` for what they booted, and what they report.
 //!
 //! `head` and `request` make a value of what came in, `answer` decides, `reply`
 //! says it in HTTP, `serve` moves the bytes. No other room is known here.
@@ -8,6 +9,7 @@ pub mod head;
 pub mod range;
 mod refusal;
 pub mod reply;
+pub mod report;
 pub mod request;
 mod serve;
 

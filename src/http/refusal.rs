@@ -1,6 +1,6 @@
 //! Why a request gets nothing, and the status that says so.
 
-use crate::boot::Imposter;
+use crate::boot::{Imposter, report::InvalidStopUrl};
 
 /// Why a request gets nothing.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -14,12 +14,21 @@ pub enum Refusal {
     /// It has a body, and nothing is taken here.
     #[error("the request has a body")]
     Body,
-    /// Neither GET nor HEAD.
-    #[error("the method is neither GET nor HEAD")]
-    Method,
+    /// It has a larger body than is taken here.
+    #[error("the body is larger than {0} bytes")]
+    BodyTooLarge(usize),
+    /// It does not say how large its body is.
+    #[error("the body has no Content-Length")]
+    NoLength,
+    /// A method that there is not here; these there are.
+    #[error("the method is none of {0}")]
+    Method(&'static str),
     /// The path has a percent sign without two digits, or is no printable text.
     #[error("the path is not well encoded")]
     Path,
+    /// It names no place where its machine can be asked to stop.
+    #[error(transparent)]
+    StopUrl(#[from] InvalidStopUrl),
     /// There is nothing of this name for anybody.
     #[error("there is nothing of this name")]
     NotFound,
@@ -51,12 +60,13 @@ impl Refusal {
     #[must_use]
     pub const fn status(&self) -> u16 {
         match self {
-            Self::Malformed(_) | Self::Path => 400,
+            Self::Malformed(_) | Self::Path | Self::StopUrl(_) => 400,
             Self::Imposter(_) => 403,
             Self::NotFound | Self::FileMissing => 404,
-            Self::Method => 405,
+            Self::Method(_) => 405,
             Self::Checksum => 409,
-            Self::Body => 413,
+            Self::NoLength => 411,
+            Self::Body | Self::BodyTooLarge(_) => 413,
             Self::HeadTooLarge => 431,
             Self::FileUnreadable => 500,
             Self::Checking | Self::Crowded | Self::Stopping => 503,
@@ -71,10 +81,13 @@ impl Refusal {
             Self::Malformed(_)
             | Self::HeadTooLarge
             | Self::Body
+            | Self::BodyTooLarge(_)
+            | Self::NoLength
             | Self::Crowded
             | Self::Stopping => true,
-            Self::Method
+            Self::Method(_)
             | Self::Path
+            | Self::StopUrl(_)
             | Self::NotFound
             | Self::Imposter(_)
             | Self::Checking

@@ -1,6 +1,6 @@
 //! An answer as HTTP says it: status, headers, body (RFC 9110). Pure.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
@@ -8,6 +8,7 @@ use super::{
     Refusal,
     range::{Conditions, Facts, Selection},
 };
+use crate::boot::{init::Document, report::Words};
 
 /// What goes out. The length of the body is always among the headers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,12 +35,37 @@ pub enum Body {
     },
 }
 
+const TEXT: &str = "text/plain; charset=utf-8";
+
 /// Of a script.
 #[must_use]
 pub fn script(text: String) -> Reply {
-    // A script is true for this moment only: the machine may be provisioned next.
+    momentary(200, TEXT, text)
+}
+
+/// Of one of the forms of `Init`.
+#[must_use]
+pub fn document(document: Document, text: String) -> Reply {
+    momentary(200, document.content_type(), text)
+}
+
+/// Of a poll, or of a report that was heard: what its machine is told.
+#[must_use]
+pub fn told(words: Words) -> Reply {
+    momentary(200, TEXT, format!("{words}\n"))
+}
+
+/// Of a report that comes after the end of its instance (RFC 9110 §15.5.11).
+#[must_use]
+pub fn too_late(words: Words) -> Reply {
+    momentary(410, TEXT, format!("{words}\n"))
+}
+
+/// What is true for this moment only: the machine may be provisioned next, or
+/// its instance destroyed.
+fn momentary(status: u16, kind: &str, text: String) -> Reply {
     let headers = vec![("cache-control", "no-store".to_owned())];
-    with_bytes(200, ("text/plain; charset=utf-8", headers), Bytes::from(text))
+    with_bytes(status, (kind, headers), Bytes::from(text))
 }
 
 /// Of a boot program.
@@ -55,7 +81,7 @@ pub fn loader(program: Bytes) -> Reply {
 #[must_use]
 pub fn refusal(refusal: &Refusal) -> Reply {
     let headers = match refusal {
-        Refusal::Method => vec![("allow", "GET, HEAD".to_owned())],
+        Refusal::Method(allowed) => vec![("allow", (*allowed).to_owned())],
         // iPXE itself comes again after this time (RFC 9110 §10.2.3).
         Refusal::Checking | Refusal::Crowded | Refusal::Stopping => {
             vec![("retry-after", "1".to_owned())]
@@ -63,7 +89,10 @@ pub fn refusal(refusal: &Refusal) -> Reply {
         Refusal::Malformed(_)
         | Refusal::HeadTooLarge
         | Refusal::Body
+        | Refusal::BodyTooLarge(_)
+        | Refusal::NoLength
         | Refusal::Path
+        | Refusal::StopUrl(_)
         | Refusal::NotFound
         | Refusal::Imposter(_)
         | Refusal::Checksum
@@ -71,7 +100,7 @@ pub fn refusal(refusal: &Refusal) -> Reply {
         | Refusal::FileUnreadable => Vec::new(),
     };
     let text = Bytes::from(format!("{refusal}\n"));
-    with_bytes(refusal.status(), ("text/plain; charset=utf-8", headers), text)
+    with_bytes(refusal.status(), (TEXT, headers), text)
 }
 
 /// Of what the conditions select of a file.
@@ -128,39 +157,13 @@ fn finished(status: u16, mut headers: Vec<(&'static str, String)>, body: Body) -
 /// The moment as an HTTP date (RFC 9110 §5.6.7); 1970 if it was before.
 #[must_use]
 pub fn http_date(moment: SystemTime) -> String {
-    const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let seconds = moment.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    // Later than the year 9999 there is no HTTP date.
-    let seconds = seconds.min(253_402_300_799);
-    let (days, time) = (seconds / 86_400, seconds % 86_400);
-    let weekday = WEEKDAYS[usize::try_from(days % 7).unwrap_or_default()];
-    let (year, month, day) = civil(days);
-    let month = MONTHS[usize::try_from(month).unwrap_or_default()];
-    let (hour, minute, second) = (time / 3600, time / 60 % 60, time % 60);
-    format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
-}
-
-/// The year, the month (January is 0) and the day of this day since 1970.
-fn civil(days: u64) -> (u64, u64, u64) {
-    // Years that begin in March have their leap day last, and 400 of them have
-    // 146,097 days, beginning 719,468 days before 1970.
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
-    let month = (from_march + 2) % 12;
-    (era * 400 + year_of_era + u64::from(month < 2), month, day)
+    // Of other moments there is no HTTP date, and the library panics on them.
+    let latest = UNIX_EPOCH + Duration::from_secs(253_402_300_799);
+    httpdate::fmt_http_date(moment.clamp(UNIX_EPOCH, latest))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn facts() -> Facts {
@@ -203,8 +206,8 @@ mod tests {
 
     #[test]
     fn a_refusal_says_what_the_client_can_do() {
-        let reply = refusal(&Refusal::Method);
-        assert_eq!((reply.status, header(&reply, "allow").as_deref()), (405, Some("GET, HEAD")));
+        let reply = refusal(&Refusal::Method("GET"));
+        assert_eq!((reply.status, header(&reply, "allow").as_deref()), (405, Some("GET")));
         let reply = refusal(&Refusal::Checking);
         assert_eq!((reply.status, header(&reply, "retry-after").as_deref()), (503, Some("1")));
     }
@@ -221,6 +224,12 @@ mod tests {
             (1_767_225_599, "Wed, 31 Dec 2025 23:59:59 GMT"),
         ] {
             let moment = UNIX_EPOCH + Duration::from_secs(seconds);
+            assert_eq!(http_date(moment), expected);
+        }
+        for (moment, expected) in [
+            (UNIX_EPOCH - Duration::from_secs(1), "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (UNIX_EPOCH + Duration::from_secs(1 << 40), "Fri, 31 Dec 9999 23:59:59 GMT"),
+        ] {
             assert_eq!(http_date(moment), expected);
         }
     }

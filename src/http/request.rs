@@ -1,20 +1,26 @@
-//! A request: which of the things that we have is wanted, by path.
+//! A request: which of the things that we have is wanted, by path; and how much
+//! of a body is read for it.
 //!
 //! Paths are decoded once and strictly; what is not listed in [`Wanted`] is
 //! not there. Knows no state and no file. Pure.
 
 use std::fmt;
 
-use super::{Refusal, range::Conditions};
+use super::{
+    Refusal,
+    head::{Head, Length},
+    range::Conditions,
+    report::{self, Message},
+};
 use crate::{
-    boot::Prelude,
+    boot::{Prelude, init::Document, report::Report},
     model::{Mac, Token},
 };
 
 /// A request that can be answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// GET or HEAD.
+    /// GET, HEAD or POST.
     pub method: Method,
     /// The thing.
     pub wanted: Wanted,
@@ -22,14 +28,19 @@ pub struct Request {
     pub conditions: Conditions,
 }
 
-/// The methods that are answered (RFC 9110 §9.3.1 and §9.3.2).
+/// The methods that are answered (RFC 9110 §9.3.1 to §9.3.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     /// Sends it.
     Get,
     /// Says what GET would send; UEFI asks so first.
     Head,
+    /// The same as GET, with more room for words: of reports only.
+    Post,
 }
+
+/// The largest body of a report, in bytes.
+pub const LARGEST_BODY: usize = 4 << 10;
 
 /// The things that there are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +60,20 @@ pub enum Wanted {
         /// Its name, for people.
         name: String,
     },
+    /// `/init/<token>/<name>`: one of the forms of an instance's `Init`.
+    Init {
+        /// The secret of the instance.
+        token: Token,
+        /// Which form.
+        document: Document,
+    },
+    /// `/report/<token>` and what is below it.
+    Report {
+        /// The secret of the instance.
+        token: Token,
+        /// What its machine says.
+        report: Report,
+    },
     /// `/unclaimed/<number>/<base name>`: a file of the image for machines that
     /// no instance claims.
     UnclaimedFile {
@@ -64,25 +89,75 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// [`Refusal`] if there is no such method or path.
-    pub fn read(method: &str, path: &str, conditions: Conditions) -> Result<Self, Refusal> {
+    /// [`Refusal`] if there is no such method or path, or if a report cannot be
+    /// understood.
+    pub fn read(
+        method: &str,
+        path: &str,
+        message: &Message,
+        conditions: Conditions,
+    ) -> Result<Self, Refusal> {
+        let parts = parts(path);
+        let is_report = parts.as_ref().is_ok_and(|parts| is_report(parts));
         let method = match method {
             "GET" => Method::Get,
             "HEAD" => Method::Head,
-            _ => return Err(Refusal::Method),
+            "POST" if is_report => Method::Post,
+            _ if is_report => return Err(Refusal::Method("GET, HEAD, POST")),
+            _ => return Err(Refusal::Method("GET, HEAD")),
         };
-        let path = path.strip_prefix('/').ok_or(Refusal::NotFound)?;
-        let parts = path.split('/').map(decoded).collect::<Result<Vec<String>, Refusal>>()?;
+        let parts = parts?;
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-        // An encoded slash makes a part that no part of ours can be.
-        if parts.iter().any(|part| matches!(*part, "" | "." | "..") || part.contains(['/', '\\'])) {
-            return Err(Refusal::NotFound);
-        }
-        Ok(Self { method, wanted: wanted(&parts).ok_or(Refusal::NotFound)?, conditions })
+        let wanted = wanted(&parts, message)?.ok_or(Refusal::NotFound)?;
+        Ok(Self { method, wanted, conditions })
     }
 }
 
-fn wanted(parts: &[&str]) -> Option<Wanted> {
+/// How many bytes of body are to be read before the request of this head, for
+/// this path, can be answered.
+///
+/// # Errors
+///
+/// [`Refusal`] if it has a body where none is taken, or a larger one.
+pub fn body_to_read(head: &Head, path: &str) -> Result<usize, Refusal> {
+    let takes_body = head.method == "POST" && parts(path).is_ok_and(|parts| is_report(&parts));
+    match head.body {
+        Length::Bytes(0) => Ok(0),
+        Length::Bytes(_) | Length::Unknown if !takes_body => Err(Refusal::Body),
+        Length::Unknown => Err(Refusal::NoLength),
+        Length::Bytes(length) => usize::try_from(length)
+            .ok()
+            .filter(|length| *length <= LARGEST_BODY)
+            .ok_or(Refusal::BodyTooLarge(LARGEST_BODY)),
+    }
+}
+
+/// The parts between the slashes, decoded.
+fn parts(path: &str) -> Result<Vec<String>, Refusal> {
+    let path = path.strip_prefix('/').ok_or(Refusal::NotFound)?;
+    let parts = path.split('/').map(decoded).collect::<Result<Vec<String>, Refusal>>()?;
+    // An encoded slash makes a part that no part of ours can be.
+    let is_none =
+        |part: &String| matches!(part.as_str(), "" | "." | "..") || part.contains(['/', '\\']);
+    if parts.iter().any(is_none) { Err(Refusal::NotFound) } else { Ok(parts) }
+}
+
+/// Whether a report may be posted there.
+fn is_report(parts: &[String]) -> bool {
+    let [first, token, name] = parts else { return false };
+    first == "report" && token.parse::<Token>().is_ok() && report::NAMES.contains(&name.as_str())
+}
+
+fn wanted(parts: &[&str], message: &Message) -> Result<Option<Wanted>, Refusal> {
+    if let ["report", token, name] = parts {
+        let Ok(token) = token.parse() else { return Ok(None) };
+        let report = report::read(name, message)?;
+        return Ok(report.map(|report| Wanted::Report { token, report }));
+    }
+    Ok(thing(parts))
+}
+
+fn thing(parts: &[&str]) -> Option<Wanted> {
     match parts {
         ["infrakit.ipxe"] => Some(Wanted::OwnScript(Prelude::None)),
         [.., "autoexec.ipxe"] => Some(Wanted::OwnScript(Prelude::KeepLease)),
@@ -97,6 +172,13 @@ fn wanted(parts: &[&str]) -> Option<Wanted> {
             number: place(number)?,
             name: (*name).to_owned(),
         }),
+        ["init", token, name] => {
+            let document = Document::ALL.into_iter().find(|document| document.name() == *name)?;
+            Some(Wanted::Init { token: token.parse().ok()?, document })
+        }
+        ["report", token] => {
+            Some(Wanted::Report { token: token.parse().ok()?, report: Report::Poll })
+        }
         ["unclaimed", number, name] => {
             Some(Wanted::UnclaimedFile { number: place(number)?, name: (*name).to_owned() })
         }
@@ -145,6 +227,21 @@ pub fn loggable(path: &str) -> String {
     shown.chars().take(LONGEST).collect()
 }
 
+impl Wanted {
+    /// The name of the file that is wanted, without the token.
+    #[must_use]
+    pub fn file(&self) -> &str {
+        match self {
+            Self::OwnScript(_) | Self::ScriptOf(_) => "script",
+            Self::Init { document, .. } => document.name(),
+            Self::Report { .. } => "report",
+            Self::Loader(name)
+            | Self::InstanceFile { name, .. }
+            | Self::UnclaimedFile { name, .. } => name,
+        }
+    }
+}
+
 impl fmt::Display for Wanted {
     /// The path for the log: without the token, which only its machine may know.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -156,6 +253,11 @@ impl fmt::Display for Wanted {
             Self::InstanceFile { token: _, number, name } => {
                 write!(formatter, "/boot/.../{number}/{name}")
             }
+            Self::Init { token: _, document } => write!(formatter, "/init/.../{}", document.name()),
+            Self::Report { token: _, report } => match report.name() {
+                None => formatter.write_str("/report/..."),
+                Some(name) => write!(formatter, "/report/.../{name}"),
+            },
             Self::UnclaimedFile { number, name } => {
                 write!(formatter, "/unclaimed/{number}/{name}")
             }
@@ -170,7 +272,8 @@ mod tests {
     use super::*;
 
     fn read(path: &str) -> Result<Wanted, Refusal> {
-        Request::read("GET", path, Conditions::default()).map(|request| request.wanted)
+        let request = Request::read("GET", path, &Message::default(), Conditions::default());
+        request.map(|request| request.wanted)
     }
 
     #[test]
@@ -193,6 +296,20 @@ mod tests {
             (
                 format!("/boot/{digits}/1/initrd%20%25.img"),
                 Wanted::InstanceFile { token, number: 1, name: "initrd %.img".to_owned() },
+            ),
+            (
+                format!("/init/{digits}/meta-data"),
+                Wanted::Init { token, document: Document::MetaData },
+            ),
+            (format!("/init/{digits}/init"), Wanted::Init { token, document: Document::Raw }),
+            (format!("/report/{digits}"), Wanted::Report { token, report: Report::Poll }),
+            (
+                format!("/report/{digits}/ready"),
+                Wanted::Report { token, report: Report::Ready(None) },
+            ),
+            (
+                format!("/report/{digits}/draine%64"),
+                Wanted::Report { token, report: Report::Drained },
             ),
             (
                 "/unclaimed/0/vmlinuz".to_owned(),
@@ -227,6 +344,17 @@ mod tests {
             &format!("/boot/{digits}/-1/vmlinuz"),
             &format!("/boot/{digits}/0"),
             &format!("/boot/{digits}/99999999999999999999999/x"),
+            &format!("/init/{digits}"),
+            &format!("/init/{digits}/"),
+            &format!("/init/{digits}/network-config"),
+            &format!("/init/{digits}/user-data/x"),
+            "/init/ab/user-data",
+            &format!("/report/{digits}/"),
+            &format!("/report/{digits}/READY"),
+            &format!("/report/{digits}/ready/x"),
+            &format!("/report/{digits}/keep"),
+            "/report/ab/ready",
+            "/report",
             "/unclaimed/vmlinuz",
         ] {
             assert_eq!(read(path), Err(Refusal::NotFound), "{path}");
@@ -242,10 +370,58 @@ mod tests {
     }
 
     #[test]
-    fn only_get_and_head_are_methods_here() {
-        for method in ["POST", "PUT", "OPTIONS", "TRACE", "CONNECT", "get", ""] {
-            let request = Request::read(method, "/infrakit.ipxe", Conditions::default());
-            assert_eq!(request, Err(Refusal::Method), "{method}");
+    fn only_reports_may_be_posted_and_every_path_says_what_it_takes() {
+        let digits = Token(0xab).digits();
+        let report = format!("/report/{digits}/failed");
+        let read = |method, path: &str| {
+            let request = Request::read(method, path, &Message::default(), Conditions::default());
+            request.map(|request| request.method)
+        };
+        assert_eq!(read("POST", &report), Ok(Method::Post));
+        for method in ["PUT", "OPTIONS", "TRACE", "CONNECT", "get", "post", "DELETE", ""] {
+            assert_eq!(read(method, "/infrakit.ipxe"), Err(Refusal::Method("GET, HEAD")));
+            assert_eq!(read(method, &report), Err(Refusal::Method("GET, HEAD, POST")), "{method}");
+        }
+        for path in [
+            "/infrakit.ipxe",
+            "/nope",
+            "/%zz",
+            "*",
+            "/report/ab/ready",
+            &format!("/report/{digits}"),
+            &format!("/report/{digits}/x"),
+            &format!("/init/{digits}/init"),
+        ] {
+            assert_eq!(read("POST", path), Err(Refusal::Method("GET, HEAD")), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_small_body_is_read_for_a_report_and_none_for_anything_else() {
+        let report = format!("/report/{}/failed", Token(0xab).digits());
+        let length = |method: &str, path: &str, field: &str| {
+            let text = format!("{method} {path} HTTP/1.1\r\n{field}\r\n\r\n");
+            let (head, _) = Head::read(text.as_bytes()).expect("well-formed").expect("whole");
+            body_to_read(&head, path)
+        };
+        for (method, path, field, expected) in [
+            ("POST", report.as_str(), "Content-Length: 4096", Ok(4096)),
+            ("POST", report.as_str(), "Host: x", Ok(0)),
+            ("GET", report.as_str(), "Content-Length: 0", Ok(0)),
+            ("POST", report.as_str(), "Content-Length: 4097", Err(Refusal::BodyTooLarge(4096))),
+            (
+                "POST",
+                report.as_str(),
+                "Content-Length: 99999999999999999999",
+                Err(Refusal::BodyTooLarge(4096)),
+            ),
+            ("POST", report.as_str(), "Transfer-Encoding: chunked", Err(Refusal::NoLength)),
+            ("GET", report.as_str(), "Content-Length: 1", Err(Refusal::Body)),
+            ("PUT", report.as_str(), "Content-Length: 1", Err(Refusal::Body)),
+            ("POST", "/report/ab/failed", "Content-Length: 1", Err(Refusal::Body)),
+            ("POST", "/infrakit.ipxe", "Transfer-Encoding: chunked", Err(Refusal::Body)),
+        ] {
+            assert_eq!(length(method, path, field), expected, "{method} {path} {field}");
         }
     }
 
@@ -255,6 +431,16 @@ mod tests {
         let wanted = Wanted::InstanceFile { token, number: 0, name: "k".to_owned() };
         assert_eq!(wanted.to_string(), "/boot/.../0/k");
         assert!(!format!("{wanted:?}").contains("deadbeef"));
+        let secret = "x=secret".to_owned();
+        let message = Message { query: secret.clone(), body: secret.into(), is_form: true };
+        for (path, expected) in [("", "/report/..."), ("/ready", "/report/.../ready")] {
+            let path = format!("/report/{}{path}", token.digits());
+            let request = Request::read("GET", &path, &message, Conditions::default());
+            assert_eq!(request.expect(expected).wanted.to_string(), expected);
+            assert_eq!(loggable(&path), expected);
+        }
+        let document = Wanted::Init { token, document: Document::UserData };
+        assert_eq!(document.to_string(), "/init/.../user-data");
         let path = format!("/boot/{}/0/../k", token.digits());
         assert_eq!(loggable(&path), "/boot/.../0/../k");
         assert_eq!(loggable("/favicon\n.ico"), "/favicon\\n.ico");
@@ -263,10 +449,24 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_path_panics(path: String, tail in "[/%.a-z0-9]{0,30}") {
+        fn no_path_or_query_panics(
+            path: String,
+            tail in "[/%.a-z0-9]{0,30}",
+            query in "([a-z]{0,7}=?[%:/.0-9a-z+&?]{0,30}){0,3}",
+            body: Vec<u8>,
+            is_form: bool,
+        ) {
             let _ = read(&path);
-            let _ = read(&format!("/{tail}"));
-            let _ = read(&format!("/boot/{}/{tail}", Token(1).digits()));
+            let message = Message { query, body, is_form };
+            for before in ["/", "/boot/", "/init/", "/report/"] {
+                for path in [format!("{before}{tail}"), format!("{before}{}/{tail}", Token(1).digits())] {
+                    let _ = Request::read("POST", &path, &message, Conditions::default());
+                }
+            }
+            for name in report::NAMES {
+                let path = format!("/report/{}/{name}", Token(1).digits());
+                let _ = Request::read("POST", &path, &message, Conditions::default());
+            }
         }
     }
 }

@@ -32,6 +32,7 @@ pub async fn serve(listener: TcpListener, http: Http, stop: CancellationToken) -
     let settings = http.settings.clone();
     let places = Places::new(settings.connections, settings.connections_per_client);
     let waiting_room = Places::new(MOST_TURNED_AWAY, MOST_TURNED_AWAY);
+    let events = http.store.events().clone();
     let service = exchange::service(Arc::new(http));
     let mut connections = JoinSet::new();
     loop {
@@ -49,18 +50,18 @@ pub async fn serve(listener: TcpListener, http: Http, stop: CancellationToken) -
             }
         };
         let client = peer.ip().to_canonical();
-        let settings = settings.clone();
+        let (settings, events) = (settings.clone(), events.clone());
         match (places.take(client), waiting_room.take(client)) {
             (Some(place), _) => {
                 let (service, stop) = (service.clone(), stop.clone());
                 connections.spawn(async move {
-                    connection::converse(stream, (client, settings), service, stop).await;
+                    connection::converse(stream, (client, settings, events), service, stop).await;
                     drop(place);
                 });
             }
             (None, Some(place)) => {
                 connections.spawn(async move {
-                    connection::turn_away(stream, (client, settings)).await;
+                    connection::turn_away(stream, (client, settings, events)).await;
                     drop(place);
                 });
             }

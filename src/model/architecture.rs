@@ -78,6 +78,12 @@ impl Architecture {
         }
     }
 
+    /// The one of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|architecture| architecture.name() == name)
+    }
+
     /// The files that boot such a machine, best first, under the names that
     /// Debian's `ipxe` packages and boot.ipxe.org give them.
     ///
@@ -152,6 +158,16 @@ mod tests {
         for number in [0x0007, 0x0009, 0x0010] {
             assert_eq!(Firmware::from_number(number), Firmware::Known(Architecture::X64Uefi));
         }
+    }
+
+    #[test]
+    fn each_is_found_by_its_name_and_written_with_it() {
+        for architecture in Architecture::ALL {
+            assert_eq!(Architecture::named(architecture.name()), Some(architecture));
+            let written = serde_json::to_value(architecture).expect("JSON");
+            assert_eq!(written, architecture.name());
+        }
+        assert_eq!(Architecture::named("amd64"), None);
     }
 
     #[test]

@@ -34,8 +34,8 @@ impl Change {
     #[must_use]
     pub fn is_promise(&self) -> bool {
         match self {
-            Self::Lease(lease) => lease.state != super::LeaseState::Offered,
-            Self::Lease6(lease) => lease.state != super::LeaseState::Offered,
+            Self::Lease(lease) => !lease.is_passing(),
+            Self::Lease6(lease) => !lease.is_passing(),
             Self::Seen(_) => false,
             Self::Progress(_, progress) => progress.is_promise(),
             Self::Machine(_) | Self::Forgotten(_) | Self::Instance(_) | Self::Destroyed(_) => true,

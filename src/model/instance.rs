@@ -26,8 +26,9 @@ pub struct Instance {
     pub address: Option<Ipv4Addr>,
     /// The name that the machine is given.
     pub hostname: Hostname,
-    /// Its place among the living instances of its group, from 0, the lowest that
-    /// was not taken; none if it is in no group.
+    /// Its place among the living instances of its group, from 0: the one that it
+    /// was given, else the lowest that was free; none if it was given none and is
+    /// in no group.
     pub index: Option<u32>,
     /// When it boots from the network.
     pub boot: BootMode,
@@ -118,6 +119,16 @@ impl Instance {
     #[must_use]
     pub fn group(&self) -> Option<&str> {
         self.tags.get(Self::GROUP_TAG).map(String::as_str)
+    }
+
+    /// The text without the secrets of its URLs: a machine that reports a failure
+    /// may well quote the URL that failed.
+    #[must_use]
+    pub fn without_secrets(&self, text: &str) -> String {
+        let Secrets { files, init, report } = self.secrets;
+        [files, init, report]
+            .iter()
+            .fold(text.to_owned(), |text, secret| text.replace(&secret.digits(), "..."))
     }
 }
 

@@ -24,13 +24,15 @@ pub struct Lease {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LeaseState {
+    /// Kept back while we ask whether somebody uses it; not on disk.
+    Probing,
     /// Named in an OFFER, kept back for a moment; not on disk.
     Offered,
     /// Acknowledged.
     Bound,
     /// Given back, or never asked for again; free for anyone.
     Released,
-    /// A machine found somebody else using it: nobody gets it.
+    /// We or a machine found somebody else using it: nobody gets it.
     Declined,
 }
 
@@ -39,8 +41,20 @@ impl Lease {
     #[must_use]
     pub fn is_held(&self, now: Timestamp) -> bool {
         match self.state {
-            LeaseState::Offered | LeaseState::Bound | LeaseState::Declined => now < self.expires,
+            LeaseState::Probing
+            | LeaseState::Offered
+            | LeaseState::Bound
+            | LeaseState::Declined => now < self.expires,
             LeaseState::Released => false,
+        }
+    }
+
+    /// Whether it is forgotten when the daemon ends: nobody was promised it.
+    #[must_use]
+    pub const fn is_passing(&self) -> bool {
+        match self.state {
+            LeaseState::Probing | LeaseState::Offered => true,
+            LeaseState::Bound | LeaseState::Released | LeaseState::Declined => false,
         }
     }
 
@@ -48,31 +62,5 @@ impl Lease {
     #[must_use]
     pub fn is_bound(&self, now: Timestamp) -> bool {
         self.state == LeaseState::Bound && now < self.expires
-    }
-}
-
-/// The addresses that may be given to machines without a reservation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pool {
-    /// The lowest of them.
-    pub first: Ipv4Addr,
-    /// The highest of them.
-    pub last: Ipv4Addr,
-    /// Those between that belong to somebody: the server, the router.
-    pub except: Vec<Ipv4Addr>,
-}
-
-impl Pool {
-    /// Whether the address may be given to a machine without a reservation.
-    #[must_use]
-    pub fn contains(&self, address: Ipv4Addr) -> bool {
-        (self.first..=self.last).contains(&address) && !self.except.contains(&address)
-    }
-
-    /// All of them, lowest first.
-    pub fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> + '_ {
-        (u32::from(self.first)..=u32::from(self.last))
-            .map(Ipv4Addr::from)
-            .filter(|address| !self.except.contains(address))
     }
 }

@@ -62,6 +62,15 @@ pub struct Lease6 {
 }
 
 impl Lease6 {
+    /// Whether it is forgotten when the daemon ends: nobody was promised it.
+    #[must_use]
+    pub const fn is_passing(&self) -> bool {
+        match self.state {
+            LeaseState::Probing | LeaseState::Offered => true,
+            LeaseState::Bound | LeaseState::Released | LeaseState::Declined => false,
+        }
+    }
+
     /// Whether nobody else may be given the address at `now`.
     #[must_use]
     pub fn is_held(&self, now: Timestamp) -> bool {

@@ -102,6 +102,12 @@ impl MachineState {
         }
     }
 
+    /// The one of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+
     /// Whether a Provision that names no machine may choose it.
     #[must_use]
     pub const fn is_available(self) -> bool {

@@ -35,6 +35,9 @@ pub struct Machine {
     /// The group and the logical ID of its last instance, so that a pet finds the
     /// machine that it had.
     pub former: Option<(Option<String>, LogicalId)>,
+    /// A word for people: why it is set aside, else what the inventory says. At
+    /// most [`super::LONGEST_NOTE`] characters.
+    pub note: Option<String>,
 }
 
 /// A machine that waits asks every few seconds, and that it was seen is kept
@@ -58,6 +61,7 @@ impl Machine {
             state: MachineState::first(event)?,
             since: now,
             former: None,
+            note: None,
         })
     }
 
@@ -73,7 +77,11 @@ impl Machine {
         }
         let comes_free = state.is_available() && !self.state.is_available();
         let waiting_since = if comes_free { now } else { self.waiting_since };
-        Ok(Self { state, since: now, waiting_since, ..self.clone() })
+        let is_aside = matches!(self.state, MachineState::SetAside | MachineState::Retiring);
+        // Why it was set aside holds no longer.
+        let is_freed = is_aside && event == MachineEvent::Freed;
+        let note = self.note.clone().filter(|_| !is_freed);
+        Ok(Self { state, since: now, waiting_since, note, ..self.clone() })
     }
 
     /// Whether it sits in the hold script, as far as can be told: a machine that
@@ -142,6 +150,26 @@ mod tests {
         let released = taken.after(MachineEvent::Destroyed, Timestamp(9)).expect("it may");
         let held = released.after(MachineEvent::Waited, Timestamp(11)).expect("it may");
         assert_eq!((held.since, held.waiting_since), (Timestamp(11), Timestamp(11)));
+    }
+
+    #[test]
+    fn the_reason_of_a_set_aside_machine_goes_when_it_is_freed() {
+        let free = Machine::first(MAC, MachineEvent::Listed, Timestamp(5)).expect("known");
+        let noted = Machine { note: Some("by the door".to_owned()), ..free };
+        let same = noted.after(MachineEvent::Freed, Timestamp(6)).expect("it may");
+        assert_eq!(same, noted);
+        let aside = noted.after(MachineEvent::SetAside, Timestamp(7)).expect("it may");
+        assert_eq!(aside.note, noted.note);
+        let freed = aside.after(MachineEvent::Freed, Timestamp(8)).expect("it may");
+        assert_eq!((freed.state, freed.note), (MachineState::Free, None));
+    }
+
+    #[test]
+    fn a_machine_that_was_written_down_before_there_were_notes_is_read() {
+        let machine = Machine::first(MAC, MachineEvent::Asked, Timestamp(5)).expect("known");
+        let mut row = serde_json::to_value(&machine).expect("JSON");
+        row.as_object_mut().expect("an object").remove("note");
+        assert_eq!(serde_json::from_value::<Machine>(row).expect("a machine"), machine);
     }
 
     #[test]

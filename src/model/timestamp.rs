@@ -28,6 +28,13 @@ impl Timestamp {
         humantime::format_rfc3339_millis(moment).to_string()
     }
 
+    /// The moment that RFC 3339 writes so, in UTC; nothing if it is none, or before
+    /// 1970.
+    #[must_use]
+    pub fn from_rfc3339(text: &str) -> Option<Self> {
+        humantime::parse_rfc3339(text).ok().map(Self::from)
+    }
+
     /// How long ago `earlier` was; zero if it is still to come.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
@@ -64,6 +71,11 @@ mod tests {
             (u64::MAX, "9999-12-31T23:59:59.999Z"),
         ] {
             assert_eq!(Timestamp(moment).rfc3339(), expected);
+            let last = Timestamp(moment.min(253_402_300_799_999));
+            assert_eq!(Timestamp::from_rfc3339(expected), Some(last));
+        }
+        for text in ["", "yesterday", "2026-11-22", "2026-11-22T20:48:07"] {
+            assert_eq!(Timestamp::from_rfc3339(text), None, "{text}");
         }
     }
 }

@@ -8,12 +8,15 @@ use serde_json::Value;
 
 use super::{
     Settings,
-    properties::{InvalidProperties, Properties},
+    properties::{InvalidProperties, Naming, Properties},
     provision::own_tags,
     request,
 };
 use crate::{
-    boot::cmdline::{self, InvalidCmdLine},
+    boot::{
+        cmdline::{self, InvalidCmdLine},
+        hostname::{self, InvalidTemplate},
+    },
     model::{
         Change, Decision, Destroyed, Forbidden, Image, Instance, InstanceId, LogicalId, Mac,
         Machine, MachineEvent, Select, Timestamp, Unreservable,
@@ -30,6 +33,21 @@ pub(super) enum Refusal {
     /// No command line can be made of the template, or not for this instance.
     #[error("Properties.CmdLine: {problem} (in `{template}`)")]
     CmdLine { template: String, problem: InvalidCmdLine },
+    /// No host name can be made of the template, or not for this instance.
+    #[error("Properties.Hostname: {problem} (in `{template}`)")]
+    Hostname { template: String, problem: InvalidTemplate },
+    /// Another instance of the group has this place.
+    #[error("Properties.Index: instance {owner} has place {index} of this group")]
+    IndexHeld { index: u32, owner: InstanceId },
+    /// Nothing is added at this place.
+    #[error("Properties.Each: its length is {entries}, so it has nothing for index {index}")]
+    NoEntry { index: u32, entries: usize },
+    /// Something is added by index to an instance without one.
+    #[error(
+        "Properties.Each: this instance has no index; give it Properties.Index or the tag {}",
+        Instance::GROUP_TAG
+    )]
+    NoIndex,
     /// Nobody here gives out addresses.
     #[error(
         "Properties.Address: {0} cannot be kept for a machine, since another DHCP server gives out the addresses"
@@ -101,9 +119,16 @@ pub(super) fn validate(settings: &Settings, properties: &Value) -> Result<Proper
         cmdline::check(template)
             .map_err(|problem| Refusal::CmdLine { template: template.clone(), problem })?;
     }
+    if let Some(Naming::Template(template)) = &properties.hostname {
+        hostname::check(template)
+            .map_err(|problem| Refusal::Hostname { template: template.clone(), problem })?;
+    }
     if let Some(address) = properties.address {
-        let subnet = settings.subnet.as_ref().ok_or(Refusal::NoSubnet(address))?;
-        subnet
+        if settings.subnets.is_empty() {
+            return Err(Refusal::NoSubnet(address));
+        }
+        settings
+            .subnets
             .reservable(address)
             .map_err(|problem| Refusal::Unreservable { said: Said::Address, problem })?;
     }
@@ -186,25 +211,43 @@ pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::{MachineState, Pool, Reason, Seconds, Subnet, Tags, testing};
+    use crate::model::{
+        DhcpOptions, LeaseTimes, MachineState, Pool, Reason, Seconds, Subnet, Subnets, Tags,
+        testing,
+    };
 
     pub(in crate::spi) const NOW: Timestamp = Timestamp(1_000_000);
 
     pub(in crate::spi) fn settings() -> Settings {
-        let subnet = Subnet {
-            network: "10.0.0.0/24".parse().expect("a network"),
+        let subnet = |network: &str, gateway: [u8; 4], pool| Subnet {
+            network: network.parse().expect("a network"),
+            adapter: None,
             server: [10, 0, 0, 1].into(),
-            gateway: [10, 0, 0, 254].into(),
+            gateway: gateway.into(),
             dns: Vec::new(),
-            pool: pool(),
-            lease_time: Seconds(7200),
+            pool,
+            times: LeaseTimes::of(Seconds(7200)),
+            options: DhcpOptions::default(),
         };
+        let remote = Pool {
+            network: "10.7.0.0/24".parse().expect("a network"),
+            ranges: Vec::new(),
+            except: Vec::new(),
+        };
+        let subnets = [
+            subnet("10.0.0.0/24", [10, 0, 0, 254], pool()),
+            subnet("10.7.0.0/24", [10, 7, 0, 1], remote),
+        ];
         let authority = Some("10.0.0.1:8080".to_owned());
-        Settings { server: subnet.server.into(), subnet: Some(subnet), authority }
+        Settings { server: [10, 0, 0, 1].into(), subnets: Subnets::new(subnets), authority }
     }
 
     pub(in crate::spi) fn pool() -> Pool {
-        Pool { first: [10, 0, 0, 9].into(), last: [10, 0, 0, 99].into(), except: Vec::new() }
+        Pool {
+            network: "10.0.0.0/24".parse().expect("a network"),
+            ranges: vec!["10.0.0.9-10.0.0.99".parse().expect("a range")],
+            except: Vec::new(),
+        }
     }
 
     pub(in crate::spi) fn mac(last: u8) -> Mac {
@@ -304,11 +347,12 @@ pub(super) mod tests {
             refusal(properties)
         };
         assert!(with("CmdLine", "x={{ nope }}").starts_with("Properties.CmdLine: `{{ nope }}`"));
+        assert!(with("Hostname", "x-{{ ip }}").starts_with("Properties.Hostname: `{{ ip }}`"));
         for address in ["10.0.0.1", "10.0.0.254", "10.0.0.0", "10.9.0.1"] {
             let text = with("Address", address);
             assert!(text.starts_with("Properties.Address: ") && text.contains(address), "{text}");
         }
-        let without = Settings { subnet: None, ..settings() };
+        let without = Settings { subnets: Subnets::default(), ..settings() };
         let properties = json!({"Kernel": "k", "Address": "10.0.0.40"});
         assert_eq!(validate(&without, &properties), Err(Refusal::NoSubnet([10, 0, 0, 40].into())));
     }

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use super::info;
+use crate::events::Topics;
 
 /// The largest body that is read, in bytes.
 pub(super) const LARGEST_BODY: usize = 5 << 20;
@@ -19,7 +20,27 @@ pub(super) struct Head<'a> {
     pub(super) method: &'a str,
     /// Without the query.
     pub(super) path: &'a str,
+    /// What follows the question mark, if there is one.
+    pub(super) query: Option<&'a str>,
     pub(super) content_type: Option<&'a str>,
+    pub(super) socket: Socket,
+}
+
+/// By which of the plugin's sockets something came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Socket {
+    Unix,
+    Tcp,
+}
+
+impl Socket {
+    /// Its name, as events call who came by it.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Unix => "unix",
+            Self::Tcp => "tcp",
+        }
+    }
 }
 
 /// What is to be done with a request.
@@ -27,6 +48,8 @@ pub(super) struct Head<'a> {
 pub(super) enum Route {
     /// Its body is a call.
     Call,
+    /// Events of these topics are to be sent until somebody hangs up.
+    Events(Topics),
     /// This is the answer, whatever the body is.
     Answer(Answer),
 }
@@ -67,13 +90,25 @@ pub(super) fn route(head: Head<'_>) -> Route {
             None => return Route::Call,
             Some(refusal) => refusal,
         },
-        "/info/api.json" => Answer::ok(info::api()),
-        "/info/functions.json" => Answer::ok(info::functions()),
+        "/info/api.json" => Answer::of(200, info::api()),
+        "/events" if head.method == "GET" => return Route::Events(topics(head.query)),
+        "/events" => {
+            let text = format!("GET is what reads events, and not {}\n", head.method);
+            Answer::of(405, text).with("allow", "GET")
+        }
+        "/info/functions.json" => Answer::of(200, info::functions()),
         path if path.starts_with('/') && path.contains("//") => {
             Answer::of(301, "").with("location", single_slashes(path))
         }
         _ => Answer::of(404, "404 page not found\n").with("x-content-type-options", "nosniff"),
     })
+}
+
+/// The topics of `topic=` in the query; all if it is not there.
+fn topics(query: Option<&str>) -> Topics {
+    let pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    let topic = pairs.into_iter().find(|(name, _)| name == "topic");
+    Topics::read(&topic.map(|(_, topic)| topic).unwrap_or_default())
 }
 
 fn refusal_at_root(head: Head<'_>) -> Option<Answer> {
@@ -99,8 +134,9 @@ mod tests {
     use super::*;
 
     fn status(method: &str, path: &str, content_type: Option<&str>) -> u16 {
-        match route(Head { method, path, content_type }) {
+        match route(Head { method, path, query: None, content_type, socket: Socket::Unix }) {
             Route::Call => 0,
+            Route::Events(_) => 1,
             Route::Answer(answer) => answer.status,
         }
     }
@@ -122,23 +158,54 @@ mod tests {
 
     #[test]
     fn other_paths_are_not_there_and_two_slashes_are_one() {
-        for path in ["", "*", "/rpc", "/info/", "/info", "/events"] {
+        for path in ["", "*", "/rpc", "/info/", "/info", "/events/", "/Events"] {
             assert_eq!(status("POST", path, None), 404, "{path}");
         }
         for (path, location) in
             [("//", "/"), ("//info///api.json", "/info/api.json"), ("/a//", "/a/")]
         {
-            let head = Head { method: "POST", path, content_type: None };
+            let head =
+                Head { method: "POST", path, query: None, content_type: None, socket: Socket::Tcp };
             let expected = Answer::of(301, "").with("location", location);
             assert_eq!(route(head), Route::Answer(expected));
         }
     }
 
     #[test]
+    fn events_are_read_by_get_and_their_topic_is_in_the_query() {
+        for (query, topics) in [
+            (None, Topics::All),
+            (Some(""), Topics::All),
+            (Some("topic="), Topics::All),
+            (Some("x=machine"), Topics::All),
+            (Some("topic=machine%2F"), Topics::Below("machine/".to_owned())),
+            (Some("x=1&topic=machine%2F02:00"), Topics::Exactly("machine/02:00".to_owned())),
+            (Some("topic=%ff%zz"), Topics::Exactly("\u{fffd}%zz".to_owned())),
+        ] {
+            let head = Head {
+                method: "GET",
+                path: "/events",
+                query,
+                content_type: None,
+                socket: Socket::Tcp,
+            };
+            assert_eq!(route(head), Route::Events(topics), "{query:?}");
+        }
+        for method in ["POST", "HEAD", "PUT"] {
+            assert_eq!(status(method, "/events", Some("application/json")), 405, "{method}");
+        }
+    }
+
+    #[test]
     fn the_documents_are_json() {
         for path in ["/info/api.json", "/info/functions.json"] {
-            let Route::Answer(answer) = route(Head { method: "GET", path, content_type: None })
-            else {
+            let Route::Answer(answer) = route(Head {
+                method: "GET",
+                path,
+                query: None,
+                content_type: None,
+                socket: Socket::Tcp,
+            }) else {
                 panic!("{path} is no call");
             };
             assert!(serde_json::from_str::<serde_json::Value>(&answer.body).is_ok(), "{path}");

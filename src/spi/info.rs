@@ -1,72 +1,66 @@
 //! The two documents under `/info/`: what `infrakit local NAME info` shows.
 //!
-//! Pure. InfraKit's own server shows empty parameters; here they are filled in,
-//! so that the example can be used as it is.
+//! Pure. InfraKit's own server shows empty parameters; here they are the examples
+//! of the specification, so that they can be used as they are.
 
-use serde_json::{Value, json};
+use std::sync::LazyLock;
 
-/// Properties with every field, to start from.
-pub(super) const EXAMPLE: &str = include_str!("../../plugin-spec/properties.json");
+use serde_json::{Map, Value, json};
 
-/// `/info/api.json`: the interface with an example of every method, in
+use super::interfaces::{INTERFACES, versions};
+
+/// Every method with parameters, result, errors and examples.
+const SPECIFICATION: &str = include_str!("../../plugin-spec/openrpc.json");
+
+/// `/info/api.json`: the interfaces with an example of every method, in
 /// alphabetical order; identifiers are strings here.
-pub(super) fn api() -> String {
-    let properties: Value = serde_json::from_str(EXAMPLE).unwrap_or_default();
-    let tags = json!({"infrakit.group": "workers"});
-    let spec = json!({
-        "Properties": properties, "Tags": tags, "Init": "", "LogicalID": null, "Attachments": null,
-    });
-    let done = json!({"Type": "", "OK": true});
-    let instance = "rb-01a2066b0dab0000";
-    let methods = [
-        (
-            "DescribeInstances",
-            json!({"Type": "", "Tags": tags, "Properties": false}),
-            json!({"Type": "", "Descriptions": [{"ID": instance, "LogicalID": null, "Tags": tags}]}),
-        ),
-        (
-            "Destroy",
-            json!({"Type": "", "Instance": instance, "Context": {"Reason": "terminate"}}),
-            done.clone(),
-        ),
-        (
-            "Label",
-            json!({"Type": "", "Instance": instance, "Labels": {"tier": "web"}}),
-            done.clone(),
-        ),
-        ("Provision", json!({"Type": "", "Spec": spec}), json!({"Type": "", "ID": instance})),
-        ("Validate", json!({"Type": "", "Properties": properties}), done),
-    ];
-    let methods: Vec<Value> = methods
-        .into_iter()
-        .map(|(method, params, result)| {
-            let method = format!("Instance.{method}");
-            json!({
-                "Request": {"jsonrpc": "2.0", "method": method, "params": params, "id": "1"},
-                "Response": {"result": result, "id": "1"},
-            })
+pub(super) fn api() -> &'static str {
+    static API: LazyLock<String> = LazyLock::new(make_api);
+    &API
+}
+
+fn make_api() -> String {
+    let specification: Value = serde_json::from_str(SPECIFICATION).unwrap_or_default();
+    let example = |name: &&str| {
+        let methods = specification["methods"].as_array().into_iter().flatten();
+        let example = methods
+            .filter(|method| method["name"] == *name)
+            .map(|method| method["examples"][0].clone())
+            .next()
+            .unwrap_or_default();
+        let params = example["params"].as_array().into_iter().flatten();
+        let params: Map<String, Value> = params
+            .filter_map(|one| Some((one["name"].as_str()?.to_owned(), one["value"].clone())))
+            .collect();
+        json!({
+            "Request": {"jsonrpc": "2.0", "method": name, "params": params, "id": "1"},
+            "Response": {"result": example["result"]["value"], "id": "1"},
         })
+    };
+    let implements: Vec<Value> = versions()
+        .map(|(interface, version)| json!({"Name": interface.name, "Version": version, "Sub": ""}))
         .collect();
-    let interface = |version: &&str| json!({"Name": "Instance", "Version": version, "Sub": ""});
-    let interfaces = super::reply::VERSIONS.iter().map(|version| {
-        let mut interface = interface(version);
-        interface["Methods"] = Value::Array(methods.clone());
-        interface
-    });
+    let mut interfaces = Vec::new();
+    for interface in INTERFACES {
+        let methods: Vec<Value> = interface.methods.iter().map(example).collect();
+        interfaces.extend(interface.versions.iter().map(|version| {
+            json!({"Name": interface.name, "Version": version, "Sub": "", "Methods": methods})
+        }));
+    }
     json!({
         "Vendor": {
             "Name": env!("CARGO_PKG_NAME"), "Version": env!("CARGO_PKG_VERSION"), "Sub": "", "URL": "",
         },
-        "Implements": super::reply::VERSIONS.iter().map(interface).collect::<Vec<_>>(),
-        "Interfaces": interfaces.collect::<Vec<_>>(),
+        "Implements": implements,
+        "Interfaces": interfaces,
     })
     .to_string()
 }
 
 /// `/info/functions.json`: the functions of templates, of which a plugin
 /// without templates of InfraKit's has none.
-pub(super) fn functions() -> String {
-    json!({}).to_string()
+pub(super) const fn functions() -> &'static str {
+    "{}"
 }
 
 #[cfg(test)]
@@ -74,21 +68,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_example_of_every_method_has_usable_parameters() {
-        let api: Value = serde_json::from_str(&api()).expect("JSON");
-        let methods = api["Interfaces"][0]["Methods"].as_array().expect("a list");
-        let names: Vec<_> =
-            methods.iter().map(|method| method["Request"]["method"].as_str()).collect();
-        assert!(names.is_sorted() && names.len() == 5, "{names:?}");
-        for method in methods {
-            let params = &method["Request"]["params"];
-            let example = match method["Request"]["method"].as_str() {
-                Some("Instance.Provision") => &params["Spec"]["Properties"],
-                Some("Instance.Validate") => &params["Properties"],
-                _ => continue,
-            };
-            let settings = crate::spi::answer::tests::settings();
-            crate::spi::answer::validate(&settings, example).expect("usable");
+    fn every_method_of_every_interface_has_an_example_with_usable_parameters() {
+        let api: Value = serde_json::from_str(api()).expect("JSON");
+        let shown = api["Interfaces"].as_array().expect("a list");
+        assert_eq!(shown.len(), versions().count());
+        let settings = crate::spi::answer::tests::settings();
+        for (shown, (interface, version)) in shown.iter().zip(versions()) {
+            assert_eq!(
+                (&shown["Name"], &shown["Version"]),
+                (&json!(interface.name), &json!(version))
+            );
+            let methods = shown["Methods"].as_array().expect("a list");
+            let names: Vec<_> = methods
+                .iter()
+                .map(|method| method["Request"]["method"].as_str().expect("a name"))
+                .collect();
+            assert_eq!(names, interface.methods);
+            for method in methods {
+                assert!(!method["Response"]["result"].is_null(), "{method}");
+                let params = &method["Request"]["params"];
+                assert!(!params.as_object().expect("an object").is_empty(), "{method}");
+                let example = match method["Request"]["method"].as_str() {
+                    Some("Instance.Provision") => &params["Spec"]["Properties"],
+                    Some("Instance.Validate") => &params["Properties"],
+                    _ => continue,
+                };
+                crate::spi::answer::validate(&settings, example).expect("usable");
+            }
         }
     }
 }

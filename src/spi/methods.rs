@@ -18,22 +18,18 @@ use super::{
     answer::{self, Gone},
     assets, describe,
     envelope::{Call, Envelope, open},
+    event_list,
+    exchange::Socket,
+    flavor, interfaces, machines, metadata,
     provision::{self, Occasion, Order, Provisioned},
     reply::{self, Outcome},
     request::{Describe, Destroy, Label, Params, Provision, Validate},
 };
-
-/// Every method that there is.
-pub(super) const METHODS: [&str; 8] = [
-    "Handshake.Hello",
-    "Handshake.Implements",
-    "Handshake.Types",
-    "Instance.DescribeInstances",
-    "Instance.Destroy",
-    "Instance.Label",
-    "Instance.Provision",
-    "Instance.Validate",
-];
+use crate::{
+    boot::health,
+    events::{Door, Refused},
+    state::State,
+};
 
 /// How long Validate may wait for the digests of files, all together. The
 /// caller gives up after 15 seconds.
@@ -50,6 +46,7 @@ const PROVISION_PATIENCE: Duration = Duration::from_millis(700);
 #[derive(Clone)]
 struct Context {
     occasion: Occasion,
+    socket: Socket,
     result: Arc<Mutex<Option<Box<RawValue>>>>,
 }
 
@@ -58,37 +55,51 @@ impl Metadata for Context {}
 /// The dispatcher.
 pub(super) struct Methods {
     handler: MetaIoHandler<Context>,
+    names: Vec<&'static str>,
 }
 
 impl Methods {
     /// All methods, over this plugin's state.
     pub(super) fn new(spi: &Spi) -> Self {
-        let mut methods = Self { handler: MetaIoHandler::with_compatibility(Compatibility::V2) };
+        let handler = MetaIoHandler::with_compatibility(Compatibility::V2);
+        let mut methods = Self { handler, names: interfaces::methods() };
         methods.add("Handshake.Hello", spi, |_, _, _| async { reply::hello() });
         methods.add("Handshake.Implements", spi, |_, _, _| async { reply::implements() });
         methods.add("Handshake.Types", spi, |_, _, _| async { reply::types() });
+        methods.add("Flavor.Validate", spi, flavor_validate);
+        methods.add("Flavor.Prepare", spi, flavor_prepare);
+        methods.add("Flavor.Healthy", spi, flavor_healthy);
+        methods.add("Flavor.Drain", spi, flavor_drain);
         methods.add("Instance.Validate", spi, validate);
         methods.add("Instance.Provision", spi, provision);
         methods.add("Instance.Label", spi, label);
         methods.add("Instance.Destroy", spi, destroy);
         methods.add("Instance.DescribeInstances", spi, describe);
+        machines::methods::add_to(&mut methods, spi);
+        methods.add("Event.List", spi, event_list);
+        methods.add("Metadata.Get", spi, metadata_get);
+        methods.add("Metadata.Keys", spi, metadata_keys);
         methods
     }
 
     /// What is to be done with this body.
-    pub(super) fn open(body: &[u8]) -> Envelope {
-        open(body, &METHODS)
+    pub(super) fn open(&self, body: &[u8]) -> Envelope {
+        open(body, &self.names)
     }
 
     /// Does what the call says, to its end, and returns the body of the answer.
-    pub(super) async fn answer(&self, call: &Call, occasion: Occasion) -> String {
-        let context = Context { occasion, result: Arc::default() };
+    pub(super) async fn answer(
+        &self,
+        call: &Call,
+        (occasion, socket): (Occasion, Socket),
+    ) -> String {
+        let context = Context { occasion, socket, result: Arc::default() };
         let core = self.handler.handle_request(&call.canonical(), context.clone()).await;
         let result = context.result.lock().unwrap_or_else(PoisonError::into_inner).take();
         call.close(core.as_deref(), result.as_deref())
     }
 
-    fn add<Method, Answer>(&mut self, name: &'static str, spi: &Spi, method: Method)
+    pub(super) fn add<Method, Answer>(&mut self, name: &'static str, spi: &Spi, method: Method)
     where
         Method: Fn(Spi, Params, Occasion) -> Answer + Copy + Send + Sync + 'static,
         Answer: Future<Output = Outcome> + Send,
@@ -97,6 +108,7 @@ impl Methods {
         self.handler.add_method_with_meta(name, move |params, context: Context| {
             let spi = spi.clone();
             async move {
+                let events = spi.store().events().clone();
                 let params = members(params);
                 match method(spi, params.clone(), context.occasion).await {
                     Ok(result) => {
@@ -108,6 +120,12 @@ impl Methods {
                     Err(failure) => {
                         // Quoted: it repeats what the caller wrote, line breaks and all.
                         debug!(method = name, failure = ?failure.to_string(), "refused");
+                        events.refused(|| Refused {
+                            door: Door::Spi,
+                            who: context.socket.name().to_owned(),
+                            what: name.to_owned(),
+                            why: reply::shown(&failure, &params),
+                        });
                         Err(reply::error(&failure, &params))
                     }
                 }
@@ -194,6 +212,53 @@ async fn describe(spi: Spi, params: Params, occasion: Occasion) -> Outcome {
     Ok(spi.store().look_durably(|state| describe::describe(state, &request, now)).await??)
 }
 
+async fn flavor_validate(_: Spi, params: Params, _: Occasion) -> Outcome {
+    let request = flavor::request::Validate::read(&params)?;
+    flavor::prepare::validate(&request)?;
+    reply::ok()
+}
+
+async fn flavor_prepare(_: Spi, params: Params, _: Occasion) -> Outcome {
+    let request = flavor::request::Prepare::read(&params)?;
+    reply::spec(&flavor::prepare::prepare(&request)?)
+}
+
+async fn flavor_healthy(spi: Spi, params: Params, occasion: Occasion) -> Outcome {
+    let request = flavor::request::Member::read(&params)?;
+    let boot_timeout = flavor::Properties::read(&request.properties)?.boot_timeout;
+    let instance = |state: &State| {
+        let living = answer::living(state, &request.instance).ok();
+        health(living, boot_timeout, occasion.now)
+    };
+    reply::health(spi.store().look_durably(instance).await?)
+}
+
+async fn flavor_drain(spi: Spi, params: Params, occasion: Occasion) -> Outcome {
+    let request = flavor::request::Member::read(&params)?;
+    let patience = flavor::Properties::read(&request.properties)?.drain_timeout;
+    // One that does not stop in time must not keep its group from going on.
+    let end = flavor::drain::drain(spi.store(), &request.instance, patience, occasion.now).await?;
+    debug!(id = ?request.instance, ?end, "drained");
+    reply::ok()
+}
+
+async fn event_list(spi: Spi, params: Params, _: Occasion) -> Outcome {
+    let path = event_list::read(&params)?;
+    Ok(spi.store().look_durably(|state| event_list::nodes(state, &path)).await??)
+}
+
+async fn metadata_get(spi: Spi, params: Params, occasion: Occasion) -> Outcome {
+    let request = metadata::Request::read(&params)?;
+    let now = occasion.now;
+    Ok(spi.store().look_durably(|state| metadata::get(state, &request, now)).await??)
+}
+
+async fn metadata_keys(spi: Spi, params: Params, occasion: Occasion) -> Outcome {
+    let request = metadata::Request::read(&params)?;
+    let now = occasion.now;
+    Ok(spi.store().look_durably(|state| metadata::keys(state, &request, now)).await??)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -225,7 +290,8 @@ mod tests {
         let methods = registered(directory.path());
         let dispatched: BTreeSet<String> =
             methods.handler.into_iter().map(|(name, _)| name).collect();
-        let known: BTreeSet<String> = METHODS.iter().map(|name| (*name).to_owned()).collect();
+        let known: BTreeSet<String> =
+            interfaces::methods().iter().map(|name| (*name).to_owned()).collect();
         let specified: BTreeSet<String> = specification()
             .iter()
             .map(|method| method["name"].as_str().expect("text").to_owned())
@@ -275,6 +341,37 @@ mod tests {
                     "Instance.DescribeInstances" => {
                         Describe::read(&params).map(|_| ()).map_err(Failure::from)
                     }
+                    "Flavor.Validate" => flavor::request::Validate::read(&params)
+                        .map_err(Failure::from)
+                        .and_then(|read| Ok(flavor::prepare::validate(&read)?)),
+                    "Flavor.Prepare" => flavor::request::Prepare::read(&params)
+                        .map_err(Failure::from)
+                        .and_then(|read| {
+                            let spec = flavor::prepare::prepare(&read)?;
+                            assert_eq!(example["result"]["value"]["Spec"], spec);
+                            Ok(())
+                        }),
+                    "Flavor.Healthy" | "Flavor.Drain" => {
+                        flavor::request::Member::read(&params).map_err(Failure::from).and_then(
+                            |read| Ok(flavor::Properties::read(&read.properties).map(|_| ())?),
+                        )
+                    }
+                    "Machine.List" => machines::Filter::read(&params)
+                        .map(|_| ())
+                        .map_err(|invalid| machines::Refusal::from(invalid).into()),
+                    "Machine.Label" => machines::Label::read(&params)
+                        .map(|_| ())
+                        .map_err(|invalid| machines::Refusal::from(invalid).into()),
+                    "Machine.SetAside" => machines::SetAside::read(&params)
+                        .map(|_| ())
+                        .map_err(|invalid| machines::Refusal::from(invalid).into()),
+                    "Machine.Free" | "Machine.Forget" => machines::One::read(&params)
+                        .map(|_| ())
+                        .map_err(|invalid| machines::Refusal::from(invalid).into()),
+                    "Event.List" => event_list::read(&params).map(|_| ()).map_err(Failure::from),
+                    "Metadata.Get" | "Metadata.Keys" => {
+                        metadata::Request::read(&params).map(|_| ()).map_err(Failure::from)
+                    }
                     "Handshake.Hello" | "Handshake.Implements" | "Handshake.Types" => Ok(()),
                     other => panic!("{other} is no method"),
                 };
@@ -292,11 +389,12 @@ mod tests {
             method["name"].as_str().is_some_and(|name| name.starts_with("Handshake."))
         }) {
             let body = json!({"jsonrpc": "2.0", "method": specified["name"], "id": 1}).to_string();
-            let Envelope::Call(call) = Methods::open(body.as_bytes()) else {
+            let Envelope::Call(call) = methods.open(body.as_bytes()) else {
                 panic!("{body} is a call");
             };
             let answer: Value =
-                serde_json::from_str(&methods.answer(&call, occasion).await).expect("JSON");
+                serde_json::from_str(&methods.answer(&call, (occasion, Socket::Unix)).await)
+                    .expect("JSON");
             assert_eq!(answer["result"], specified["examples"][0]["result"]["value"]);
         }
     }

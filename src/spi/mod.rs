@@ -4,21 +4,31 @@
 //! The contract is in `plugin-spec/`. Knows the state, the image directory and
 //! the command line's template; knows no machine's protocol.
 
+mod addition;
 mod admission;
 mod answer;
 mod assets;
 mod counter;
 mod describe;
+mod duration;
 mod envelope;
+mod event_list;
 mod exchange;
+mod flavor;
 mod info;
+mod interfaces;
+mod machines;
+mod metadata;
 mod methods;
+mod path;
+mod place;
 mod properties;
 mod provision;
 mod reply;
 mod request;
 mod serve;
 mod socket;
+mod stream;
 mod tcp;
 mod unix;
 mod url;
@@ -30,13 +40,13 @@ pub use serve::Doors;
 pub use socket::SocketError;
 pub use tcp::{TcpDoor, TcpError};
 
-use crate::{files::Images, model::Subnet, store::Store};
+use crate::{files::Images, model::Subnets, store::Store};
 
 /// What is configured of the plugin.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The network whose addresses we give out; none if another DHCP server does.
-    pub subnet: Option<Subnet>,
+    /// The networks whose addresses we give out; none if another DHCP server does.
+    pub subnets: Subnets,
     /// Our address towards machines: `{{ server }}` in a command line.
     pub server: IpAddr,
     /// The authority of our HTTP server towards machines, of which the URLs in a

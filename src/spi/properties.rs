@@ -8,7 +8,10 @@ use std::{fmt, net::Ipv4Addr};
 
 use serde_json::{Map, Value};
 
-use super::url;
+use super::{
+    addition::{self, Addition, InvalidAddition},
+    url,
+};
 use crate::model::{
     Architecture, Asset, BootMode, Checksum, Hostname, Image, ImageFile, InvalidChecksum,
     InvalidHostname, InvalidImageFile, InvalidMac, InvalidMacPrefix, Mac, Select, Source,
@@ -17,8 +20,10 @@ use crate::model::{
 mod select;
 
 /// The fields that there are, the required one first.
-pub(super) const FIELDS: [&str; 9] =
-    ["Kernel", "Initrd", "CmdLine", "Boot", "Select", "MAC", "Address", "Hostname", "Checksum"];
+pub(super) const FIELDS: [&str; 11] = [
+    "Kernel", "Initrd", "CmdLine", "Boot", "Select", "MAC", "Address", "Hostname", "Checksum",
+    "Index", "Each",
+];
 
 /// What an instance shall be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +40,20 @@ pub(super) struct Properties {
     /// The address that is kept for it.
     pub(super) address: Option<Ipv4Addr>,
     /// The name that it is given.
-    pub(super) hostname: Option<Hostname>,
+    pub(super) hostname: Option<Naming>,
+    /// Its place in its group; else the lowest that is free.
+    pub(super) index: Option<u32>,
+    /// What is added to it, by its place; nothing for anybody if empty.
+    pub(super) each: Vec<Addition>,
+}
+
+/// How an instance is named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Naming {
+    /// So.
+    Fixed(Hostname),
+    /// As this template comes out for it; not checked yet.
+    Template(String),
 }
 
 /// Properties that cannot be used.
@@ -53,6 +71,8 @@ enum Field {
     Named(String),
     Checksum(String),
     Select(String),
+    /// In an entry of `Each`, as `.Each[2].CmdLine`.
+    Each(String),
 }
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -77,7 +97,7 @@ enum Problem {
     NoKernel,
     #[error("expected {expected}, found {found}")]
     WrongType { expected: &'static str, found: String },
-    #[error("there is no such field{}; known are {}", did_you_mean(.0), FIELDS.join(", "))]
+    #[error("there is no such field{}; known are {}", did_you_mean(.0, &FIELDS), FIELDS.join(", "))]
     Unknown(String),
     #[error(transparent)]
     File(InvalidImageFile),
@@ -93,6 +113,10 @@ enum Problem {
     Checksum(InvalidChecksum),
     #[error("no file of Kernel or Initrd is called so; they are {0}")]
     NotAFile(String),
+    #[error(transparent)]
+    Each(addition::Problem),
+    #[error("`{0}` is not a place in a group; they are whole numbers from 0")]
+    Index(String),
     #[error("the machine fetches this URL itself, so its checksum would not be checked")]
     ChecksumOfUrl,
 }
@@ -120,14 +144,47 @@ impl Properties {
         }
         Ok(Self {
             boot,
+            index: index(fields)?,
+            each: each(fields)?,
             image: image(fields, boot)?,
             select,
             mac,
             address: parsed(fields, "Address", |text| {
                 text.parse().map_err(|_| Problem::Address(text.to_owned()))
             })?,
-            hostname: parsed(fields, "Hostname", |text| text.parse().map_err(Problem::Hostname))?,
+            hostname: parsed(fields, "Hostname", |text| match text.contains("{{") {
+                true => Ok(Naming::Template(text.to_owned())),
+                false => text.parse().map(Naming::Fixed).map_err(Problem::Hostname),
+            })?,
         })
+    }
+}
+
+fn index(fields: &Map<String, Value>) -> Result<Option<u32>, InvalidProperties> {
+    match fields.get("Index") {
+        None | Some(Value::Null) => Ok(None),
+        Some(given) => {
+            let index = given.as_u64().and_then(|index| u32::try_from(index).ok());
+            let problem = || Field::named("Index").is(Problem::Index(given.to_string()));
+            index.map(Some).ok_or_else(problem)
+        }
+    }
+}
+
+fn each(fields: &Map<String, Value>) -> Result<Vec<Addition>, InvalidProperties> {
+    let each = addition::each(fields)?;
+    let is_bootless = fields.get("Kernel").is_none_or(Value::is_null);
+    match each.iter().position(|entry| is_bootless && !entry.cmdline.is_empty()) {
+        Some(index) => {
+            Err(Field::Each(format!(".Each[{index}].CmdLine")).is(Problem::WithoutKernel))
+        }
+        None => Ok(each),
+    }
+}
+
+impl From<InvalidAddition> for InvalidProperties {
+    fn from(InvalidAddition { path, problem }: InvalidAddition) -> Self {
+        Field::Each(path).is(Problem::Each(problem))
     }
 }
 
@@ -256,8 +313,9 @@ fn architectures() -> String {
     Architecture::ALL.map(Architecture::name).join(", ")
 }
 
-fn did_you_mean(name: &str) -> String {
-    FIELDS
+/// A hint for a name that is known in other case only.
+pub(super) fn did_you_mean(name: &str, known: &[&str]) -> String {
+    known
         .iter()
         .find(|known| known.eq_ignore_ascii_case(name))
         .map(|known| format!(", did you mean `{known}`?"))
@@ -280,6 +338,7 @@ impl fmt::Display for Field {
             Self::All => formatter.write_str("Properties"),
             Self::Named(name) => write!(formatter, "Properties.{}", name.escape_debug()),
             Self::Select(path) => write!(formatter, "Properties.Select{}", path.escape_debug()),
+            Self::Each(path) => write!(formatter, "Properties{path}"),
             Self::Checksum(name) => write!(formatter, "Properties.Checksum[{name:?}]"),
         }
     }
@@ -314,11 +373,15 @@ mod tests {
             "Address": "10.0.0.40",
             "Hostname": "Web-1",
             "Checksum": {"./images/initrd": format!("sha256:{digest}")},
+            "Index": 4,
+            "Each": [{"CmdLine": "a=1"}],
         }))
         .expect("all of it");
         assert_eq!(properties.mac, Some(Mac::new([0x52, 0x54, 0, 0xaa, 1, 1])));
         assert_eq!(properties.address, Some([10, 0, 0, 40].into()));
-        assert_eq!(properties.hostname.expect("given").as_str(), "web-1");
+        let name = "web-1".parse().expect("a name");
+        assert_eq!(properties.hostname, Some(Naming::Fixed(name)));
+        assert_eq!((properties.index, properties.each.len()), (Some(4), 1));
         let assets: Vec<_> = properties
             .image
             .expect("a kernel")
@@ -338,7 +401,8 @@ mod tests {
         let bare = read(&json!({"Kernel": "vmlinuz"})).expect("enough");
         let nulls = json!({
             "Kernel": "vmlinuz", "Initrd": null, "CmdLine": null, "MAC": null, "Address": null,
-            "Hostname": null, "Checksum": null, "Boot": null, "Select": null,
+            "Hostname": null, "Checksum": null, "Boot": null, "Select": null, "Index": null,
+            "Each": null,
         });
         assert_eq!(read(&nulls), Ok(bare.clone()));
         let image = bare.image.expect("a kernel");
@@ -354,6 +418,11 @@ mod tests {
         refused(
             json!({"Boot": "never", "CmdLine": "quiet"}),
             &["Properties.CmdLine:", "no Kernel"],
+        );
+        let each = json!([{}, {"CmdLine": "quiet"}]);
+        refused(
+            json!({"Boot": "never", "Each": each}),
+            &["Properties.Each[1].CmdLine:", "no Kernel"],
         );
         refused(json!({"Boot": "once"}), &["Properties.Kernel:", "required"]);
         refused(json!({"Kernel": "k", "Boot": "Once"}), &["Properties.Boot:", "`Once`", "always"]);
@@ -391,6 +460,11 @@ mod tests {
             ("Address", json!("10.0.0.0/24")),
             ("Hostname", json!("a_b")),
             ("Checksum", json!("ab")),
+            ("Index", json!(-1)),
+            ("Index", json!(1.5)),
+            ("Index", json!("1")),
+            ("Index", json!(4_294_967_296_u64)),
+            ("Each", json!({"a": 1})),
         ] {
             let mut properties = json!({"Kernel": "vmlinuz"});
             properties[field] = value.clone();
@@ -431,7 +505,8 @@ mod tests {
         assert_eq!(fields, known);
         assert_eq!(schema["additionalProperties"], false);
         assert_eq!(schema["required"], json!([]));
-        let whole: Value = serde_json::from_str(crate::spi::info::EXAMPLE).expect("JSON");
+        let whole: Value =
+            serde_json::from_str(include_str!("../../plugin-spec/properties.json")).expect("JSON");
         // All but MAC, which excludes Select.
         let given = whole.as_object().expect("an object");
         assert!(FIELDS.iter().all(|field| given.contains_key(*field) != (*field == "MAC")));

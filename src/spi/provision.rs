@@ -5,14 +5,18 @@ use std::net::Ipv4Addr;
 use super::{
     Settings,
     answer::{Refusal, Said},
-    properties::Properties,
+    place,
+    properties::{Naming, Properties},
     request,
 };
 use crate::{
-    boot::cmdline::{self, Variables},
+    boot::{
+        cmdline::{self, Variables},
+        hostname::{self, Member},
+    },
     model::{
-        Change, Decision, Hostname, Instance, InstanceId, LeaseState, LogicalId, Mac, Machine,
-        MachineEvent, Progress, Secrets, Select, Tags, Timestamp,
+        Change, Decision, Hostname, Image, Instance, InstanceId, LeaseState, LogicalId, Mac,
+        Machine, MachineEvent, Progress, Secrets, Select, Tags, Timestamp,
     },
     state::State,
 };
@@ -79,6 +83,8 @@ fn new_instance(
         return Err(Refusal::Attachments(request.attachments));
     }
     own_tags("Tags", &request.tags)?;
+    let group = request.tags.get(Instance::GROUP_TAG).map(String::as_str);
+    let (index, addition) = place::of(state, properties, group)?;
     let named = Named::of(request.logical_id.as_ref(), settings)?;
     let address = wanted_address(properties, named, request.logical_id.as_ref())?;
     let mac = match wanted_machine(properties, named, request.logical_id.as_ref())? {
@@ -92,24 +98,32 @@ fn new_instance(
                 return Err(Refusal::Reserved { said, address, owner });
             }
             let wanted = address.map(|(address, _)| address);
-            free_machine(state, Wish { request, properties, wanted }, now)?
+            free_machine(state, settings, Wish { request, properties, wanted }, now)?
         }
     };
     if let Some((address, said)) = address {
         open_to(state, (address, said), mac, now)?;
     }
     let id = InstanceId::next(state.instances.last_id(), now);
+    let mut tags = request.tags.clone();
+    tags.extend(addition.tags.clone());
+    let logical_id = request.logical_id.as_ref();
+    let member = Member { index, logical_id, id, mac, tags: &tags };
+    let image = properties
+        .image
+        .clone()
+        .map(|image| Image { cmdline: addition.behind_cmdline(&image.cmdline), ..image });
     let instance = Instance {
         id,
         logical_id: request.logical_id.clone(),
-        tags: request.tags.clone(),
-        init: request.init.clone(),
+        init: addition.behind_init(&request.init),
         mac,
         address: address.map(|(address, _)| address),
-        hostname: hostname(properties, named, request.logical_id.as_ref(), id),
-        index: request.tags.get(Instance::GROUP_TAG).map(|group| state.instances.free_index(group)),
+        hostname: hostname(properties, named, member)?,
+        tags,
+        index,
         boot: properties.boot,
-        image: properties.image.clone(),
+        image,
         secrets,
         provisioned_at: now,
         progress: Progress::new(now),
@@ -138,12 +152,12 @@ impl Named {
             return Ok(Self::Machine(mac));
         }
         let Ok(address) = text.parse::<Ipv4Addr>() else { return Ok(Self::Nothing) };
-        match &settings.subnet {
-            Some(subnet) if subnet.network.contains(&address) => subnet
+        match settings.subnets.of(address) {
+            Some(subnet) => subnet
                 .reservable(address)
                 .map(|()| Self::Address(address))
                 .map_err(|problem| Refusal::Unreservable { said: Said::LogicalId, problem }),
-            Some(_) | None => Ok(Self::ForeignAddress),
+            None => Ok(Self::ForeignAddress),
         }
     }
 }
@@ -226,6 +240,7 @@ struct Wish<'a> {
 /// they may be had although they have not come back to the pool yet.
 fn free_machine(
     state: &State,
+    settings: &Settings,
     Wish { request, properties, wanted }: Wish<'_>,
     now: Timestamp,
 ) -> Result<Mac, Refusal> {
@@ -233,6 +248,12 @@ fn free_machine(
     let select = properties.select.as_ref().unwrap_or(&anything);
     let is_open = |machine: &&Machine| {
         machine.state.after(MachineEvent::Named).is_ok() && select.matches(machine)
+    };
+    let subnet = wanted.and_then(|address| settings.subnets.of(address));
+    // One without a lease of ours may be anywhere.
+    let is_there = |machine: &Machine| {
+        let lease = state.addresses.last_of(machine.mac);
+        subnet.zip(lease).is_none_or(|(subnet, lease)| subnet.network.contains(&lease.address))
     };
     let holder = wanted
         .and_then(|address| state.addresses.lease(address))
@@ -243,7 +264,9 @@ fn free_machine(
         let group = request.tags.get(Instance::GROUP_TAG).map(String::as_str);
         state.machines.former(group, request.logical_id.as_ref()?).filter(is_open)
     };
-    let machine = holder.or_else(former).or_else(|| state.machines.choose(select, now));
+    let machine = holder.or_else(former).or_else(|| {
+        state.machines.choose(now, |machine| select.matches(machine) && is_there(machine))
+    });
     machine.map(|machine| machine.mac).ok_or_else(|| Refusal::NoFreeMachine {
         select: properties.select.clone(),
         available: state.machines.available().count(),
@@ -269,15 +292,23 @@ fn open_to(
 fn hostname(
     properties: &Properties,
     named: Named,
-    logical_id: Option<&LogicalId>,
-    id: InstanceId,
-) -> Hostname {
-    let from_logical_id = || match named {
-        Named::Nothing => logical_id.and_then(|LogicalId(text)| text.parse().ok()),
+    member: Member<'_>,
+) -> Result<Hostname, Refusal> {
+    match &properties.hostname {
+        Some(Naming::Fixed(hostname)) => return Ok(hostname.clone()),
+        Some(Naming::Template(template)) => {
+            return hostname::render(template, &member)
+                .map_err(|problem| Refusal::Hostname { template: template.clone(), problem });
+        }
+        None => {}
+    }
+    let from_logical_id = match named {
+        Named::Nothing => member.logical_id.and_then(|LogicalId(text)| text.parse().ok()),
         Named::Machine(_) | Named::Address(_) | Named::ForeignAddress => None,
     };
-    let from_id = || id.to_string().parse().expect("`rb-` and digits are one label of a host name");
-    properties.hostname.clone().or_else(from_logical_id).unwrap_or_else(from_id)
+    let from_id =
+        || member.id.to_string().parse().expect("`rb-` and digits are one label of a host name");
+    Ok(from_logical_id.unwrap_or_else(from_id))
 }
 
 /// Whether the command line can be made for this instance: a tag or a logical
@@ -418,6 +449,17 @@ mod tests {
     }
 
     #[test]
+    fn an_address_goes_to_no_machine_that_is_known_to_be_in_another_network() {
+        let mut state = state_of(&[1, 2, 3]);
+        state.apply(&lease([10, 7, 0, 9], 1));
+        state.apply(&lease([10, 0, 0, 9], 2));
+        let spec = |id: &str| json!({"Properties": {"Kernel": KERNEL}, "LogicalID": id});
+        assert_eq!(taken(&mut state, spec("10.0.0.41")), mac(2));
+        assert_eq!(taken(&mut state, spec("10.7.0.41")), mac(1));
+        assert_eq!(taken(&mut state, spec("10.7.0.42")), mac(3), "nobody knows where it is");
+    }
+
+    #[test]
     fn an_address_that_another_host_uses_is_refused() {
         let mut state = state_of(&[1, 2]);
         // No machine of ours: it never asked to boot.
@@ -529,6 +571,84 @@ mod tests {
         destroyed(&mut state, mac(1));
         let mac = taken(&mut state, spec);
         assert_eq!(made(&state, mac).index, Some(0), "the place that came free");
+    }
+
+    #[test]
+    fn an_index_that_is_given_is_had_and_one_that_is_had_is_refused() {
+        let mut state = state_of(&[1, 2, 3, 4]);
+        let spec = |index: Value, tags: Value| json!({"Properties": {"Kernel": KERNEL, "Index": index}, "Tags": tags});
+        let group = json!({"infrakit.group": "g"});
+        let second = taken(&mut state, spec(json!(1), group.clone()));
+        let refusal = provisioned(&mut state, spec(json!(1), group.clone())).expect_err("taken");
+        let id = made(&state, second).id;
+        assert_eq!(refusal, format!("Properties.Index: instance {id} has place 1 of this group"));
+        assert_eq!(state.machines.available().count(), 3, "nothing was taken");
+        for (index, tags, expected) in [
+            (json!(null), group.clone(), Some(0)),
+            (json!(null), group, Some(2)),
+            (json!(1), json!({}), Some(1)),
+        ] {
+            let mac = taken(&mut state, spec(index, tags));
+            assert_eq!(made(&state, mac).index, expected);
+        }
+    }
+
+    #[test]
+    fn what_each_is_given_is_that_of_its_index() {
+        let mut state = state_of(&[1, 2, 3]);
+        let each = json!([
+            {"Init": "zero"},
+            {"Init": "one", "Tags": {"disk": "nvme"}, "CmdLine": "d={{ tags[\"disk\"] }}"},
+        ]);
+        let spec = |index: Value, tags: Value| {
+            let properties = json!({
+                "Kernel": KERNEL, "CmdLine": "i={{ index }}", "Each": each, "Index": index,
+                "Hostname": "web-{{ index }}",
+            });
+            json!({"Properties": properties, "Tags": tags, "Init": "all"})
+        };
+        let group = json!({"infrakit.group": "g", "disk": "none"});
+        for (init, disk, cmdline, hostname) in [
+            ("all\nzero", "none", "i={{ index }}", "web-0"),
+            ("all\none", "nvme", "i={{ index }} d={{ tags[\"disk\"] }}", "web-1"),
+        ] {
+            let mac = taken(&mut state, spec(json!(null), group.clone()));
+            let instance = made(&state, mac);
+            assert_eq!((instance.init.as_str(), instance.hostname.as_str()), (init, hostname));
+            assert_eq!(instance.tags["disk"], disk);
+            assert_eq!(instance.image.as_ref().expect("a kernel").cmdline, cmdline);
+        }
+        for (index, tags, refusal) in [
+            (json!(null), group, "Properties.Each: its length is 2, so it has nothing for index 2"),
+            (
+                json!(7),
+                json!({}),
+                "Properties.Each: its length is 2, so it has nothing for index 7",
+            ),
+            (
+                json!(null),
+                json!({}),
+                "Properties.Each: this instance has no index; give it Properties.Index or the tag infrakit.group",
+            ),
+        ] {
+            assert_eq!(provisioned(&mut state, spec(index, tags)), Err(refusal.to_owned()));
+        }
+        assert_eq!(state.machines.available().count(), 1, "nothing was taken");
+    }
+
+    #[test]
+    fn a_template_that_names_no_host_is_refused() {
+        let mut state = state_of(&[1]);
+        let spec = |hostname: &str, tags: Value| json!({"Properties": {"Kernel": KERNEL, "Hostname": hostname}, "Tags": tags});
+        let bad = spec("web_{{ index }}", json!({"infrakit.group": "g"}));
+        let refusal = provisioned(&mut state, bad).expect_err("no host name");
+        assert!(refusal.starts_with("Properties.Hostname: ") && refusal.contains("`web_0`"));
+        let refusal = provisioned(&mut state, spec("x-{{ index }}", json!({}))).expect_err("none");
+        assert!(refusal.starts_with("Properties.Hostname: ") && refusal.contains("(in `x-"));
+        let odd = spec("{{ tags[\"a\"] }}", json!({"a": "b c"}));
+        let refusal = provisioned(&mut state, odd).expect_err("a blank");
+        assert!(refusal.contains("`b c`"), "{refusal}");
+        assert_eq!(state.machines.available().count(), 1, "nothing was taken");
     }
 
     #[test]

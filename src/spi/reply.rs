@@ -5,16 +5,16 @@ use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
+    addition::InvalidAddition,
     answer::Refusal,
     assets::BadAsset,
     envelope::{INTERNAL_ERROR, INVALID_REQUEST, SERVER_ERROR},
+    flavor,
+    interfaces::{Interface, versions},
+    machines,
     request::{Params, Unreadable},
 };
-use crate::{model::InstanceId, store::Unwritable};
-
-/// The versions of the Instance interface that this plugin speaks: that of
-/// InfraKit's last state, of June 2017, and of release 0.5.
-pub(super) const VERSIONS: [&str; 3] = ["0.6.1", "0.6.0", "0.5.0"];
+use crate::{boot::Health, model::InstanceId, store::Unwritable};
 
 /// Why a call has no result.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +25,15 @@ pub(super) enum Failure {
     /// What was asked for is refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// What a flavor should do is refused.
+    #[error(transparent)]
+    Flavor(#[from] flavor::Refusal),
+    /// The Properties of a flavor cannot be used.
+    #[error(transparent)]
+    Addition(#[from] InvalidAddition),
+    /// What the operator wants of a machine is refused.
+    #[error(transparent)]
+    Machine(#[from] machines::Refusal),
     /// A file is not there, or is another one.
     #[error(transparent)]
     Asset(#[from] BadAsset),
@@ -45,8 +54,14 @@ pub(super) fn error(failure: &Failure, params: &Params) -> Error {
         Failure::Unreadable(Unreadable::WrongType { .. }) => {
             (INVALID_REQUEST, Some(Value::Object(params.clone())))
         }
+        Failure::Machine(machines::Refusal::Params(invalid)) if invalid.is_type() => {
+            (INVALID_REQUEST, Some(Value::Object(params.clone())))
+        }
         Failure::Unreadable(Unreadable::NoSuchObject(_))
+        | Failure::Machine(_)
         | Failure::Refused(_)
+        | Failure::Flavor(_)
+        | Failure::Addition(_)
         | Failure::Asset(_)
         | Failure::Store(_) => (SERVER_ERROR, None),
         Failure::Json(_) => (INTERNAL_ERROR, None),
@@ -54,16 +69,49 @@ pub(super) fn error(failure: &Failure, params: &Params) -> Error {
     Error { code: ErrorCode::from(code), message: failure.to_string(), data }
 }
 
+/// The failure as an event says it: without any `Init`, which is for its machine
+/// alone, wherever the caller wrote it.
+pub(super) fn shown(failure: &Failure, params: &Params) -> String {
+    // It has the whole value.
+    if let Failure::Unreadable(Unreadable::WrongType { name, expected, .. }) = failure {
+        return format!("params.{name}: expected {expected}");
+    }
+    let mut inits = Vec::new();
+    params.iter().for_each(|(name, value)| texts_of_init(name, value, false, &mut inits));
+    let text = failure.to_string();
+    if inits.iter().any(|init| text.contains(init)) {
+        return "the reason has Init in it, and is told to the caller alone".to_owned();
+    }
+    text
+}
+
+/// The lines of all that is called Init, at any depth.
+fn texts_of_init<'a>(name: &str, value: &'a Value, within: bool, inits: &mut Vec<&'a str>) {
+    let within = within || name.eq_ignore_ascii_case("Init");
+    match value {
+        Value::String(text) if within => {
+            inits.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()));
+        }
+        Value::Array(list) => {
+            list.iter().for_each(|value| texts_of_init(name, value, within, inits));
+        }
+        Value::Object(members) => {
+            members.iter().for_each(|(name, value)| texts_of_init(name, value, within, inits))
+        }
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
 /// The result of Handshake.Hello: one object, the default one, of every version.
 pub(super) fn hello() -> Outcome {
-    let objects: Value = by_version(&json!([{"Name": ".", "ProxyFor": ""}]));
-    raw(&json!({"Objects": objects}))
+    raw(&json!({"Objects": by_version(&json!([{"Name": ".", "ProxyFor": ""}]))}))
 }
 
 /// The result of Handshake.Implements, which InfraKit asked until 0.5.
 pub(super) fn implements() -> Outcome {
-    let interfaces: Vec<Value> =
-        VERSIONS.iter().map(|version| json!({"Name": "Instance", "Version": version})).collect();
+    let interfaces: Vec<Value> = versions()
+        .map(|(interface, version)| json!({"Name": interface.name, "Version": version}))
+        .collect();
     raw(&json!({"APIs": interfaces}))
 }
 
@@ -72,7 +120,7 @@ pub(super) fn types() -> Outcome {
     raw(&json!({"Types": by_version(&json!(["."]))}))
 }
 
-/// The result of Validate, Label and Destroy. Clients look at the error alone.
+/// The result of Validate, Label, Destroy and Drain. Clients look at the error alone.
 pub(super) fn ok() -> Outcome {
     raw(&json!({"Type": "", "OK": true}))
 }
@@ -82,9 +130,21 @@ pub(super) fn id(id: InstanceId) -> Outcome {
     raw(&json!({"Type": "", "ID": id}))
 }
 
+/// The result of Flavor.Prepare.
+pub(super) fn spec(spec: &Value) -> Outcome {
+    raw(&json!({"Type": "", "Spec": spec}))
+}
+
+/// The result of Flavor.Healthy.
+pub(super) fn health(health: Health) -> Outcome {
+    raw(&json!({"Type": "", "Health": health.number()}))
+}
+
 fn by_version(value: &Value) -> Value {
-    let named = |version| (format!("Instance/{version}"), value.clone());
-    Value::Object(VERSIONS.iter().map(named).collect())
+    let named = |(interface, version): (&Interface, &str)| {
+        (format!("{}/{version}", interface.name), value.clone())
+    };
+    Value::Object(versions().map(named).collect())
 }
 
 fn raw(value: &impl Serialize) -> Outcome {
@@ -99,10 +159,32 @@ mod tests {
     fn every_handshake_names_the_default_object_of_every_version() {
         let hello = hello().expect("JSON");
         let types = types().expect("JSON");
-        for version in VERSIONS {
-            assert!(hello.get().contains(&format!(r#""Instance/{version}":[{{"Name":".""#)));
-            assert!(types.get().contains(&format!(r#""Instance/{version}":["."]"#)));
+        let implements = implements().expect("JSON");
+        for (Interface { name, .. }, version) in versions() {
+            assert!(hello.get().contains(&format!(r#""{name}/{version}":[{{"Name":".""#)));
+            assert!(types.get().contains(&format!(r#""{name}/{version}":["."]"#)));
+            let api = format!(r#"{{"Name":"{name}","Version":"{version}"}}"#);
+            assert!(implements.get().contains(&api));
         }
+    }
+
+    #[test]
+    fn an_event_of_a_refusal_says_why_and_nothing_of_init() {
+        let init = json!({"Init": ["echo password"], "MAC": "x"});
+        let params = json!({"Spec": {"Properties": init, "init": "one\n two"}});
+        let params = params.as_object().expect("an object").clone();
+        let refused = |text: &str| Failure::from(Refusal::UnknownInstance(text.to_owned()));
+        assert_eq!(shown(&refused("x"), &params), "there is no instance `x`");
+        for secret in ["a echo password b", "two"] {
+            let shown = shown(&refused(secret), &params);
+            assert!(!shown.contains(secret), "{shown}");
+        }
+        let wrong = Unreadable::WrongType {
+            name: "Spec.Init".to_owned(),
+            expected: "a string",
+            found: "[\"echo password\"]".to_owned(),
+        };
+        assert_eq!(shown(&wrong.into(), &params), "params.Spec.Init: expected a string");
     }
 
     #[test]

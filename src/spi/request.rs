@@ -143,20 +143,20 @@ impl Describe {
 }
 
 /// There is one object only, the default one with the empty name.
-fn default_object(params: &Params) -> Result<(), Unreadable> {
+pub(super) fn default_object(params: &Params) -> Result<(), Unreadable> {
     let name = text(params, "Type", "Type")?;
     if name.is_empty() { Ok(()) } else { Err(Unreadable::NoSuchObject(name)) }
 }
 
 /// The member of this name, else one of the same name in another case, as Go's
 /// decoder takes them; null if there is none.
-fn member<'a>(object: &'a Params, name: &str) -> &'a Value {
+pub(super) fn member<'a>(object: &'a Params, name: &str) -> &'a Value {
     let in_other_case =
         || object.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value);
     object.get(name).or_else(in_other_case).unwrap_or(&Value::Null)
 }
 
-fn text(object: &Params, name: &str, path: &str) -> Result<String, Unreadable> {
+pub(super) fn text(object: &Params, name: &str, path: &str) -> Result<String, Unreadable> {
     match member(object, name) {
         Value::Null => Ok(String::new()),
         Value::String(text) => Ok(text.clone()),
@@ -177,7 +177,7 @@ fn tags(object: &Params, name: &str, path: &str) -> Result<Tags, Unreadable> {
     }
 }
 
-fn wrong(name: &str, expected: &'static str, found: &Value) -> Unreadable {
+pub(super) fn wrong(name: &str, expected: &'static str, found: &Value) -> Unreadable {
     Unreadable::WrongType { name: name.to_owned(), expected, found: found.to_string() }
 }
 

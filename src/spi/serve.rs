@@ -1,18 +1,25 @@
 //! The plugin's doors: bound, served and ended together. warp has the routes of
 //! the Unix socket, `unix` its connections, `tcp` the other way in.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
-use warp::{Filter, Stream};
+use warp::{Filter, Reply, Stream};
 
 use super::{
     Listeners, ServeError, Spi,
-    counter::Counter,
-    exchange::{Answer, CONTENT_TYPE, Head, LARGEST_BODY},
+    counter::{Counter, Response},
+    exchange::{Answer, CONTENT_TYPE, Head, LARGEST_BODY, Socket},
     socket::Presence,
+    stream::{Chunks, HEADERS},
     tcp::Running,
     unix,
 };
@@ -57,9 +64,11 @@ impl Doors {
     /// flight are answered, and the files in the plugins directory go.
     pub async fn serve(self, stop: CancellationToken) {
         let Self { presence, unix, tcp, counter } = self;
-        let unix = unix::serve(unix, warp::service(filter(counter)), stop.clone());
+        let routes = warp::service(filter(Arc::clone(&counter)));
+        let unix = unix::serve(unix, routes, stop.clone());
         let ended = async {
             stop.cancelled().await;
+            counter.close();
             // Found by nobody any more, while the last calls are answered.
             drop(presence);
             tokio::time::sleep(LAST_CALLS).await;
@@ -84,11 +93,13 @@ fn filter(
 {
     warp::method()
         .and(warp::path::full())
+        .and(warp::query::raw().map(Some).or(warp::any().map(|| None)).unify())
         .and(warp::header::headers_cloned())
         .and(warp::body::stream())
         .then(
             move |method: warp::http::Method,
                   path: warp::path::FullPath,
+                  query: Option<String>,
                   headers: warp::http::HeaderMap,
                   body| {
                 let counter = Arc::clone(&counter);
@@ -96,8 +107,13 @@ fn filter(
                     let content_type = headers
                         .get(warp::http::header::CONTENT_TYPE)
                         .map(|value| value.to_str().unwrap_or("?"));
-                    let head = Head { method: method.as_str(), path: path.as_str(), content_type };
-                    response(counter.answer(head, read(body)).await)
+                    let (method, path) = (method.as_str(), path.as_str());
+                    let query = query.as_deref();
+                    let head = Head { method, path, query, content_type, socket: Socket::Unix };
+                    match counter.respond(head, read(body)).await {
+                        Response::Whole(answer) => response(answer).into_response(),
+                        Response::Events(chunks) => events(chunks),
+                    }
                 }
             },
         )
@@ -131,4 +147,20 @@ fn response(answer: Answer) -> warp::http::Response<String> {
         builder = builder.header(*name, value.as_ref());
     }
     builder.body(body.into_owned()).unwrap_or_default()
+}
+
+impl Stream for Chunks {
+    type Item = Result<Bytes, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Chunks::poll_next(&mut self, context).map(|chunk| chunk.map(Ok))
+    }
+}
+
+fn events(chunks: Chunks) -> warp::reply::Response {
+    let mut response = warp::reply::stream(chunks).into_response();
+    for (name, value) in HEADERS {
+        response.headers_mut().insert(name, warp::http::HeaderValue::from_static(value));
+    }
+    response
 }

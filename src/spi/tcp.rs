@@ -11,8 +11,9 @@ use jsonrpc_http_server::{
 
 use super::{
     admission::{Headers, Secret, admit},
-    counter::Counter,
-    exchange::{Answer, CONTENT_TYPE, Head, LARGEST_BODY},
+    counter::{Counter, Response},
+    exchange::{Answer, CONTENT_TYPE, Head, LARGEST_BODY, Socket},
+    stream::{Chunks, HEADERS},
 };
 
 /// Where to listen on TCP, and what callers must know.
@@ -61,8 +62,10 @@ impl Running {
             .request_middleware(move |request: hyper::Request<Body>| {
                 let (counter, token) = (Arc::clone(&counter), required.clone());
                 let response = async move {
-                    let answer = answer(&counter, token.as_ref(), request).await;
-                    Ok(response(answer))
+                    Ok(match respond(&counter, token.as_ref(), request).await {
+                        Response::Whole(answer) => response(answer),
+                        Response::Events(chunks) => events(chunks),
+                    })
                 };
                 // Hosts are looked at in `admit`, since any literal address of
                 // ours is right.
@@ -119,11 +122,11 @@ fn end(server: Option<Server>, then: impl FnOnce() + Send + 'static) {
     }
 }
 
-async fn answer(
+async fn respond(
     counter: &Arc<Counter>,
     token: Option<&Secret>,
     request: hyper::Request<Body>,
-) -> Answer {
+) -> Response {
     let (head, body) = request.into_parts();
     let text = |name| {
         head.headers.get(name).map(|value: &header::HeaderValue| {
@@ -138,11 +141,15 @@ async fn answer(
     };
     let path = match admit(headers, head.uri.path(), token) {
         Ok(path) => path,
-        Err(answer) => return answer,
+        Err(answer) => {
+            counter.turned_away(Socket::Tcp, &answer);
+            return Response::Whole(answer);
+        }
     };
+    let (method, query) = (head.method.as_str(), head.uri.query());
     let content_type = text(header::CONTENT_TYPE);
-    let head = Head { method: head.method.as_str(), path, content_type };
-    counter.answer(head, read(body)).await
+    let head = Head { method, path, query, content_type, socket: Socket::Tcp };
+    counter.respond(head, read(body)).await
 }
 
 /// The body; nothing if it is too large, or breaks off.
@@ -166,4 +173,21 @@ fn response(answer: Answer) -> hyper::Response<Body> {
         builder = builder.header(*name, value.as_ref());
     }
     builder.body(Body::from(body)).unwrap_or_else(|_| hyper::Response::new(Body::empty()))
+}
+
+/// The chunks by a task of their own, which ends when either side does.
+fn events(mut chunks: Chunks) -> hyper::Response<Body> {
+    let (mut sender, body) = Body::channel();
+    tokio::spawn(async move {
+        while let Some(chunk) = chunks.next().await {
+            if sender.send_data(chunk).await.is_err() {
+                break;
+            }
+        }
+    });
+    let mut response = hyper::Response::new(body);
+    for (name, value) in HEADERS {
+        response.headers_mut().insert(name, header::HeaderValue::from_static(value));
+    }
+    response
 }

@@ -5,16 +5,27 @@ use std::{
     net::Ipv4Addr,
 };
 
-use crate::model::{Lease, Mac, Pool, Timestamp};
+use ipnet::Ipv4Net;
 
-/// The addresses of the subnet, and whom they belong to.
+use crate::model::{Lease, LeaseState, Mac, Pool, Timestamp};
+
+/// The addresses of all subnets, and whom they belong to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Addresses {
-    pool: Option<Pool>,
+    /// By their networks, of which no two overlap.
+    stocks: Vec<Stock>,
     leases: HashMap<Ipv4Addr, Lease>,
-    last_of: HashMap<Mac, Ipv4Addr>,
+    /// The addresses whose leases are a machine's, newest first, one in each
+    /// network: the same card may be in several, by VLANs or by moving.
+    of_machine: HashMap<Mac, Vec<Ipv4Addr>>,
     reserved: HashMap<Ipv4Addr, Mac>,
     reservation_of: HashMap<Mac, Ipv4Addr>,
+}
+
+/// What there is to give in one network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stock {
+    pool: Pool,
     /// Pool addresses that were never leased and are not reserved.
     fresh: BTreeSet<Ipv4Addr>,
     /// Pool addresses that were leased once and are not reserved, by the time
@@ -23,16 +34,17 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    pub(super) fn new(pool: Option<Pool>) -> Self {
-        let fresh = pool.iter().flat_map(Pool::addresses).collect();
+    pub(super) fn new(pools: impl IntoIterator<Item = Pool>) -> Self {
+        let stock =
+            |pool: Pool| Stock { fresh: pool.addresses().collect(), used: BTreeSet::new(), pool };
+        let mut stocks: Vec<Stock> = pools.into_iter().map(stock).collect();
+        stocks.sort_by_key(|stock| stock.pool.network.network());
         Self {
-            pool,
+            stocks,
             leases: HashMap::new(),
-            last_of: HashMap::new(),
+            of_machine: HashMap::new(),
             reserved: HashMap::new(),
             reservation_of: HashMap::new(),
-            fresh,
-            used: BTreeSet::new(),
         }
     }
 
@@ -47,12 +59,24 @@ impl Addresses {
         self.leases.values()
     }
 
-    /// The lease that this machine was given last, if nobody else has the
-    /// address since; it may have expired.
+    /// The leases that this machine was given last, if nobody else has the
+    /// address since, newest first: in each network one, and all that it is bound
+    /// to; they may have expired.
+    pub fn leases_of(&self, mac: Mac) -> impl Iterator<Item = &Lease> {
+        let addresses = self.of_machine.get(&mac).into_iter().flatten();
+        addresses.filter_map(|address| self.leases.get(address))
+    }
+
+    /// The newest lease of this machine, in whichever network.
     #[must_use]
     pub fn last_of(&self, mac: Mac) -> Option<&Lease> {
-        let lease = self.leases.get(self.last_of.get(&mac)?)?;
-        (lease.mac == mac).then_some(lease)
+        self.leases_of(mac).next()
+    }
+
+    /// The newest lease of this machine in this network.
+    #[must_use]
+    pub fn last_in(&self, network: Ipv4Net, mac: Mac) -> Option<&Lease> {
+        self.leases_of(mac).find(|lease| network.contains(&lease.address))
     }
 
     /// The machine that the address is reserved for by an instance.
@@ -67,10 +91,10 @@ impl Addresses {
         self.reservation_of.get(&mac).copied()
     }
 
-    /// Whether the address is one of the pool's.
+    /// Whether the address is one of a pool's.
     #[must_use]
     pub fn in_pool(&self, address: Ipv4Addr) -> bool {
-        self.pool.as_ref().is_some_and(|pool| pool.contains(address))
+        self.place(address).is_some_and(|place| self.stocks[place].pool.contains(address))
     }
 
     /// Whether `mac` may be given this address: it is not reserved for another
@@ -80,30 +104,62 @@ impl Addresses {
         let reserved_elsewhere = self.reserved_for(address).is_some_and(|owner| owner != mac);
         let held_elsewhere = self.lease(address).is_some_and(|lease| {
             // A declined address is nobody's, not even of the machine that declined it.
-            let is_own = lease.mac == mac && lease.state != crate::model::LeaseState::Declined;
+            let is_own = lease.mac == mac && lease.state != LeaseState::Declined;
             lease.is_held(now) && !is_own
         });
         !reserved_elsewhere && !held_elsewhere
     }
 
-    /// An address of the pool that nobody has: the wanted one if it is free;
-    /// else the lowest that was never leased; else the one that expired first.
+    /// An address of this network's pool that nobody has: the wanted one if it is
+    /// free; else the lowest that was never leased; else the one that expired first.
     #[must_use]
-    pub fn free(&self, wanted: Option<Ipv4Addr>, now: Timestamp) -> Option<Ipv4Addr> {
+    pub fn free(
+        &self,
+        network: Ipv4Net,
+        wanted: Option<Ipv4Addr>,
+        now: Timestamp,
+    ) -> Option<Ipv4Addr> {
+        let stock = &self.stocks[self.place(network.network())?];
         let is_free = |address: &Ipv4Addr| {
             let held = self.lease(*address).is_some_and(|lease| lease.is_held(now));
-            self.in_pool(*address) && !held && self.reserved_for(*address).is_none()
+            stock.pool.contains(*address) && !held && self.reserved_for(*address).is_none()
         };
         let expired =
-            || self.used.first().filter(|(from, _)| *from <= now).map(|(_, address)| *address);
-        wanted.filter(is_free).or_else(|| self.fresh.first().copied()).or_else(expired)
+            || stock.used.first().filter(|(from, _)| *from <= now).map(|(_, address)| *address);
+        wanted.filter(is_free).or_else(|| stock.fresh.first().copied()).or_else(expired)
     }
 
     pub(super) fn put(&mut self, lease: Lease) {
         self.forget_index(lease.address);
-        self.leases.insert(lease.address, lease);
-        self.last_of.insert(lease.mac, lease.address);
+        let before = self.leases.insert(lease.address, lease);
+        if let Some(before) = before.filter(|before| before.mac != lease.mac)
+            && let Some(addresses) = self.of_machine.get_mut(&before.mac)
+        {
+            addresses.retain(|address| *address != lease.address);
+            if addresses.is_empty() {
+                self.of_machine.remove(&before.mac);
+            }
+        }
+        self.remember(lease);
         self.index(lease.address);
+    }
+
+    /// Keeps the address as the machine's newest of its network, and besides those
+    /// that it is bound to there: an offer of another must not hide them. That it
+    /// gave up one says nothing of the one that it has; they are read back from
+    /// disk in no order of time.
+    fn remember(&mut self, lease: Lease) {
+        let place = self.place(lease.address);
+        let mut addresses = self.of_machine.remove(&lease.mac).unwrap_or_default();
+        addresses.retain(|address| *address != lease.address);
+        let here = |address: &Ipv4Addr| self.place(*address) == place;
+        let other_is_live = addresses.iter().any(|one| here(one) && is_live(&self.leases[one]));
+        if is_live(&lease) || !other_is_live {
+            let is_bound = |one: &Ipv4Addr| self.leases[one].state == LeaseState::Bound;
+            addresses.retain(|address| !here(address) || is_bound(address));
+            addresses.insert(0, lease.address);
+        }
+        self.of_machine.insert(lease.mac, addresses);
     }
 
     pub(super) fn reserve(&mut self, mac: Mac, address: Ipv4Addr) {
@@ -122,30 +178,43 @@ impl Addresses {
         }
     }
 
+    /// Which network the address is in.
+    fn place(&self, address: Ipv4Addr) -> Option<usize> {
+        let behind = self.stocks.partition_point(|stock| stock.pool.network.network() <= address);
+        let place = behind.checked_sub(1)?;
+        self.stocks[place].pool.network.contains(&address).then_some(place)
+    }
+
     fn forget_index(&mut self, address: Ipv4Addr) {
-        self.fresh.remove(&address);
+        let Some(place) = self.place(address) else { return };
+        let stock = &mut self.stocks[place];
+        stock.fresh.remove(&address);
         if let Some(lease) = self.leases.get(&address) {
-            self.used.remove(&(reusable_from(lease), address));
+            stock.used.remove(&(reusable_from(lease), address));
         }
     }
 
     fn index(&mut self, address: Ipv4Addr) {
-        if !self.in_pool(address) || self.reserved.contains_key(&address) {
+        let Some(place) = self.place(address) else { return };
+        let stock = &mut self.stocks[place];
+        if !stock.pool.contains(address) || self.reserved.contains_key(&address) {
             return;
         }
         match self.leases.get(&address) {
-            Some(lease) => self.used.insert((reusable_from(lease), address)),
-            None => self.fresh.insert(address),
+            Some(lease) => stock.used.insert((reusable_from(lease), address)),
+            None => stock.fresh.insert(address),
         };
     }
 
     #[cfg(test)]
     pub(super) fn assert_consistent(&self) {
-        for address in self.pool.iter().flat_map(Pool::addresses) {
+        for (stock, address) in
+            self.stocks.iter().flat_map(|stock| stock.pool.addresses().map(move |one| (stock, one)))
+        {
             let lease = self.leases.get(&address);
             let reserved = self.reserved.contains_key(&address);
-            assert_eq!(self.fresh.contains(&address), lease.is_none() && !reserved, "{address}");
-            let listed: Vec<_> = self.used.iter().filter(|(_, used)| *used == address).collect();
+            assert_eq!(stock.fresh.contains(&address), lease.is_none() && !reserved, "{address}");
+            let listed: Vec<_> = stock.used.iter().filter(|(_, used)| *used == address).collect();
             match lease {
                 Some(lease) if !reserved => assert_eq!(listed, [&(reusable_from(lease), address)]),
                 Some(_) | None => assert!(listed.is_empty(), "{address}"),
@@ -154,15 +223,33 @@ impl Addresses {
         let pairs: HashMap<Ipv4Addr, Mac> =
             self.reservation_of.iter().map(|(mac, address)| (*address, *mac)).collect();
         assert_eq!(pairs, self.reserved);
+        for (mac, addresses) in &self.of_machine {
+            assert!(addresses.iter().all(|address| self.leases[address].mac == *mac));
+            assert!(!addresses.is_empty());
+            let mut seen = std::collections::HashSet::new();
+            for address in addresses {
+                let is_newest = seen.insert(self.place(*address));
+                let is_bound = self.leases[address].state == LeaseState::Bound;
+                assert!(is_newest || is_bound, "of {mac} {address} is of no interest");
+            }
+        }
+    }
+}
+
+/// Whether the machine may still believe in the address, apart from the time.
+const fn is_live(lease: &Lease) -> bool {
+    match lease.state {
+        LeaseState::Probing | LeaseState::Offered | LeaseState::Bound => true,
+        LeaseState::Released | LeaseState::Declined => false,
     }
 }
 
 /// From when somebody else may have the address of this lease.
 fn reusable_from(lease: &Lease) -> Timestamp {
     match lease.state {
-        crate::model::LeaseState::Released => Timestamp(0),
-        crate::model::LeaseState::Offered
-        | crate::model::LeaseState::Bound
-        | crate::model::LeaseState::Declined => lease.expires,
+        LeaseState::Released => Timestamp(0),
+        LeaseState::Probing | LeaseState::Offered | LeaseState::Bound | LeaseState::Declined => {
+            lease.expires
+        }
     }
 }

@@ -15,7 +15,9 @@ pub struct Instances {
     by_secret: HashMap<Token, InstanceId>,
     by_name: HashMap<(Option<String>, LogicalId), InstanceId>,
     by_tag: HashMap<(String, String), BTreeSet<InstanceId>>,
-    indexes: HashMap<String, BTreeSet<u32>>,
+    /// The places in each group and who has them. A Label can put two instances
+    /// at one place, so each is here.
+    indexes: HashMap<String, BTreeSet<(u32, InstanceId)>>,
 }
 
 impl Instances {
@@ -86,14 +88,16 @@ impl Instances {
     /// The lowest index that no living instance of the group has.
     #[must_use]
     pub fn free_index(&self, group: &str) -> u32 {
-        let taken = self.indexes.get(group);
-        (0..).find(|index| !taken.is_some_and(|taken| taken.contains(index))).unwrap_or(u32::MAX)
+        let taken = self.indexes.get(group).into_iter().flatten();
+        taken.fold(0, |free, (index, _)| if *index == free { free.saturating_add(1) } else { free })
     }
 
-    /// Whether a living instance of the group has this index.
+    /// The oldest living instance of the group that has this index.
     #[must_use]
-    pub fn is_index_taken(&self, group: &str, index: u32) -> bool {
-        self.indexes.get(group).is_some_and(|taken| taken.contains(&index))
+    pub fn at_index(&self, group: &str, index: u32) -> Option<&Instance> {
+        let taken = self.indexes.get(group)?;
+        let (_, id) = taken.iter().find(|(other, _)| *other == index)?;
+        self.living.get(id)
     }
 
     /// The instance of this logical ID in this group (or in none).
@@ -139,7 +143,7 @@ impl Instances {
             self.by_secret.insert(secret, instance.id);
         }
         if let (Some(group), Some(index)) = (instance.group(), instance.index) {
-            self.indexes.entry(group.to_owned()).or_default().insert(index);
+            self.indexes.entry(group.to_owned()).or_default().insert((index, instance.id));
         }
         if let Some(name) = name(&instance) {
             self.by_name.insert(name, instance.id);
@@ -175,7 +179,7 @@ impl Instances {
         if let (Some(group), Some(index)) = (instance.group(), instance.index)
             && let Some(taken) = self.indexes.get_mut(group)
         {
-            taken.remove(&index);
+            taken.remove(&(index, id));
             if taken.is_empty() {
                 self.indexes.remove(group);
             }
@@ -206,7 +210,7 @@ impl Instances {
         assert_eq!(self.by_secret, living.chain(destroyed).collect());
         for instance in self.living.values() {
             if let (Some(group), Some(index)) = (instance.group(), instance.index) {
-                assert!(self.is_index_taken(group, index) && self.free_index(group) != index);
+                assert!(self.at_index(group, index).is_some() && self.free_index(group) != index);
             }
             for (key, value) in &instance.tags {
                 assert!(self.by_tag[&(key.clone(), value.clone())].contains(&instance.id));

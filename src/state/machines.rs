@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::model::{LogicalId, Mac, Machine, MachineEvent, MachineState, Select, Timestamp};
+use crate::model::{LogicalId, Mac, Machine, MachineEvent, MachineState, Timestamp};
 
 /// The machines that are known.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -41,12 +41,12 @@ impl Machines {
         self.held.iter().chain(&self.others).filter_map(|(_, mac)| self.known.get(mac))
     }
 
-    /// The machine to give out: the one that waits longest of those that wait
-    /// now, and if none does, the first that may be on its way.
+    /// The machine to give out, of those that suit: the one that waits longest of
+    /// those that wait now, and if none does, the first that may be on its way.
     #[must_use]
-    pub fn choose(&self, select: &Select, now: Timestamp) -> Option<&Machine> {
+    pub fn choose(&self, now: Timestamp, suits: impl Fn(&Machine) -> bool) -> Option<&Machine> {
         let machine = |(_, mac): &(Timestamp, Mac)| self.known.get(mac);
-        let suits = |machine: &&Machine| select.matches(machine);
+        let suits = |machine: &&Machine| suits(machine);
         let mut waiting = self.held.iter().filter_map(machine).filter(|one| one.waits(now));
         let mut on_its_way = self.others.iter().filter_map(machine);
         let mut silent = self.held.iter().filter_map(machine);

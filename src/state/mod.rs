@@ -16,7 +16,7 @@ pub use addresses6::Addresses6;
 pub use instances::Instances;
 pub use machines::Machines;
 
-use crate::model::{Change, Holder, Mac, Pool, Subnet6, Timestamp};
+use crate::model::{Change, Holder, InstanceId, Mac, Pool, Subnet6, Timestamp};
 
 /// All that the daemon knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,11 +32,12 @@ pub struct State {
 }
 
 impl State {
-    /// An empty state that gives out the addresses of `pool`, if there is one.
+    /// An empty state that gives out the addresses of these pools, of which no
+    /// two have overlapping networks.
     #[must_use]
-    pub fn new(pool: Option<Pool>) -> Self {
+    pub fn new(pools: impl IntoIterator<Item = Pool>) -> Self {
         Self {
-            addresses: Addresses::new(pool),
+            addresses: Addresses::new(pools),
             addresses6: Addresses6::default(),
             instances: Instances::default(),
             machines: Machines::default(),
@@ -100,26 +101,49 @@ impl State {
         lease.is_bound(now).then_some(lease.address)
     }
 
-    /// The address that this machine may use now, as far as we gave it one.
+    /// The address by which people know the machine, over IPv4 if there is one: what
+    /// it has a lease of; else what is kept for it; else its IPv6 address.
+    #[must_use]
+    pub fn any_address_of(
+        &self,
+        mac: Mac,
+        reserved: Option<Ipv4Addr>,
+        now: Timestamp,
+    ) -> Option<IpAddr> {
+        let over_ipv4 = self.address_of(mac, now).or(reserved).map(IpAddr::from);
+        over_ipv4.or_else(|| self.address6_of(mac, now).map(IpAddr::from))
+    }
+
+    /// The machine that may use this address now, and the instance that it is, as
+    /// far as we gave the address out.
+    #[must_use]
+    pub fn visitor_at(&self, address: IpAddr, now: Timestamp) -> (Option<Mac>, Option<InstanceId>) {
+        let mac = self.machine_at(address, now);
+        let instance = mac.and_then(|mac| self.instances.of_machine(mac));
+        (mac, instance.map(|instance| instance.id))
+    }
+
+    /// The address that this machine may use now, as far as we gave it one; of
+    /// several the newest.
     #[must_use]
     pub fn address_of(&self, mac: Mac, now: Timestamp) -> Option<Ipv4Addr> {
-        self.addresses.last_of(mac).filter(|lease| lease.is_bound(now)).map(|lease| lease.address)
+        self.addresses.leases_of(mac).find(|lease| lease.is_bound(now)).map(|lease| lease.address)
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
     use crate::model::{
-        Destroyed, Instance, InstanceId, Lease, LeaseState, LogicalId, Machine, MachineEvent,
-        MachineState, Progress, Reason, testing,
+        Destroyed, Instance, Lease, LeaseState, LogicalId, Machine, MachineEvent, MachineState,
+        Progress, Reason, testing,
     };
 
     /// Something that happens: the change that it makes depends on the state.
     #[derive(Debug, Clone)]
-    enum Happening {
+    pub(crate) enum Happening {
         Lease(Lease),
         Machine(Mac, MachineEvent, Timestamp),
         Forgotten(Mac),
@@ -130,11 +154,12 @@ mod tests {
     }
 
     /// Over few machines and addresses, so that they collide.
-    fn happening() -> impl Strategy<Value = Happening> {
+    pub(crate) fn happening() -> impl Strategy<Value = Happening> {
         let mac = (1u8..5).prop_map(|last| Mac::new([2, 0, 0, 0, 0, last]));
         let address = (8u8..16).prop_map(|last| Ipv4Addr::new(10, 0, 0, last));
         let moment = (0u64..40).prop_map(Timestamp);
         let state = prop_oneof![
+            Just(LeaseState::Probing),
             Just(LeaseState::Offered),
             Just(LeaseState::Bound),
             Just(LeaseState::Released),
@@ -176,7 +201,7 @@ mod tests {
     /// The changes that a room would make of it: no ID lives twice, no machine and
     /// no reserved address belongs to two instances, no machine makes a step that
     /// must not be.
-    fn changes(state: &State, happening: &Happening) -> Vec<Change> {
+    pub(crate) fn changes(state: &State, happening: &Happening) -> Vec<Change> {
         match happening {
             Happening::Lease(lease) => vec![Change::Lease(*lease)],
             Happening::Machine(mac, event, at) => {
@@ -263,7 +288,7 @@ mod tests {
 
     /// The state after all that, and the changes that made it.
     fn after(happenings: &[Happening], mut check: impl FnMut(&State)) -> (State, Vec<Change>) {
-        let mut state = State::new(Some(pool()));
+        let mut state = State::new(pools());
         let mut made = Vec::new();
         for happening in happenings {
             for change in changes(&state, happening) {
@@ -275,11 +300,58 @@ mod tests {
         (state, made)
     }
 
-    fn pool() -> Pool {
-        Pool {
-            first: Ipv4Addr::new(10, 0, 0, 9),
-            last: Ipv4Addr::new(10, 0, 0, 14),
-            except: vec![Ipv4Addr::new(10, 0, 0, 10)],
+    /// Two networks next to each other; no pool has all of its network.
+    fn pools() -> [Pool; 2] {
+        let pool = |network: &str, range: &str, except| Pool {
+            network: network.parse().expect("a network"),
+            ranges: vec![range.parse().expect("a range")],
+            except,
+        };
+        [
+            pool("10.0.0.12/30", "10.0.0.12-10.0.0.14", vec![]),
+            pool("10.0.0.8/30", "10.0.0.9-10.0.0.11", vec![Ipv4Addr::new(10, 0, 0, 10)]),
+        ]
+    }
+
+    #[test]
+    fn an_expired_lease_is_reused_oldest_first_and_never_while_an_address_is_fresh() {
+        let mut state = State::new(pools());
+        let [near, _] = pools();
+        let lease = |last: u8, expires: u64| {
+            let mac = Mac::new([2, 0, 0, 0, 0, last]);
+            let address = Ipv4Addr::new(10, 0, 0, last);
+            let expires = Timestamp(expires);
+            Change::Lease(Lease { address, mac, state: LeaseState::Bound, expires })
+        };
+        state.apply(&lease(12, 20));
+        state.apply(&lease(14, 10));
+        let free = |state: &State, now| {
+            state.addresses.free(near.network, None, Timestamp(now)).map(|one| one.octets()[3])
+        };
+        assert_eq!(free(&state, 100), Some(13), "the fresh one");
+        state.apply(&lease(13, 30));
+        assert_eq!(free(&state, 100), Some(14), "the one that expired first");
+        assert_eq!(free(&state, 10), Some(14));
+        assert_eq!(free(&state, 9), None, "the other network's addresses are of no use");
+    }
+
+    #[test]
+    fn a_machine_has_one_newest_lease_in_each_network_whatever_the_order_on_disk() {
+        let mac = Mac::new([2, 0, 0, 0, 0, 1]);
+        let lease = |last: u8, state| {
+            let address = Ipv4Addr::new(10, 0, 0, last);
+            Lease { address, mac, state, expires: Timestamp(100) }
+        };
+        let here = [lease(9, LeaseState::Bound), lease(11, LeaseState::Released)];
+        let there = lease(13, LeaseState::Bound);
+        for order in [[here[0], here[1], there], [there, here[1], here[0]]] {
+            let mut state = State::new(pools());
+            order.iter().for_each(|lease| state.apply(&Change::Lease(*lease)));
+            let [near, far] = pools();
+            assert_eq!(state.addresses.last_in(far.network, mac), Some(&here[0]));
+            assert_eq!(state.addresses.last_in(near.network, mac), Some(&there));
+            assert_eq!(state.addresses.leases_of(mac).count(), 2);
+            state.addresses.assert_consistent();
         }
     }
 
@@ -298,7 +370,7 @@ mod tests {
         #[test]
         fn a_replay_gives_the_same_state(happenings in proptest::collection::vec(happening(), 0..60)) {
             let (state, made) = after(&happenings, |_| ());
-            let mut again = State::new(Some(pool()));
+            let mut again = State::new(pools());
             made.iter().for_each(|change| again.apply(change));
             prop_assert_eq!(again, state);
         }
@@ -310,7 +382,7 @@ mod tests {
             now in (0u64..40).prop_map(Timestamp),
         ) {
             let (state, _) = after(&happenings, |_| ());
-            if let Some(machine) = state.machines.choose(&crate::model::Select::default(), now) {
+            if let Some(machine) = state.machines.choose(now, |_| true) {
                 prop_assert!(machine.state.is_available());
                 prop_assert!(state.instances.of_machine(machine.mac).is_none());
             }
@@ -324,8 +396,9 @@ mod tests {
             wanted in proptest::option::of((8u8..16).prop_map(|last| Ipv4Addr::new(10, 0, 0, last))),
         ) {
             let (state, _) = after(&happenings, |_| ());
-            if let Some(address) = state.addresses.free(wanted, now) {
-                prop_assert!(pool().contains(address));
+            for pool in pools() {
+                let Some(address) = state.addresses.free(pool.network, wanted, now) else { continue };
+                prop_assert!(pool.contains(address));
                 prop_assert!(state.addresses.reserved_for(address).is_none());
                 prop_assert!(!state.addresses.lease(address).is_some_and(|lease| lease.is_held(now)));
             }
@@ -344,5 +417,24 @@ mod tests {
             state.apply(&change);
         }
         assert_eq!(state.instances.free_index("g"), 1);
+    }
+    #[test]
+    fn a_place_that_two_have_is_free_when_both_have_gone() {
+        let mut state = State::new(None);
+        for number in 1..3u8 {
+            let instance = Instance {
+                tags: testing::tags(&[("infrakit.group", "g")]),
+                index: Some(0),
+                ..testing::instance(number.into(), Mac::new([2, 0, 0, 0, 0, number]))
+            };
+            state.apply(&Change::Instance(instance));
+        }
+        for (number, oldest) in [(1, Some(2)), (2, None)] {
+            for change in changes(&state, &Happening::Destroyed(number, Timestamp(9))) {
+                state.apply(&change);
+            }
+            assert_eq!(state.instances.at_index("g", 0).map(|one| one.id), oldest.map(id));
+            assert_eq!(state.instances.free_index("g"), u32::from(oldest.is_some()));
+        }
     }
 }

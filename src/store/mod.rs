@@ -18,7 +18,8 @@ use tokio::sync::watch;
 pub use disk::{FILE_NAME, OpenError};
 
 use crate::{
-    model::{Change, Decision, LeaseState, Pool},
+    events::Bus,
+    model::{Change, Decision, Pool},
     state::State,
 };
 use disk::Disk;
@@ -37,7 +38,10 @@ pub struct Store {
 struct Shared {
     inner: Mutex<Inner>,
     progress: watch::Receiver<Progress>,
+    /// Says that a decision has changed the state.
+    changed: watch::Sender<()>,
     writer: Mutex<Option<thread::JoinHandle<()>>>,
+    events: Bus,
 }
 
 struct Inner {
@@ -65,8 +69,11 @@ impl Store {
     /// [`OpenError`] if another daemon has it open, if it is damaged or of
     /// another version, or if the directory cannot be used. Nothing is changed
     /// on disk then.
-    pub fn open(directory: &Path, pool: Option<Pool>) -> Result<Self, OpenError> {
-        Self::open_over(directory, State::new(pool))
+    pub fn open(
+        directory: &Path,
+        pools: impl IntoIterator<Item = Pool>,
+    ) -> Result<Self, OpenError> {
+        Self::open_over(directory, State::new(pools))
     }
 
     /// The same over a state that is empty but for the networks it serves.
@@ -87,7 +94,9 @@ impl Store {
             shared: Arc::new(Shared {
                 inner: Mutex::new(inner),
                 progress,
+                changed: watch::Sender::new(()),
                 writer: Mutex::new(Some(writer)),
+                events: Bus::default(),
             }),
         })
     }
@@ -113,13 +122,11 @@ impl Store {
         Ok(answer)
     }
 
-    /// Decides something that promises nothing, such as that a machine was seen,
-    /// and waits for nothing. Changes that are promises must go through
-    /// [`Self::decide`].
+    /// Decides something whose answer promises nothing, such as the script of a
+    /// machine, and waits for nothing. An answer that tells somebody of a change
+    /// must go through [`Self::decide`].
     pub fn note<Answer>(&self, decision: impl FnOnce(&State) -> Decision<Answer>) -> Answer {
-        let (answer, promised) = self.decide_now(decision);
-        debug_assert!(promised.is_none(), "a promise is waited for");
-        answer
+        self.decide_now(decision).0
     }
 
     /// What the state says now. It may show a change that is not yet on disk:
@@ -144,6 +151,32 @@ impl Store {
         };
         self.written(number).await?;
         Ok(answer)
+    }
+
+    /// Waits until the state answers the question. It is asked now, and again when
+    /// decisions have changed something, perhaps once for several; as with
+    /// [`Self::look`], what it sees may not be on disk yet.
+    pub async fn look_until<Answer>(
+        &self,
+        mut question: impl FnMut(&State) -> Option<Answer>,
+    ) -> Answer {
+        // Subscribed before the first look, so that no change falls between.
+        let mut changed = self.shared.changed.subscribe();
+        loop {
+            if let Some(answer) = self.look(&mut question) {
+                return answer;
+            }
+            // It has not ended: its sender is in this store.
+            let _ = changed.changed().await;
+        }
+    }
+
+    /// Where every change is told as it is applied, and where the rooms tell what
+    /// changes nothing. An event may be ahead of the disk by the time of one
+    /// commit, as what [`Self::look`] shows.
+    #[must_use]
+    pub fn events(&self) -> &Bus {
+        &self.shared.events
     }
 
     /// Ends when the disk has refused a change, with the reason: the daemon
@@ -182,7 +215,11 @@ impl Store {
         let mut inner = self.lock();
         let Decision { answer, changes } = decision(&inner.state);
         for change in &changes {
+            self.shared.events.changed(&inner.state, change);
             inner.state.apply(change);
+        }
+        if !changes.is_empty() {
+            self.shared.changed.send_replace(());
         }
         let is_promise = changes.iter().any(Change::is_promise);
         let kept: Vec<Change> = changes.into_iter().filter(is_kept).collect();
@@ -221,8 +258,8 @@ impl Store {
 /// Whether the change is written at all: an offer dies with the process.
 fn is_kept(change: &Change) -> bool {
     match change {
-        Change::Lease(lease) => lease.state != LeaseState::Offered,
-        Change::Lease6(lease) => lease.state != LeaseState::Offered,
+        Change::Lease(lease) => !lease.is_passing(),
+        Change::Lease6(lease) => !lease.is_passing(),
         _ => true,
     }
 }
@@ -259,7 +296,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::model::{Lease, Mac, Timestamp};
+    use crate::model::{Lease, LeaseState, Mac, Timestamp};
 
     fn lease(last: u8, state: LeaseState) -> Change {
         Change::Lease(Lease {
@@ -342,6 +379,30 @@ mod tests {
         store.close();
         let answer = store.decide(|_| Decision::with((), lease(1, LeaseState::Bound))).await;
         assert!(answer.is_err());
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_something_sees_it_once_it_was_decided() {
+        let directory = directory();
+        let store = Store::open(directory.path(), None).expect("a new store");
+        let looks = std::sync::atomic::AtomicUsize::new(0);
+        let waits = store.look_until(|state| {
+            looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            (state.addresses.leases().count() == 3).then_some(())
+        });
+        let decides = async {
+            for last in 1..=3 {
+                store
+                    .decide(|_| Decision::with((), lease(last, LeaseState::Bound)))
+                    .await
+                    .expect("written");
+                // What changes nothing wakes nobody.
+                store.note(|_| Decision::only(()));
+            }
+        };
+        tokio::join!(waits, decides);
+        assert!(looks.into_inner() <= 4, "it looks no more often than something changes");
+        store.look_until(|_| Some(())).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

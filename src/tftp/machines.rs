@@ -7,11 +7,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     library::{Settings, look_up},
+    report::{Tell, Told},
     request::Request,
     serve::serve,
     transfer::Limits,
 };
-use crate::{files::Loaders, model::Timestamp, store::Store};
+use crate::{
+    events::{Door, Refused, Served},
+    files::Loaders,
+    model::Timestamp,
+    store::Store,
+};
 
 /// Serves boot programs and scripts until told to stop.
 ///
@@ -23,11 +29,34 @@ pub async fn serve_machines(
     (settings, loaders, store): (Settings, Arc<Loaders>, Store),
     stop: CancellationToken,
 ) -> io::Result<()> {
+    let tell = teller(store.clone());
     let answer = move |request: &Request, client: SocketAddr| {
         let address = client.ip().to_canonical();
         let catalogue = loaders.catalogue();
         let now = Timestamp::from(SystemTime::now());
         store.note(|state| look_up(state, (&settings, &catalogue), (&request.file, address), now))
     };
-    serve(socket, Limits::default(), answer, stop).await
+    serve(socket, Limits::default(), (answer, tell), stop).await
+}
+
+/// Makes events of what becomes of requests.
+fn teller(store: Store) -> Tell {
+    Arc::new(move |client: SocketAddr, told: Told<'_>| {
+        let address = client.ip().to_canonical();
+        match told {
+            Told::Refused { what, why } => store.events().refused(|| Refused {
+                door: Door::Tftp,
+                who: address.to_string(),
+                what: what.to_string(),
+                why: why.to_string(),
+            }),
+            Told::Read { file, bytes, complete } => {
+                store.events().served(|| {
+                    let now = Timestamp::from(SystemTime::now());
+                    let (mac, instance) = store.look(|state| state.visitor_at(address, now));
+                    Served { file: file.to_owned(), address, mac, instance, bytes, complete }
+                });
+            }
+        }
+    })
 }

@@ -11,6 +11,7 @@ pub mod library;
 pub mod machines;
 pub mod pace;
 pub mod reply;
+pub mod report;
 pub mod request;
 pub mod serve;
 pub mod transfer;

@@ -10,6 +10,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -19,10 +20,11 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::answer::{Answer, Opening, admit, opening};
 use super::reply::Reply;
+use super::report::{Tell, Told, report};
 use super::request::{Packet, Request, parse};
 use super::transfer::{Limits, Outcome, Step, Transfer};
 
@@ -43,7 +45,7 @@ const REST: Duration = Duration::from_millis(20);
 /// `stop`; then drops the transfers that run.
 ///
 /// `answer` is called once for each transfer, in the task of the server's port:
-/// it has what it gives in memory.
+/// it has what it gives in memory. `tell` is told what became of it.
 ///
 /// # Errors
 ///
@@ -51,7 +53,7 @@ const REST: Duration = Duration::from_millis(20);
 pub async fn serve<A>(
     socket: UdpSocket,
     limits: Limits,
-    answer: A,
+    (answer, tell): (A, Tell),
     stop: CancellationToken,
 ) -> io::Result<()>
 where
@@ -64,6 +66,7 @@ where
         local,
         limits,
         answer,
+        tell,
         stop,
         running: HashMap::new(),
         transfers: JoinSet::new(),
@@ -78,6 +81,7 @@ struct Server<A> {
     local: SocketAddr,
     limits: Limits,
     answer: A,
+    tell: Tell,
     stop: CancellationToken,
     running: HashMap<SocketAddr, Running>,
     transfers: JoinSet<Ended>,
@@ -125,9 +129,15 @@ where
             Opening::Read(request) => self.read(request, client).await,
             Opening::Refuse(reply) => {
                 debug!(%client, ?reply, "tftp refusal");
+                if let Reply::Error { message, .. } = &reply {
+                    (self.tell)(client, Told::Refused { what: &"a packet", why: message });
+                }
                 self.refuse(&reply, client).await;
             }
-            Opening::Silence(why) => debug!(%client, %why, "tftp silence"),
+            Opening::Silence(why) => {
+                debug!(%client, %why, "tftp silence");
+                (self.tell)(client, Told::Refused { what: &"a packet", why: &why });
+            }
         }
     }
 
@@ -147,6 +157,7 @@ where
         let others = self.running.keys().filter(|other| **other != client);
         if let Err(why) = admit(&self.limits, others.map(SocketAddr::ip), client.ip()) {
             debug!(%client, file = %request.file, %why, "tftp silence");
+            (self.tell)(client, Told::Refused { what: &request.file, why: &why });
             return;
         }
         match (self.answer)(&request, client) {
@@ -157,6 +168,7 @@ where
             }
             Answer::Refuse { code, message } => {
                 debug!(%client, file = %request.file, ?code, %message, "tftp refusal");
+                (self.tell)(client, Told::Refused { what: &request.file, why: &message });
                 self.refuse(&Reply::Error { code, message }, client).await;
             }
         }
@@ -180,7 +192,8 @@ where
         socket.connect(client).await?;
         let (sender, requests) = mpsc::channel(WAITING_REQUESTS);
         let (transfer, first) = Transfer::new(content, request, &self.limits, Instant::now());
-        let line = Line { client, socket, transfer, requests, datagram: Vec::new() };
+        let tell = Arc::clone(&self.tell);
+        let line = Line { client, socket, transfer, requests, tell, datagram: Vec::new() };
         let task = self.transfers.spawn(line.run(first, self.stop.clone()));
         let running = Running { task: task.id(), requests: sender };
         self.running.insert(client, running);
@@ -213,6 +226,7 @@ struct Line {
     socket: UdpSocket,
     transfer: Transfer,
     requests: mpsc::Receiver<Request>,
+    tell: Tell,
     datagram: Vec<u8>,
 }
 
@@ -237,7 +251,7 @@ impl Line {
             ended = self.converse(first) => ended,
             () = stop.cancelled() => (Outcome::Stopped, None),
         };
-        report(self.client, &self.transfer, &outcome, started.elapsed());
+        report(self.client, (&self.transfer, &outcome), started.elapsed(), &self.tell);
         // From here on the server starts a new transfer itself.
         self.requests.close();
         let mut requests = Vec::from_iter(unanswered);
@@ -346,28 +360,5 @@ fn heard(received: io::Result<&[u8]>) -> Event {
         Ok(word) => parse(word).map_or(Event::Noise, Event::Heard),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Event::Refused,
         Err(_) => Event::Noise,
-    }
-}
-
-/// Writes the one line of a transfer.
-fn report(client: SocketAddr, transfer: &Transfer, outcome: &Outcome, took: Duration) {
-    macro_rules! line {
-        ($level:ident) => {
-            $level!(
-                %client,
-                file = %transfer.request().file,
-                bytes = transfer.delivered(),
-                ?outcome,
-                blksize = transfer.block_size(),
-                windowsize = transfer.window(),
-                seconds = took.as_secs_f64(),
-                "tftp read"
-            )
-        };
-    }
-    match outcome {
-        Outcome::SizeProbe | Outcome::Superseded | Outcome::Stopped => line!(debug),
-        Outcome::Finished | Outcome::Aborted { .. } | Outcome::Gone => line!(info),
-        Outcome::TimedOut => line!(warn),
     }
 }

@@ -125,6 +125,11 @@ impl Daemon {
         self.exchange(&[head.as_bytes(), body].concat())
     }
 
+    /// A connection of its own.
+    pub(crate) fn connect(&self) -> UnixStream {
+        connect(&self.socket)
+    }
+
     /// The answer to these bytes on a connection of their own.
     pub(crate) fn exchange(&self, request: &[u8]) -> Answer {
         let mut stream = connect(&self.socket);

@@ -128,6 +128,22 @@ impl Daemon {
         ids.map(|id| id.expect("each instance has an ID")).collect()
     }
 
+    /// What Describe tells of one instance, with its Properties.
+    #[track_caller]
+    pub(crate) fn describe(&self, id: &str) -> Value {
+        let all = json!({ "Type": "", "Tags": {}, "Properties": true });
+        let result = self.call("Instance.DescribeInstances", all);
+        let found = result["Descriptions"]
+            .as_array()
+            .and_then(|all| all.iter().find(|description| description["ID"] == id).cloned());
+        found.unwrap_or_else(|| panic!("there is no {id} in {result}"))
+    }
+
+    /// The plugin's socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.join("plugins/remoteboot")
+    }
+
     /// What it has written to its standard output and error.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.join("log")).unwrap_or_default()
@@ -153,7 +169,7 @@ impl Daemon {
     fn ask(&self, method: &str, parameters: &Value) -> io::Result<Value> {
         let call = json!({ "jsonrpc": "2.0", "method": method, "params": parameters, "id": 1 })
             .to_string();
-        let mut stream = UnixStream::connect(self.folder.join("plugins/remoteboot"))?;
+        let mut stream = UnixStream::connect(self.socket())?;
         // InfraKit's own client gives up after 15 seconds.
         stream.set_read_timeout(Some(Duration::from_secs(15)))?;
         write!(

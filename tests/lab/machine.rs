@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
@@ -67,15 +67,22 @@ pub(crate) struct Machine {
 
 impl Machine {
     #[track_caller]
-    pub(super) fn power_on(lab: &Lab, firmware: Firmware, mac: &str) -> Self {
+    pub(super) fn power_on(
+        lab: &Lab,
+        bridge: &str,
+        (firmware, mac): (Firmware, &str),
+        disk: Option<&Path>,
+    ) -> Self {
         let folder = lab.folder().join(mac.replace(':', "-"));
         fs::create_dir(&folder).expect("each machine of a lab has a MAC address of its own");
         let complaints =
             File::create(folder.join("complaints")).expect("its folder can be written");
         let qemu = lab
             .command(script("machine"))
+            .env("LAB_BRIDGE", bridge)
             .args([name_of(firmware), mac])
             .arg(&folder)
+            .args(disk)
             .stdout(complaints.try_clone().expect("a file can be opened twice"))
             .stderr(complaints)
             .spawn()
@@ -134,6 +141,23 @@ impl Machine {
         );
     }
 
+    /// The seconds since it was powered on or reset.
+    pub(crate) fn seconds(&self) -> f32 {
+        self.powered_on.elapsed().as_secs_f32()
+    }
+
+    /// What it prints from here on is all that counts, as after a reset: it is
+    /// about to start again by itself.
+    ///
+    /// # Panics
+    ///
+    /// When it has no console: it never was on.
+    pub(crate) fn turn_the_page(&mut self) {
+        let console = fs::metadata(self.folder.join("console")).expect("it has a console");
+        self.boot_begins = usize::try_from(console.len()).expect("a console is small");
+        self.powered_on = Instant::now();
+    }
+
     /// Waits until it has booted, and returns what the booted system reports.
     ///
     /// # Panics
@@ -174,9 +198,7 @@ impl Machine {
     /// When it has no console or no buttons: it never was on.
     #[track_caller]
     pub(crate) fn reset(&mut self) {
-        let console = fs::metadata(self.folder.join("console")).expect("it has a console");
-        self.boot_begins = usize::try_from(console.len()).expect("a console is small");
-        self.powered_on = Instant::now();
+        self.turn_the_page();
         // Opened for both, or this would wait for ever for a QEMU that has ended.
         let buttons = File::options().read(true).write(true).open(self.folder.join("buttons.in"));
         writeln!(buttons.expect("QEMU has a monitor"), "system_reset")

@@ -8,10 +8,16 @@
 #![allow(dead_code)]
 
 mod daemon;
+mod disk;
+mod host;
 mod machine;
 
 pub(crate) use daemon::Daemon;
+#[allow(unused_imports)]
+pub(crate) use disk::Disk;
 // Not every test program names these types.
+#[allow(unused_imports)]
+pub(crate) use host::{Host, Lease, ip};
 #[allow(unused_imports)]
 pub(crate) use machine::{Firmware, Machine, Report};
 
@@ -175,7 +181,21 @@ impl Lab {
     /// `52:54:00:77:00:01`. The address is used once in a lab.
     #[track_caller]
     pub(crate) fn machine(&self, firmware: Firmware, mac: &str) -> Machine {
-        Machine::power_on(self, firmware, mac)
+        self.machine_on("br0", firmware, mac)
+    }
+
+    /// The same on another bridge.
+    #[track_caller]
+    pub(crate) fn machine_on(&self, bridge: &str, firmware: Firmware, mac: &str) -> Machine {
+        Machine::power_on(self, bridge, (firmware, mac), None)
+    }
+
+    /// The same with a disk, which it boots from when the network does not give it
+    /// anything.
+    #[track_caller]
+    pub(crate) fn machine_with_disk(&self, firmware: Firmware, mac: &str, disk: Disk) -> Machine {
+        let path = disk.make(self, mac);
+        Machine::power_on(self, "br0", (firmware, mac), Some(&path))
     }
 
     /// Starts the daemon on `br0` with DHCP, TFTP and HTTP, 50 addresses from
@@ -301,7 +321,7 @@ pub(crate) fn releases() -> Vec<String> {
 }
 
 /// The folder that `tests/lab/install` fills.
-fn cache() -> PathBuf {
+pub(crate) fn cache() -> PathBuf {
     std::env::var_os("REMOTEBOOT_LAB")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/lab"), PathBuf::from)
 }
@@ -323,7 +343,7 @@ fn is_root() -> bool {
 }
 
 /// Asks for something again and again until it is there, for so long at most.
-fn within<T>(limit: Duration, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
+pub(crate) fn within<T>(limit: Duration, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + limit;
     loop {
         if let Some(value) = attempt() {

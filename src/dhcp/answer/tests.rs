@@ -6,6 +6,9 @@ use crate::{
     model::{Lease, Machine},
 };
 
+/// No address of the network that is ours is left.
+const FULL: Why = Why::PoolIsFull(Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 24));
+
 fn after(lab: &mut Lab, seconds: u64) {
     lab.now = Timestamp(lab.now.0 + seconds * 1000);
 }
@@ -13,7 +16,7 @@ fn after(lab: &mut Lab, seconds: u64) {
 fn silence(answer: &Answer) -> Why {
     match answer {
         Answer::Silence(why) => *why,
-        Answer::Reply(reply) => panic!("answered: {reply:?}"),
+        other => panic!("not silent: {other:?}"),
     }
 }
 
@@ -33,7 +36,7 @@ fn two_machines_are_never_offered_one_address() {
     let second = reply(lab.discover(card(2), UEFI)).kind;
     assert_eq!((first, second), (ReplyKind::Offer(FIRST), ReplyKind::Offer(SECOND)));
     assert_eq!(reply(lab.discover(card(1), UEFI)).kind, first, "and the offer stays the same");
-    assert_eq!(silence(&lab.discover(card(3), UEFI)), Why::PoolIsFull);
+    assert_eq!(silence(&lab.discover(card(3), UEFI)), FULL);
 }
 
 #[test]
@@ -78,6 +81,20 @@ fn one_machine_never_holds_two_addresses() {
         |lab: &Lab| lab.state.addresses.leases().filter(|lease| lease.is_bound(lab.now)).count();
     assert_eq!(bound(&lab), 1);
     assert_eq!(lab.lease(card(2), HOST), FIRST, "the one given up is free");
+}
+
+#[test]
+fn a_machine_that_moves_to_the_address_of_its_instance_gives_up_the_one_it_had() {
+    let mut lab = Lab::new();
+    assert_eq!(lab.lease(card(1), IPXE), FIRST);
+    let reserved = Ipv4Addr::new(10, 0, 0, 50);
+    lab.state.apply(&Change::Instance(instance(card(1), Some(reserved))));
+    // While it is offered the new one it still has the old one.
+    lab.discover(card(1), HOST);
+    assert_eq!(lab.state.address_of(card(1), lab.now), Some(FIRST));
+    assert_eq!(lab.lease(card(1), HOST), reserved);
+    assert_eq!(lab.state.address_of(card(1), lab.now), Some(reserved));
+    assert!(lab.state.addresses.is_open_to(card(2), FIRST, lab.now));
 }
 
 #[test]
@@ -165,7 +182,7 @@ fn a_declined_address_is_given_to_nobody_for_a_day() {
     let named = [(54, &SERVER.octets()[..]), (50, &FIRST.octets()[..])];
     assert_eq!(silence(&lab.hear(&request(card(1), 4, &named))), Why::Declined);
     assert_eq!(lab.lease(card(1), HOST), SECOND, "also not to who declined it");
-    assert_eq!(silence(&lab.discover(card(2), HOST)), Why::PoolIsFull);
+    assert_eq!(silence(&lab.discover(card(2), HOST)), FULL);
     after(&mut lab, 24 * 3600 + 1);
     assert_eq!(lab.lease(card(2), HOST), SECOND, "it expired long before");
     assert_eq!(lab.lease(card(3), HOST), FIRST);
@@ -213,6 +230,189 @@ fn a_relay_of_another_network_gets_no_address_of_ours() {
     assert_eq!(reply(lab.hear(&discover)).kind, ReplyKind::Offer(FIRST));
 }
 
+/// A lab that asks on the network before it offers.
+fn probing() -> Lab {
+    let mut lab = Lab::new();
+    lab.settings.probe = true;
+    lab
+}
+
+fn probe_of(address: Ipv4Addr, adapter: Option<&str>) -> Answer {
+    Answer::Probe { address, adapter: adapter.map(str::to_owned) }
+}
+
+#[test]
+fn an_address_is_offered_to_a_machine_for_the_first_time_only_when_nobody_answered_for_it() {
+    let mut lab = probing();
+    let discover = request(card(1), 1, HOST);
+    assert_eq!(lab.hear(&discover), probe_of(FIRST, Some("eth0")));
+    // Meanwhile it is nobody else's, and the machine itself asks in vain.
+    assert_eq!(lab.hear(&request(card(2), 1, HOST)), probe_of(SECOND, Some("eth0")));
+    assert_eq!(lab.hear(&discover), probe_of(FIRST, Some("eth0")));
+    assert_eq!(silence(&lab.hear(&request(card(3), 1, HOST))), FULL);
+    let offer = reply(lab.hear_knowing(&discover, Probed::Quiet(FIRST)));
+    assert_eq!(offer.kind, ReplyKind::Offer(FIRST));
+    // From now on it is known to be the machine's.
+    assert_eq!(reply(lab.hear(&discover)).kind, ReplyKind::Offer(FIRST));
+    assert_eq!(reply(lab.select(card(1), FIRST, HOST)).kind, ReplyKind::Acknowledge(FIRST));
+    assert_eq!(reply(lab.hear(&discover)).kind, ReplyKind::Offer(FIRST));
+}
+
+#[test]
+fn an_address_that_somebody_answers_for_is_set_aside_and_the_next_one_is_tried() {
+    let mut lab = probing();
+    lab.settings.decline_hold = std::time::Duration::from_secs(600);
+    let discover = request(card(1), 1, HOST);
+    let answered = Probed::Answered { address: FIRST, card: Some(card(9)) };
+    lab.hear(&discover);
+    assert_eq!(lab.hear_knowing(&discover, answered), Answer::InUse(FIRST));
+    assert_eq!(lab.hear(&discover), probe_of(SECOND, Some("eth0")));
+    // Who asked twice hears it twice, and nothing else is set aside.
+    assert_eq!(lab.hear_knowing(&discover, answered), probe_of(SECOND, Some("eth0")));
+    let offer = reply(lab.hear_knowing(&discover, Probed::Quiet(SECOND)));
+    assert_eq!(offer.kind, ReplyKind::Offer(SECOND));
+    assert_eq!(silence(&lab.hear(&request(card(2), 1, HOST))), FULL);
+    after(&mut lab, 601);
+    assert_eq!(lab.hear(&request(card(2), 1, HOST)), probe_of(SECOND, Some("eth0")));
+    assert_eq!(lab.hear(&request(card(3), 1, HOST)), probe_of(FIRST, Some("eth0")), "again");
+}
+
+#[test]
+fn a_machine_that_answers_for_its_own_address_gets_it() {
+    let mut lab = probing();
+    let discover = request(card(1), 1, HOST);
+    lab.hear(&discover);
+    let itself = Probed::Answered { address: FIRST, card: Some(card(1)) };
+    assert_eq!(reply(lab.hear_knowing(&discover, itself)).kind, ReplyKind::Offer(FIRST));
+}
+
+#[test]
+fn an_address_that_a_machine_lost_is_looked_at_again_where_its_card_can_be_seen() {
+    let mut lab = probing();
+    let here = Kind::Select { server: SERVER, address: FIRST };
+    let mut select = request(card(1), 1, HOST);
+    select.kind = here;
+    lab.hear(&select);
+    lab.hear(&remote(1, Kind::Select { server: REMOTE_SERVER, address: REMOTE_FIRST }));
+    after(&mut lab, 7201);
+    assert_eq!(lab.hear(&request(card(1), 1, HOST)), probe_of(FIRST, Some("eth0")));
+    let far = reply(lab.hear(&remote(1, Kind::Discover { wanted: None })));
+    assert_eq!(far.kind, ReplyKind::Offer(REMOTE_FIRST), "an echo says not whose it is");
+    let stranger = lab.hear(&remote(2, Kind::Discover { wanted: None }));
+    assert!(matches!(stranger, Answer::Probe { adapter: None, .. }), "{stranger:?}");
+}
+
+#[test]
+fn what_was_found_out_of_an_address_says_nothing_of_another() {
+    let mut lab = probing();
+    let discover = request(card(1), 1, HOST);
+    lab.hear(&discover);
+    let reserved = Ipv4Addr::new(10, 0, 0, 50);
+    lab.state.apply(&Change::Instance(instance(card(1), Some(reserved))));
+    let next = lab.hear_knowing(&discover, Probed::Quiet(FIRST));
+    assert_eq!(next, probe_of(reserved, Some("eth0")));
+}
+
+/// A request by the relay of the other network.
+fn remote(number: u8, kind: Kind) -> Request {
+    let mut asked = request(card(number), 1, HOST);
+    asked.route.giaddr = REMOTE_RELAY;
+    asked.kind = kind;
+    asked
+}
+
+#[test]
+fn each_network_has_its_own_addresses_and_its_own_end() {
+    let mut lab = Lab::new();
+    let offer = |lab: &mut Lab, number| {
+        reply(lab.hear(&remote(number, Kind::Discover { wanted: Some(FIRST) })))
+    };
+    let first = offer(&mut lab, 1);
+    assert_eq!(first.kind, ReplyKind::Offer(REMOTE_FIRST), "what it wished is of another network");
+    assert_eq!((first.server, first.subnet.gateway), (REMOTE_SERVER, REMOTE_RELAY));
+    offer(&mut lab, 2);
+    let third = lab.hear(&remote(3, Kind::Discover { wanted: None }));
+    assert!(matches!(silence(&third), Why::PoolIsFull(network) if network.contains(&REMOTE_FIRST)));
+    assert_eq!(lab.lease(card(3), HOST), FIRST, "here is room");
+}
+
+#[test]
+fn one_card_has_an_address_in_each_of_its_networks() {
+    let mut lab = Lab::new();
+    let here = lab.lease(card(1), HOST);
+    let select = Kind::Select { server: REMOTE_SERVER, address: REMOTE_FIRST };
+    let discover = Kind::Discover { wanted: None };
+    assert_eq!(reply(lab.hear(&remote(1, discover))).kind, ReplyKind::Offer(REMOTE_FIRST));
+    assert_eq!(reply(lab.hear(&remote(1, select))).kind, ReplyKind::Acknowledge(REMOTE_FIRST));
+    for address in [here, REMOTE_FIRST] {
+        assert_eq!(lab.state.machine_at(address, lab.now), Some(card(1)), "{address}");
+    }
+    assert_eq!(lab.state.address_of(card(1), lab.now), Some(REMOTE_FIRST), "the newest");
+    assert_eq!(lab.lease(card(1), HOST), here, "and keeps each");
+}
+
+#[test]
+fn a_renewal_that_comes_without_its_relay_is_granted() {
+    let mut lab = Lab::new();
+    let select = Kind::Select { server: REMOTE_SERVER, address: REMOTE_FIRST };
+    lab.hear(&remote(1, select));
+    let mut renewal = request(card(1), 1, HOST);
+    renewal.kind = Kind::Extend { address: REMOTE_FIRST };
+    renewal.route.ciaddr = REMOTE_FIRST;
+    let renewed = reply(lab.hear(&renewal));
+    assert_eq!(renewed.kind, ReplyKind::Acknowledge(REMOTE_FIRST));
+    assert_eq!((renewed.server, renewed.subnet.server), (REMOTE_SERVER, REMOTE_SERVER));
+}
+
+#[test]
+fn a_machine_that_moved_is_refused_its_old_address_and_a_stranger_is_not() {
+    let mut lab = Lab::new();
+    let here = lab.lease(card(1), HOST);
+    let reboot = Kind::Reboot { address: here };
+    assert_eq!(reply(lab.hear(&remote(1, reboot))).kind, ReplyKind::Refuse);
+    assert_eq!(silence(&lab.hear(&remote(2, reboot))), Why::UnknownClient);
+    assert_eq!(lab.state.machine_at(here, lab.now), Some(card(1)), "nothing was taken from it");
+    // Nor does it get the address by choosing it there.
+    let select = Kind::Select { server: REMOTE_SERVER, address: here };
+    assert_eq!(reply(lab.hear(&remote(1, select))).kind, ReplyKind::Refuse);
+}
+
+#[test]
+fn a_reservation_holds_in_its_own_network_only() {
+    let mut lab = Lab::new();
+    let reserved = Ipv4Addr::new(10, 0, 0, 50);
+    lab.state.apply(&Change::Instance(instance(card(1), Some(reserved))));
+    let select = Kind::Select { server: REMOTE_SERVER, address: REMOTE_FIRST };
+    let discover = Kind::Discover { wanted: None };
+    assert_eq!(reply(lab.hear(&remote(1, discover))).kind, ReplyKind::Offer(REMOTE_FIRST));
+    assert_eq!(reply(lab.hear(&remote(1, select))).kind, ReplyKind::Acknowledge(REMOTE_FIRST));
+    let extend = Kind::Extend { address: REMOTE_FIRST };
+    assert_eq!(reply(lab.hear(&remote(1, extend))).kind, ReplyKind::Acknowledge(REMOTE_FIRST));
+    assert_eq!(lab.lease(card(1), HOST), reserved);
+}
+
+#[test]
+fn a_relay_that_stands_in_for_us_is_named_and_what_it_passes_on_is_ours() {
+    let mut lab = Lab::new();
+    let stand_in = Ipv4Addr::new(10, 7, 0, 3);
+    let by_it = |kind| {
+        let mut asked = remote(1, kind);
+        asked.route.server_override = Some(stand_in);
+        asked
+    };
+    let offer = reply(lab.hear(&by_it(Kind::Discover { wanted: None })));
+    assert_eq!((offer.kind, offer.server), (ReplyKind::Offer(REMOTE_FIRST), stand_in));
+    let select = Kind::Select { server: stand_in, address: REMOTE_FIRST };
+    assert_eq!(silence(&lab.hear(&remote(1, select))), Why::AnotherServer(stand_in));
+    let granted = reply(lab.hear(&by_it(select)));
+    assert_eq!((granted.kind, granted.server), (ReplyKind::Acknowledge(REMOTE_FIRST), stand_in));
+    let refused =
+        reply(lab.hear(&by_it(Kind::Select { server: stand_in, address: [10, 7, 0, 9].into() })));
+    assert_eq!((refused.kind, refused.server), (ReplyKind::Refuse, stand_in));
+    let decline = Kind::Decline { server: Some(stand_in), address: REMOTE_FIRST };
+    assert_eq!(silence(&lab.hear(&by_it(decline))), Why::Declined);
+}
+
 #[test]
 fn an_instance_gives_its_machine_its_address_and_name() {
     let mut lab = Lab::new();
@@ -228,7 +428,7 @@ fn a_reserved_address_of_the_pool_is_for_its_machine_alone() {
     let mut lab = Lab::new();
     lab.state.apply(&Change::Instance(instance(card(9), Some(FIRST))));
     assert_eq!(lab.lease(card(1), HOST), SECOND);
-    assert_eq!(silence(&lab.discover(card(2), HOST)), Why::PoolIsFull);
+    assert_eq!(silence(&lab.discover(card(2), HOST)), FULL);
     assert_eq!(lab.lease(card(9), HOST), FIRST);
 }
 
@@ -278,6 +478,21 @@ fn no_machine_is_given_a_program_of_another_architecture() {
 }
 
 #[test]
+fn only_a_bios_is_told_of_no_boot_file_when_it_is_sent_to_its_disk() {
+    let mut lab = Lab::new();
+    let boot = crate::model::BootMode::Never;
+    let held = crate::model::Instance { boot, ..instance(card(1), None) };
+    lab.state.apply(&Change::Instance(held));
+    assert_eq!(reply(lab.discover(card(1), BIOS)).boot, Err(NoBootFile::OwnDisk));
+    // What UEFI and iPXE are given is what takes them there.
+    for client in [UEFI, HTTP, IPXE] {
+        assert!(reply(lab.discover(card(1), client)).boot.is_ok(), "{client:?}");
+    }
+    lab.state.apply(&Change::Instance(instance(card(2), None)));
+    assert!(reply(lab.discover(card(2), BIOS)).boot.is_ok());
+}
+
+#[test]
 fn only_what_wants_to_boot_is_a_machine() {
     let mut lab = Lab::new();
     lab.lease(card(1), HOST);
@@ -301,46 +516,89 @@ fn a_foreign_packet_never_changes_a_lease() {
     assert_eq!(lab.state.addresses.leases().copied().collect::<Vec<_>>(), before);
 }
 
-/// A step of a random conversation: which machine, what it asks, about which address.
-fn step() -> impl Strategy<Value = (u8, u8, u8, u64)> {
-    (1u8..6, 0u8..8, 98u8..104, 0u64..4000)
+/// Answers as the daemon does, where all addresses are in use or none.
+fn hear_to_the_end(lab: &mut Lab, asked: &Request, in_use: bool) -> Answer {
+    let mut probed = Probed::Nothing;
+    loop {
+        match lab.hear_knowing(asked, probed) {
+            Answer::Probe { address, .. } => {
+                probed = match in_use {
+                    true => Probed::Answered { address, card: None },
+                    false => Probed::Quiet(address),
+                }
+            }
+            Answer::InUse(_) => probed = Probed::Nothing,
+            answer @ (Answer::Reply(_) | Answer::Silence(_)) => return answer,
+        }
+    }
+}
+
+/// A step of a random conversation: which machine, on the link or behind the relay,
+/// what it asks, about which address of which network.
+fn step() -> impl Strategy<Value = (u8, bool, u8, (bool, u8), u64)> {
+    (1u8..6, any::<bool>(), 0u8..8, (any::<bool>(), 98u8..104), 0u64..4000)
 }
 
 proptest! {
-    /// Whatever machines say, and whenever: no address has two owners, none
-    /// outside the pool and the reservations is given, and no answer of ours
-    /// goes to a request for another server.
+    /// Whatever machines say, wherever and whenever: no address has two owners,
+    /// none outside of its network's pool and the reservations is given, and no
+    /// answer of ours goes to a request for another server.
     #[test]
-    fn no_address_has_two_owners(steps in proptest::collection::vec(step(), 1..80)) {
+    fn no_address_has_two_owners(steps in proptest::collection::vec(step(), 1..80), probe: bool) {
         let mut lab = Lab::new();
+        lab.settings.probe = probe;
         lab.state.apply(&Change::Instance(instance(card(5), Some([10, 0, 0, 103].into()))));
         let mut owners: std::collections::HashMap<Ipv4Addr, (Mac, Timestamp)> = Default::default();
-        for (number, kind, last, pause) in steps {
+        let network = |is_far| if is_far { 7 } else { 0 };
+        for (number, is_far, kind, (is_of_far, last), pause) in steps {
             after(&mut lab, pause);
-            let address = Ipv4Addr::new(10, 0, 0, last);
+            let address = Ipv4Addr::new(10, network(is_of_far), 0, last);
+            let server = if is_far { REMOTE_SERVER } else { SERVER };
             let mut asked = request(card(number), 1, UEFI);
+            if is_far {
+                asked.route.giaddr = REMOTE_RELAY;
+            }
             asked.kind = match kind {
                 0 => Kind::Discover { wanted: Some(address) },
                 1 => Kind::Discover { wanted: None },
-                2 => Kind::Select { server: SERVER, address },
+                2 => Kind::Select { server, address },
                 3 => Kind::Select { server: OTHER_SERVER, address },
                 4 => Kind::Reboot { address },
                 5 => Kind::Extend { address },
-                6 => Kind::Decline { server: Some(SERVER), address },
-                _ => Kind::Release { server: Some(SERVER), address },
+                6 => Kind::Decline { server: Some(server), address },
+                _ => Kind::Release { server: Some(server), address },
             };
-            let answer = lab.hear(&asked);
+            let answer = hear_to_the_end(&mut lab, &asked, last % 2 == 0);
             prop_assert!(kind != 3 || matches!(answer, Answer::Silence(_)));
-            if let Answer::Reply(Reply { kind: ReplyKind::Acknowledge(given), .. }) = &answer {
-                prop_assert!([FIRST, SECOND].contains(given) || (number == 5 && given.octets()[3] == 103));
-                let until = lab.now.after(lab.settings.subnet.lease_time.into());
+            let Answer::Reply(Reply { kind: said, subnet, .. }) = &answer else {
+                if let Answer::Silence(Why::Released | Why::Declined) = answer {
+                    owners.remove(&address);
+                }
+                continue;
+            };
+            // A renewal may come without its relay; all else is of where it came by.
+            let is_here = if !is_far && kind == 5 { is_of_far } else { is_far };
+            prop_assert_eq!(subnet.network.addr().octets()[1], network(is_here));
+            if let ReplyKind::Offer(given) | ReplyKind::Acknowledge(given) = said {
+                let is_reserved = number == 5 && given.octets() == [10, 0, 0, 103];
+                prop_assert!(subnet.pool.contains(*given) || is_reserved);
+            }
+            if let ReplyKind::Acknowledge(given) = said {
+                let until = lab.now.after(std::time::Duration::from_secs(7200));
                 if let Some((owner, expires)) = owners.insert(*given, (card(number), until)) {
                     prop_assert!(owner == card(number) || expires <= lab.now, "{given} has two owners");
                 }
-                owners.retain(|other, (owner, _)| other == given || *owner != card(number));
-            }
-            if let Answer::Silence(Why::Released | Why::Declined) = answer {
-                owners.remove(&address);
+                owners.retain(|other, (owner, _)| {
+                    other == given || *owner != card(number) || !subnet.network.contains(other)
+                });
+                for owner in 0..10 {
+                    let leases = lab.state.addresses.leases();
+                    let bound = leases.filter(|one| {
+                        let is_here = subnet.network.contains(&one.address);
+                        one.mac == card(owner) && is_here && one.is_bound(lab.now)
+                    });
+                    prop_assert!(bound.count() < 2, "{owner} has two addresses");
+                }
             }
         }
     }

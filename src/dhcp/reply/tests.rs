@@ -1,14 +1,19 @@
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::*;
-use crate::dhcp::{request::Kind, testing::*};
+use crate::{
+    dhcp::{request::Kind, testing::*},
+    model::DhcpOptions,
+};
 
 /// The OFFER that this client gets, as a packet.
 fn offer_to(client: Options) -> Vec<u8> {
     let mut lab = Lab::new();
     let discover = request(card(1), 1, client);
     let offer = reply(lab.hear(&discover));
-    lab.packet_for(&discover, &offer)
+    Lab::packet_for(&discover, &offer)
 }
 
 fn field(packet: &[u8], from: usize) -> Ipv4Addr {
@@ -127,8 +132,9 @@ fn a_refusal_through_a_relay_asks_it_to_broadcast() {
     let mut asked = request(card(1), 1, UEFI);
     asked.route.giaddr = [10, 0, 0, 5].into();
     let boot = Err(crate::dhcp::answer::NoBootFile::Host);
-    let refusal = Reply { kind: ReplyKind::Refuse, boot, hostname: None };
-    let packet = lab.packet_for(&asked, &refusal);
+    let subnet = Arc::clone(lab.settings.subnets.of(SERVER).expect("ours"));
+    let refusal = Reply { kind: ReplyKind::Refuse, boot, hostname: None, server: SERVER, subnet };
+    let packet = Lab::packet_for(&asked, &refusal);
     assert_eq!(packet[10], 0x80, "the broadcast flag");
     assert_eq!(options_of(&packet).len(), 2, "a NAK says nothing but who refuses");
 }
@@ -147,7 +153,7 @@ fn relay_information_comes_back_last_and_to_the_letter() {
         discover.kind = kind;
         discover.route.relay_information = Some(information.clone());
         let answered = reply(lab.hear(&discover));
-        let packet = lab.packet_for(&discover, &answered);
+        let packet = Lab::packet_for(&discover, &answered);
         assert_eq!(options_of(&packet).last(), Some(&(82, information.clone())));
         let codes = options_of(&packet).into_iter().filter(|(code, _)| *code == 82).count();
         assert_eq!(codes, 1, "once");
@@ -160,13 +166,108 @@ fn a_reply_that_the_client_cannot_take_is_not_sent() {
     let mut discover = request(card(1), 1, UEFI);
     discover.route.relay_information = Some(vec![7; 255]);
     let offer = reply(lab.hear(&discover));
+    discover.route.relay_information = Some(vec![7; 300]);
     discover.route.largest = 576;
-    assert!(matches!(
-        encode(&lab.settings, &discover, &offer),
-        Err(Unsendable::TooLarge { largest: 576, .. })
-    ));
+    assert!(matches!(encode(&discover, &offer), Err(Unsendable::TooLarge { largest: 576, .. })));
     discover.route.largest = 1500;
-    assert!(encode(&lab.settings, &discover, &offer).is_ok());
+    assert!(encode(&discover, &offer).is_ok());
+}
+
+/// An OFFER of a network with these options to a client that takes so much.
+fn offer_with(client: Options, options: &[(u8, Vec<u8>)], largest: u16) -> Vec<u8> {
+    let mut lab = Lab::new();
+    let mut discover = request(card(1), 1, client);
+    let mut offer = reply(lab.hear(&discover));
+    let mut all = DhcpOptions::default();
+    options.iter().for_each(|(code, value)| all.set(*code, value.clone()));
+    Arc::make_mut(&mut offer.subnet).options = all;
+    discover.route.largest = largest;
+    let packet = Lab::packet_for(&discover, &offer);
+    assert!(packet.len() + 28 <= usize::from(largest), "{} bytes", packet.len());
+    packet
+}
+
+#[test]
+fn a_network_tells_its_hosts_what_was_configured() {
+    let told = [(15, b"rack.example".to_vec()), (43, vec![1, 1, 7]), (121, vec![0, 10, 0, 0, 1])];
+    let packet = offer_with(HOST, &told, 576);
+    for (code, value) in &told {
+        assert_eq!(option_of(&packet, *code).as_ref(), Some(value), "{code}");
+    }
+}
+
+#[test]
+fn what_is_configured_never_sends_a_booting_machine_elsewhere() {
+    let told = [43, 60, 66, 67, 150, 175].map(|code| (code, b"elsewhere".to_vec()));
+    for client in [BIOS, UEFI, HTTP, IPXE] {
+        let packet = offer_with(client, &told, 576);
+        assert!(options_of(&packet).iter().all(|(_, value)| value != b"elsewhere"));
+        let without = offer_with(client, &[], 576);
+        assert_eq!(packet, without);
+    }
+    // Whom we have nothing to boot for may well be another server's.
+    assert_eq!(option_of(&offer_with(IA32, &told, 576), 67).as_deref(), Some(&b"elsewhere"[..]));
+}
+
+#[test]
+fn a_long_option_comes_in_pieces_that_are_read_as_one() {
+    let long: Vec<u8> = (0..600u16).map(|number| number.to_le_bytes()[0]).collect();
+    let packet = offer_with(HOST, &[(119, long.clone())], 1500);
+    let pieces: Vec<Vec<u8>> = options_of(&packet)
+        .into_iter()
+        .filter_map(|(code, value)| (code == 119).then_some(value))
+        .collect();
+    assert_eq!(pieces.iter().map(Vec::len).collect::<Vec<_>>(), [255, 255, 90]);
+    assert_eq!(pieces.concat(), long);
+}
+
+#[test]
+fn no_packet_is_larger_than_a_link_whatever_the_client_says_it_takes() {
+    let packet = offer_with(UEFI, &[(224, vec![7; 1000]), (225, vec![7; 1000])], 65280);
+    assert!(packet.len() + 28 <= 1500, "{}", packet.len());
+    assert!(option_of(&packet, 67).is_some() && option_of(&packet, 224).is_some());
+    assert_eq!(option_of(&packet, 225), None);
+}
+
+#[test]
+fn when_space_is_short_a_client_gets_what_it_asked_for() {
+    let asks: Options = &[(60, b"udhcp"), (55, &[1, 3, 225])];
+    let told = [(224, vec![7; 150]), (225, vec![8; 150])];
+    let packet = offer_with(asks, &told, 576);
+    assert_eq!(option_of(&packet, 225), Some(vec![8; 150]));
+    assert_eq!((option_of(&packet, 224), option_of(&packet, 52)), (None, None));
+}
+
+#[test]
+fn a_host_finds_in_the_other_fields_what_does_not_fit_and_firmware_never_does() {
+    let told = [(224, vec![7; 240]), (225, vec![8; 100]), (226, vec![9; 40])];
+    let asks: (u8, &[u8]) = (55, &[224, 225, 226]);
+    let packet = offer_with(&[asks], &told, 576);
+    assert_eq!(option_of(&packet, 52), Some(vec![3]));
+    assert_eq!(option_of(&packet, 224), Some(vec![7; 240]));
+    assert_eq!((packet[108..110].to_vec(), packet[108 + 102]), (vec![225, 100], 255));
+    assert_eq!((packet[44..46].to_vec(), packet[44 + 42]), (vec![226, 40], 255));
+    for client in [BIOS, UEFI, HTTP, IPXE] {
+        let packet = offer_with(&[client, &[asks]].concat(), &told, 576);
+        assert_eq!(option_of(&packet, 52), None);
+        assert_eq!(option_of(&packet, 67).as_deref(), Some(file(&packet)));
+    }
+}
+
+#[test]
+fn what_a_client_calls_itself_and_where_it_wants_to_be_come_back() {
+    let named: Options = &[(61, &[1, 2, 3, 4, 5, 6, 7]), (118, &[10, 0, 0, 0])];
+    let packet = offer_to(named);
+    for (code, value) in named {
+        assert_eq!(option_of(&packet, *code).as_deref(), Some(*value), "{code}");
+    }
+}
+
+#[test]
+fn the_kind_and_the_server_come_first_and_the_mask_before_the_router() {
+    let packet = offer_to(UEFI);
+    let codes: Vec<u8> = options_of(&packet).into_iter().map(|(code, _)| code).collect();
+    assert_eq!(codes[..5], [53, 54, 51, 1, 3]);
 }
 
 proptest! {
@@ -187,7 +288,7 @@ proptest! {
         let Ok(asked) = crate::dhcp::request::parse(&packet) else { return Ok(()) };
         let mut lab = Lab::new();
         if let crate::dhcp::answer::Answer::Reply(answered) = lab.hear(&asked)
-            && let Ok(packet) = encode(&lab.settings, &asked, &answered)
+            && let Ok(packet) = encode(&asked, &answered)
         {
             let found = options_of(&packet);
             prop_assert_eq!(found.iter().filter(|(code, _)| *code == 53).count(), 1);

@@ -1,4 +1,4 @@
-//! One connection: heads in, answers out, files by `sendfile`.
+//! One connection: requests in, answers out, files by `sendfile`.
 //!
 //! Files do not go through user space: at 100 MB and 16 connections that is
 //! four times the rate of `warp::fs` for a twentieth of its CPU time.
@@ -21,10 +21,15 @@ use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 use warp::http::{Method, Request, Response, Uri};
 
-use super::exchange::{self, Client, LastOne, Part, Shown};
-use crate::http::{
-    Refusal, Settings,
-    head::{Head, Version},
+use super::exchange::{self, Client, Delivery, LastOne, Part, Shown};
+use crate::{
+    events::Bus,
+    http::{
+        Refusal, Settings,
+        head::{Head, Length, Version},
+        report::Message,
+        request::body_to_read,
+    },
 };
 
 /// What one call of sendfile is asked for: enough that the call costs nothing,
@@ -39,7 +44,7 @@ const LINGER_BYTES: usize = 256 << 10;
 /// Answers requests until the client has no more, is refused, or is too slow.
 pub(super) async fn converse<Routes>(
     stream: TcpStream,
-    (client, settings): (IpAddr, Settings),
+    (client, settings, events): (IpAddr, Settings, Bus),
     mut routes: Routes,
     stop: CancellationToken,
 ) where
@@ -52,19 +57,20 @@ pub(super) async fn converse<Routes>(
 {
     let mut connection = Connection::new(stream, client, settings);
     loop {
-        let head = tokio::select! {
+        let received = tokio::select! {
             () = stop.cancelled() => return,
-            head = connection.head() => head,
+            received = connection.request() => received,
         };
         let begun = Instant::now();
-        let (response, speech) = match head {
-            Ok(None) | Err(HeadError::Gone) => return,
-            Ok(Some(head)) => {
+        let (response, speech) = match received {
+            Ok(None) | Err(ReceiveError::Gone) => return,
+            Ok(Some((head, body))) => {
                 let speech = Speech::of(&head);
-                (respond(&mut routes, head, client).await, speech)
+                (respond(&mut routes, (head, body), client).await, speech)
             }
-            Err(HeadError::Refused(refusal)) => {
+            Err(ReceiveError::Refused(refusal)) => {
                 tracing::debug!(%client, %refusal);
+                exchange::tell_refused(&events, client, "a request", &refusal);
                 (exchange::refused(&refusal), Speech::LAST)
             }
         };
@@ -81,7 +87,11 @@ pub(super) async fn converse<Routes>(
 }
 
 /// Says that there are too many connections, and closes.
-pub(super) async fn turn_away(stream: TcpStream, (client, settings): (IpAddr, Settings)) {
+pub(super) async fn turn_away(
+    stream: TcpStream,
+    (client, settings, events): (IpAddr, Settings, Bus),
+) {
+    exchange::tell_refused(&events, client, "a connection", &Refusal::Crowded);
     let connection = Connection::new(stream, client, settings);
     let response = exchange::refused(&Refusal::Crowded);
     if connection.send(&response, Speech::LAST, Instant::now()).await.is_ok() {
@@ -89,7 +99,11 @@ pub(super) async fn turn_away(stream: TcpStream, (client, settings): (IpAddr, Se
     }
 }
 
-async fn respond<Routes>(routes: &mut Routes, head: Head, client: IpAddr) -> Response<Bytes>
+async fn respond<Routes>(
+    routes: &mut Routes,
+    received: (Head, Vec<u8>),
+    client: IpAddr,
+) -> Response<Bytes>
 where
     Routes: Service<
             Request<Empty<Bytes>>,
@@ -98,7 +112,7 @@ where
             Future: Send,
         >,
 {
-    let Some(request) = request(head, client) else {
+    let Some(request) = request(received, client) else {
         return exchange::refused(&Refusal::Malformed("unreadable target or header".to_owned()));
     };
     let Ok(answered) = routes.call(request).await;
@@ -108,13 +122,15 @@ where
     Response::from_parts(parts, body)
 }
 
-/// The head in warp's types.
-fn request(head: Head, client: IpAddr) -> Option<Request<Empty<Bytes>>> {
+/// The request in warp's types; what it says behind its path is an extension.
+fn request((head, body): (Head, Vec<u8>), client: IpAddr) -> Option<Request<Empty<Bytes>>> {
     let mut request = Request::new(Empty::new());
     *request.method_mut() = Method::from_bytes(head.method.as_bytes()).ok()?;
     let target = head.target.parse::<Uri>().ok()?;
     // warp's path filters panic on a target without a path, as of `CONNECT x:1`.
     target.path_and_query()?;
+    let query = target.query().unwrap_or_default().to_owned();
+    request.extensions_mut().insert(Message { query, body, is_form: head.has_form() });
     *request.uri_mut() = target;
     for (name, value) in &head.headers {
         let name = warp::http::HeaderName::from_bytes(name.as_bytes()).ok()?;
@@ -162,7 +178,7 @@ impl Speech {
     }
 }
 
-enum HeadError {
+enum ReceiveError {
     /// The client hung up, or took too long: nothing is to be said.
     Gone,
     Refused(Refusal),
@@ -188,8 +204,15 @@ impl Connection {
         Self { stream, client, settings, received: Vec::new(), served: false }
     }
 
+    /// The next head and its body; nothing if no other request has begun.
+    async fn request(&mut self) -> Result<Option<(Head, Vec<u8>)>, ReceiveError> {
+        let Some(head) = self.head().await? else { return Ok(None) };
+        let body = self.body(&head).await?;
+        Ok(Some((head, body)))
+    }
+
     /// The next head; nothing if no other request has begun.
-    async fn head(&mut self) -> Result<Option<Head>, HeadError> {
+    async fn head(&mut self) -> Result<Option<Head>, ReceiveError> {
         let Settings { head_time, idle_time, .. } = self.settings;
         let mut idle = self.served && self.received.is_empty();
         let mut deadline = Deadline::now() + if idle { idle_time } else { head_time };
@@ -200,11 +223,11 @@ impl Connection {
                     return Ok(Some(head));
                 }
                 Ok(None) => {}
-                Err(refusal) => return Err(HeadError::Refused(refusal)),
+                Err(refusal) => return Err(ReceiveError::Refused(refusal)),
             }
             match timeout_at(deadline, self.stream.read_buf(&mut self.received)).await {
                 Ok(Ok(0)) if self.received.is_empty() => return Ok(None),
-                Ok(Ok(0) | Err(_)) | Err(_) => return Err(HeadError::Gone),
+                Ok(Ok(0) | Err(_)) | Err(_) => return Err(ReceiveError::Gone),
                 Ok(Ok(_)) => {}
             }
             if idle {
@@ -212,6 +235,28 @@ impl Connection {
                 deadline = Deadline::now() + head_time;
             }
         }
+    }
+
+    /// The body behind this head, which may take as long as a head.
+    async fn body(&mut self, head: &Head) -> Result<Vec<u8>, ReceiveError> {
+        if head.body == Length::Bytes(0) {
+            return Ok(Vec::new());
+        }
+        // What is no target is no report's, either.
+        let target = head.target.parse::<Uri>().unwrap_or_default();
+        let length = body_to_read(head, target.path()).map_err(ReceiveError::Refused)?;
+        if head.expects_continue() && self.received.len() < length {
+            let go_on = b"HTTP/1.1 100 Continue\r\n\r\n";
+            self.send_bytes(go_on).await.map_err(|_| ReceiveError::Gone)?;
+        }
+        let deadline = Deadline::now() + self.settings.head_time;
+        while self.received.len() < length {
+            match timeout_at(deadline, self.stream.read_buf(&mut self.received)).await {
+                Ok(Ok(0) | Err(_)) | Err(_) => return Err(ReceiveError::Gone),
+                Ok(Ok(_)) => {}
+            }
+        }
+        Ok(self.received.drain(..length).collect())
     }
 
     /// Sends the answer and writes its line into the log.
@@ -224,19 +269,26 @@ impl Connection {
         let ending = response.extensions().get::<LastOne>().is_some() || !speech.keep_alive;
         let mut message = speech.head(response, ending);
         let part = response.extensions().get::<Part>().filter(|_| speech.with_body);
-        let mut bytes = part.map_or(0, |part| part.length);
         if speech.with_body {
             message.extend_from_slice(response.body());
-            bytes += response.body().len() as u64;
         }
+        let mut bytes = 0;
         let sent = match (self.send_bytes(&message).await, part) {
-            (Ok(()), Some(part)) => self.send_part(part).await,
-            (sent, _) => sent,
+            (Ok(()), Some(part)) => self.send_part(part, &mut bytes).await,
+            (Ok(()), None) => {
+                bytes = if speech.with_body { response.body().len() as u64 } else { 0 };
+                Ok(())
+            }
+            (Err(error), _) => Err(error),
         };
         let path = response.extensions().get::<Shown>().map_or("-", |shown| shown.0.as_str());
         let (client, status) = (self.client, response.status().as_u16());
         let (complete, seconds) = (sent.is_ok(), begun.elapsed().as_secs_f64());
         tracing::info!(%client, path, status, bytes, complete, seconds, "http");
+        if let Some(delivery) = response.extensions().get::<Delivery>().filter(|_| speech.with_body)
+        {
+            delivery.tell(bytes, complete);
+        }
         sent
     }
 
@@ -254,7 +306,7 @@ impl Connection {
     /// A file that changes meanwhile is not sent to its end: the client must
     /// see that what it has is not what was checked. Neither is one whose
     /// instance was destroyed meanwhile.
-    async fn send_part(&self, part: &Part) -> io::Result<()> {
+    async fn send_part(&self, part: &Part, sent: &mut u64) -> io::Result<()> {
         let (mut place, end) = (part.first, part.first + part.length);
         while place < end {
             let piece = usize::try_from(PIECE.min(end - place)).unwrap_or(usize::MAX);
@@ -273,7 +325,10 @@ impl Connection {
             });
             match timeout(self.settings.stall_time, sending).await?? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                count => place += count as u64,
+                count => {
+                    place += count as u64;
+                    *sent += count as u64;
+                }
             }
         }
         Ok(())

@@ -15,12 +15,14 @@ use warp::{
 use super::neighbour::neighbour;
 use crate::{
     boot::{Addressing, Visitor},
+    events::{Bus, Door, Refused, Served},
     files::{Digest, FileError, OpenFile},
     http::{
         Http, Refusal,
         answer::{Answer, Asked, Place, Premises, ServedFile, answer},
         range::{Conditions, Facts},
         reply::{self, Body, Reply},
+        report::Message,
         request::{Request, Wanted, loggable},
     },
     model::{InstanceId, Timestamp},
@@ -54,6 +56,31 @@ impl Part {
 #[derive(Debug, Clone)]
 pub(super) struct Shown(pub(super) String);
 
+/// Who is told what was sent of a file: an extension of the response.
+#[derive(Clone)]
+pub(super) struct Delivery {
+    store: Store,
+    file: String,
+    address: IpAddr,
+    /// The instance whose file it is; else the one that its machine has.
+    instance: Option<InstanceId>,
+}
+
+impl Delivery {
+    pub(super) fn tell(&self, bytes: u64, complete: bool) {
+        self.store.events().served(|| {
+            let now = Timestamp::from(SystemTime::now());
+            let (mac, has) = self.store.look(|state| {
+                let owner = self.instance.and_then(|id| state.instances.find(id));
+                let (mac, has) = state.visitor_at(self.address, now);
+                (owner.map(|owner| owner.mac).or(mac), has)
+            });
+            let (file, address) = (self.file.clone(), self.address);
+            Served { file, address, mac, instance: self.instance.or(has), bytes, complete }
+        });
+    }
+}
+
 /// That the connection ends after this: an extension of the response.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LastOne;
@@ -72,12 +99,13 @@ pub(super) fn service(
     let routes = warp::method()
         .and(warp::path::full())
         .and(warp::header::headers_cloned())
+        .and(warp::ext::get::<Message>())
         .and(warp::ext::get::<Client>())
-        .then(move |method: Method, path: FullPath, headers: HeaderMap, client: Client| {
+        .then(move |method: Method, path: FullPath, headers: HeaderMap, message, client| {
             let http = Arc::clone(&http);
             async move {
                 let (path, conditions) = (path.as_str(), conditions(&headers));
-                let request = Request::read(method.as_str(), path, conditions);
+                let request = Request::read(method.as_str(), path, &message, conditions);
                 let shown = request
                     .as_ref()
                     .map_or_else(|_| loggable(path), |request| request.wanted.to_string());
@@ -96,6 +124,16 @@ pub(super) fn refused(refusal: &Refusal) -> Response<Bytes> {
     response
 }
 
+/// Tells who was refused what; the path has no token in it.
+pub(super) fn tell_refused(events: &Bus, client: IpAddr, path: &str, refusal: &Refusal) {
+    events.refused(|| Refused {
+        door: Door::Http,
+        who: client.to_string(),
+        what: path.to_owned(),
+        why: refusal.to_string(),
+    });
+}
+
 async fn exchange(
     http: &Http,
     (request, shown): (Result<Request, Refusal>, String),
@@ -109,6 +147,7 @@ async fn exchange(
         Ok(response) => response,
         Err(refusal) => {
             tracing::debug!(%client, path = %shown, %refusal);
+            tell_refused(http.store.events(), client, &shown, &refusal);
             refused(&refusal)
         }
     };
@@ -126,7 +165,11 @@ async fn answered(
     let asked = Asked { request, visitor: visitor(http, client) };
     let catalogue = http.loaders.catalogue();
     let is_file = match &request.wanted {
-        Wanted::Loader(_) | Wanted::OwnScript(_) | Wanted::ScriptOf(_) => false,
+        Wanted::Loader(_)
+        | Wanted::OwnScript(_)
+        | Wanted::ScriptOf(_)
+        | Wanted::Init { .. }
+        | Wanted::Report { .. } => false,
         Wanted::InstanceFile { .. } | Wanted::UnclaimedFile { .. } => true,
     };
     let premises =
@@ -145,18 +188,54 @@ async fn answered(
     let decided = http.store.decide(|state| answer(state, &premises, &asked, now)).await;
     match decided.map_err(|_| Refusal::Stopping)? {
         Answer::Script(text) => Ok(response(reply::script(text)).0),
-        Answer::Loader(program) => Ok(response(reply::loader(program)).0),
+        Answer::Loader(program) => {
+            let mut response = response(reply::loader(program)).0;
+            let delivery = delivery(http, &request.wanted, client, None);
+            response.extensions_mut().insert(delivery);
+            Ok(response)
+        }
         // Provisioned anew while the file was checked: what was checked is of
         // no more use.
         Answer::File(wanted) => match opened {
             Some((file, checked)) if file == wanted => {
                 let owner = file.instance.map(|id| (id, http.store.clone()));
-                Ok(file_response((checked, owner), &request.conditions))
+                let mut response = file_response((checked, owner), &request.conditions);
+                if response.extensions().get::<Part>().is_some() {
+                    let delivery = delivery(http, &request.wanted, client, file.instance);
+                    response.extensions_mut().insert(delivery);
+                }
+                Ok(response)
             }
             Some(_) | None => Err(Refusal::Checking),
         },
+        Answer::Document(document, text) => Ok(response(reply::document(document, text)).0),
+        Answer::Told(words) => {
+            until_written(&http.store).await?;
+            Ok(response(reply::told(words)).0)
+        }
+        Answer::TooLate(words) => {
+            until_written(&http.store).await?;
+            Ok(response(reply::too_late(words)).0)
+        }
         Answer::Refused(refusal) => Err(refusal),
     }
+}
+
+/// A machine acts on what it is told, as a controller does: it may switch itself
+/// off, or never send its report again. So all of it is on disk first, also what
+/// another request has changed.
+async fn until_written(store: &Store) -> Result<(), Refusal> {
+    store.look_durably(|_| ()).await.map_err(|_| Refusal::Stopping)
+}
+
+fn delivery(
+    http: &Http,
+    wanted: &Wanted,
+    address: IpAddr,
+    instance: Option<InstanceId>,
+) -> Delivery {
+    let store = http.store.clone();
+    Delivery { store, file: wanted.file().to_owned(), address, instance }
 }
 
 fn visitor(http: &Http, address: IpAddr) -> Visitor {

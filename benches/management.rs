@@ -1,0 +1,238 @@
+//! How fast the plugin's socket is: Describe over ten thousand instances beside
+//! plain serde_json of the same value, and Provision, Label and Destroy from fifty
+//! clients, each on disk before its answer.
+//!
+//! Two things are measured in one run, turn by turn, and their ratio is printed
+//! with its spread, since computers are shared. `TMPDIR` names a directory on the
+//! disk that is to be measured.
+
+#[path = "../tests/daemon/mod.rs"]
+mod daemon;
+
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use daemon::{Daemon, Home, answer_of, connect, outcome};
+use remoteboot::{
+    model::{Change, Decision, Mac, Machine, MachineEvent, Timestamp},
+    store::Store,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+const INSTANCES: u32 = 10_000;
+const CLIENTS: u32 = 50;
+const TURNS: usize = 60;
+
+/// What Describe says, as a Rust program would hold it.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Descriptions {
+    r#type: String,
+    descriptions: Vec<Description>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Description {
+    #[serde(rename = "ID")]
+    id: String,
+    #[serde(rename = "LogicalID")]
+    logical_id: Option<String>,
+    #[serde(rename = "Tags")]
+    tags: BTreeMap<String, String>,
+    #[serde(rename = "Properties")]
+    properties: Details,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Details {
+    mac: String,
+    ip: Option<String>,
+    hostname: String,
+    arch: Option<String>,
+    state: String,
+    since: String,
+    boots: u32,
+    index: Option<u32>,
+    #[serde(rename = "Boot")]
+    boot: String,
+    #[serde(rename = "Kernel")]
+    kernel: String,
+    #[serde(rename = "Initrd")]
+    initrd: Vec<String>,
+    #[serde(rename = "CmdLine")]
+    cmdline: String,
+}
+
+fn main() {
+    // `cargo test --benches` runs this, too, and wants no measurement.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return;
+    }
+    let home = Home::new();
+    waiting(&home);
+    let daemon = home.start(&["--log", "1"]);
+    println!("{} clients, {INSTANCES} machines, {} cores", CLIENTS, cores());
+    let ids = Mutex::new(Vec::new());
+    rate("Provision", |client, number| {
+        let id = provision(client, number);
+        ids.lock().expect("no panic").push(id);
+    });
+    describe(&daemon);
+    let ids = ids.into_inner().expect("no panic");
+    rate("Label", |client, number| {
+        let labels = json!({"turn": number.to_string()});
+        client.call("Instance.Label", json!({"Instance": ids[number as usize], "Labels": labels}));
+    });
+    rate("Destroy", |client, number| {
+        client.call("Instance.Destroy", json!({"Instance": ids[number as usize]}));
+    });
+}
+
+/// Describe's time from the first byte sent to the last byte read, and the time in
+/// which serde_json writes the same value.
+fn describe(daemon: &Daemon) {
+    let params = json!({"Type": "", "Tags": {"infrakit.group": "bench"}, "Properties": true});
+    let whole = daemon.call("Instance.DescribeInstances", params.clone()).expect("a list");
+    let value: Descriptions = serde_json::from_value(whole).expect("the same shape");
+    assert_eq!(value.descriptions.len(), INSTANCES as usize);
+    let mut client = Client { stream: None };
+    let (mut ours, mut plain, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let mut length = 0;
+    for _ in 0..TURNS {
+        let begun = Instant::now();
+        length = client.post("Instance.DescribeInstances", &params).len();
+        let took = begun.elapsed();
+        let begun = Instant::now();
+        let written = std::hint::black_box(serde_json::to_vec(&value).expect("JSON"));
+        let serialised = begun.elapsed();
+        assert!(written.len().abs_diff(length) < 100, "{} and {length} bytes", written.len());
+        ours.push(took);
+        plain.push(serialised);
+        ratios.push(took.as_secs_f64() / serialised.as_secs_f64());
+    }
+    ratios.sort_by(f64::total_cmp);
+    println!(
+        "Describe of {INSTANCES} ({:.1} MB) over the socket: {:.1} ms; serde_json alone: {:.1} ms; \
+         ratio {:.2} (quartiles {:.2} to {:.2})",
+        length as f64 / 1e6,
+        median(&mut ours).as_secs_f64() * 1e3,
+        median(&mut plain).as_secs_f64() * 1e3,
+        ratios[TURNS / 2],
+        ratios[TURNS / 4],
+        ratios[TURNS * 3 / 4],
+    );
+}
+
+/// Makes as many calls as there are instances, from all clients, and prints the
+/// rate and how long one took.
+fn rate(name: &str, call: impl Fn(&mut Client, u32) + Sync) {
+    let next = std::sync::atomic::AtomicU32::new(0);
+    let times = Mutex::new(Vec::new());
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                let mut client = Client { stream: None };
+                let mut own = Vec::new();
+                loop {
+                    let number = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    if number >= INSTANCES {
+                        break;
+                    }
+                    let begun = Instant::now();
+                    call(&mut client, number);
+                    own.push(begun.elapsed());
+                }
+                times.lock().expect("no panic").extend(own);
+            });
+        }
+    });
+    let took = begun.elapsed().as_secs_f64();
+    let mut times = times.into_inner().expect("no panic");
+    times.sort();
+    println!(
+        "{name}: {:.0} a second; p50 {:.1} ms, p99 {:.1} ms",
+        f64::from(INSTANCES) / took,
+        times[times.len() / 2].as_secs_f64() * 1e3,
+        times[times.len() * 99 / 100].as_secs_f64() * 1e3,
+    );
+}
+
+/// A connection that is kept, as InfraKit's client does.
+struct Client {
+    stream: Option<std::os::unix::net::UnixStream>,
+}
+
+impl Client {
+    fn post(&mut self, method: &str, params: &Value) -> String {
+        let body = json!({"jsonrpc": "2.0", "method": method, "params": params, "id": 1});
+        let body = body.to_string();
+        let stream = self.stream.get_or_insert_with(|| connect(&socket()));
+        write!(
+            stream,
+            "POST / HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .expect("sent");
+        answer_of(stream).body
+    }
+
+    fn call(&mut self, method: &str, params: Value) -> Value {
+        let body = self.post(method, &params);
+        let answer = daemon::Answer { status: 200, headers: Vec::new(), body };
+        outcome(&answer).unwrap_or_else(|error| panic!("{method} {params}: {error}"))
+    }
+}
+
+/// Where the one daemon of this program is.
+fn socket() -> std::path::PathBuf {
+    SOCKET.lock().expect("no panic").clone()
+}
+
+static SOCKET: Mutex<std::path::PathBuf> = Mutex::new(std::path::PathBuf::new());
+
+fn provision(client: &mut Client, number: u32) -> String {
+    let properties = json!({
+        "Kernel": "vmlinuz", "Initrd": "initrd.img", "CmdLine": "console=ttyS0 host={{ hostname }}",
+        "MAC": mac(number).to_string(),
+    });
+    let tags = json!({
+        "infrakit.group": "bench", "infrakit.config.hash": "pnllvg4lhmhtqgqdk6em7myn4o4py4xk",
+        "rack": (number % 40).to_string(),
+    });
+    let spec = json!({"Properties": properties, "Tags": tags, "Init": "#!/bin/sh\necho worker\n"});
+    let result = client.call("Instance.Provision", json!({"Type": "", "Spec": spec}));
+    result["ID"].as_str().expect("an ID").to_owned()
+}
+
+fn mac(number: u32) -> Mac {
+    let [_, a, b, c] = number.to_be_bytes();
+    Mac::new([0x52, 0x54, 1, a, b, c])
+}
+
+fn waiting(home: &Home) {
+    *SOCKET.lock().expect("no panic") = home.socket();
+    let held = |number| {
+        let machine = Machine::first(mac(number), MachineEvent::Waited, Timestamp(1));
+        Change::Machine(machine.expect("it becomes known"))
+    };
+    let decision = Decision { answer: (), changes: (0..INSTANCES).map(held).collect() };
+    let store = Store::open(&home.state(), None).expect("a new store");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(store.decide(|_| decision)).expect("written");
+    store.close();
+}
+
+fn median(times: &mut [Duration]) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}

@@ -1,0 +1,172 @@
+//! What the inventory says becomes known: machines that nobody has seen, and
+//! labels for those that were.
+
+use crate::{
+    model::{
+        Change, Decision, Listed, Machine, MachineEvent, MachineState, Timestamp, check_label_count,
+    },
+    state::State,
+};
+
+/// What came of a reading of the inventory.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Merged {
+    /// How many machines became known.
+    pub new: usize,
+    /// How many others are different now.
+    pub changed: usize,
+    /// Machines whose labels are too many with those of the file; theirs stay as
+    /// they are.
+    pub overfull: Vec<crate::model::Mac>,
+}
+
+/// Makes known what is listed. A machine that is listed no more stays: to forget
+/// it is the operator's word.
+#[must_use]
+pub fn merge(state: &State, inventory: &[Listed], now: Timestamp) -> Decision<Merged> {
+    let mut merged = Merged::default();
+    let mut changes = Vec::new();
+    for listed in inventory {
+        let known = state.machines.find(listed.mac);
+        let before = match known {
+            Some(machine) => machine.after(MachineEvent::Listed, now).ok(),
+            None => Machine::first(listed.mac, MachineEvent::Listed, now),
+        };
+        // To be listed is allowed in every state, and makes a machine known.
+        let Some(before) = before else { continue };
+        let mut after = said_of(&before, listed);
+        if check_label_count(after.labels.len()).is_err() {
+            merged.overfull.push(listed.mac);
+            after.labels = before.labels;
+        }
+        match known {
+            Some(machine) if *machine == after => continue,
+            Some(_) => merged.changed += 1,
+            None => merged.new += 1,
+        }
+        changes.push(Change::Machine(after));
+    }
+    Decision { answer: merged, changes }
+}
+
+/// The machine with what is said of it.
+fn said_of(before: &Machine, listed: &Listed) -> Machine {
+    let mut labels = before.labels.clone();
+    labels.extend(listed.labels.clone());
+    // What firmware says of itself goes before what is written about it.
+    let architecture = match before.last_seen {
+        Some(_) => before.architecture.or(listed.architecture),
+        None => listed.architecture.or(before.architecture),
+    };
+    // Why it is set aside is not written over.
+    let is_aside = matches!(before.state, MachineState::SetAside | MachineState::Retiring);
+    let note = match &listed.note {
+        Some(note) if !is_aside || before.note.is_none() => Some(note.clone()),
+        Some(_) | None => before.note.clone(),
+    };
+    Machine { labels, architecture, note, ..before.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Architecture, MOST_LABELS, Mac, Tags, testing};
+
+    const MAC: Mac = Mac::new([2, 0, 0, 0, 0, 1]);
+    const NOW: Timestamp = Timestamp(1000);
+
+    fn listed(labels: &[(&str, &str)]) -> Listed {
+        let architecture = Some(Architecture::Bios);
+        let note = Some("by the door".to_owned());
+        Listed { mac: MAC, architecture, labels: testing::tags(labels), note }
+    }
+
+    /// Merges it, and says how many are new and how many changed.
+    fn merged(state: &mut State, listed: &Listed) -> (usize, usize) {
+        let decision = merge(state, std::slice::from_ref(listed), NOW);
+        decision.changes.iter().for_each(|change| state.apply(change));
+        (decision.answer.new, decision.answer.changed)
+    }
+
+    fn known(state: &State) -> Machine {
+        state.machines.find(MAC).expect("known").clone()
+    }
+
+    #[test]
+    fn a_machine_that_nobody_has_seen_may_be_given_out() {
+        let mut state = State::new(None);
+        assert_eq!(merged(&mut state, &listed(&[("rack", "1")])), (1, 0));
+        let machine = known(&state);
+        assert_eq!((machine.state, machine.last_seen), (MachineState::Free, None));
+        assert_eq!(machine.architecture, Some(Architecture::Bios));
+        assert_eq!(machine.labels, testing::tags(&[("rack", "1")]));
+        assert_eq!(machine.note.as_deref(), Some("by the door"));
+        assert_eq!(state.machines.choose(NOW, |_| true), Some(&machine));
+        assert_eq!(merged(&mut state, &listed(&[("rack", "1")])), (0, 0), "again is nothing new");
+    }
+
+    #[test]
+    fn one_that_is_known_keeps_its_state_and_what_firmware_says() {
+        let mut state = State::new(None);
+        let labels = testing::tags(&[("rack", "7"), ("own", "x")]);
+        let architecture = Some(Architecture::X64Uefi);
+        let held = Machine { labels, architecture, ..testing::held(MAC, Timestamp(5)) };
+        state.apply(&Change::Machine(held.clone()));
+        assert_eq!(merged(&mut state, &listed(&[("rack", "1")])), (0, 1));
+        let labels = testing::tags(&[("rack", "1"), ("own", "x")]);
+        let note = Some("by the door".to_owned());
+        assert_eq!(known(&state), Machine { labels, note, ..held });
+    }
+
+    #[test]
+    fn what_is_written_of_an_architecture_can_be_corrected_until_it_was_seen() {
+        let mut state = State::new(None);
+        merged(&mut state, &listed(&[]));
+        let corrected = Listed { architecture: Some(Architecture::X64Uefi), ..listed(&[]) };
+        assert_eq!(merged(&mut state, &corrected), (0, 1));
+        assert_eq!(known(&state).architecture, corrected.architecture);
+        let seen = Machine { last_seen: Some(NOW), ..known(&state) };
+        state.apply(&Change::Machine(seen));
+        assert_eq!(merged(&mut state, &listed(&[])), (0, 0));
+    }
+
+    #[test]
+    fn what_an_instance_has_stays_its_own_also_if_it_was_never_seen() {
+        let mut state = State::new(None);
+        state.apply(&Change::Instance(testing::instance(1, MAC)));
+        assert_eq!(merged(&mut state, &listed(&[])), (1, 0));
+        assert_eq!(known(&state).state, MachineState::Assigned);
+    }
+
+    #[test]
+    fn the_reason_of_a_set_aside_machine_is_not_written_over() {
+        let mut state = State::new(None);
+        merged(&mut state, &listed(&[]));
+        let aside = known(&state).after(MachineEvent::SetAside, NOW).expect("it may");
+        let note = Some("broken fan".to_owned());
+        state.apply(&Change::Machine(Machine { note: note.clone(), ..aside }));
+        assert_eq!(merged(&mut state, &listed(&[])), (0, 0));
+        let machine = known(&state);
+        assert_eq!((machine.state, machine.note), (MachineState::SetAside, note));
+    }
+
+    #[test]
+    fn labels_that_are_too_many_together_change_none() {
+        let mut state = State::new(None);
+        let many = (0..MOST_LABELS).map(|number| (format!("l{number}"), String::new()));
+        let labels: Tags = many.collect();
+        let held = Machine { labels: labels.clone(), ..testing::held(MAC, Timestamp(5)) };
+        state.apply(&Change::Machine(held));
+        let decision = merge(&state, &[listed(&[("one", "more")])], NOW);
+        assert_eq!(decision.answer.overfull, [MAC]);
+        decision.changes.iter().for_each(|change| state.apply(change));
+        assert_eq!(known(&state).labels, labels);
+    }
+
+    #[test]
+    fn machines_that_are_listed_no_more_stay() {
+        let mut state = State::new(None);
+        merged(&mut state, &listed(&[]));
+        assert_eq!(merge(&state, &[], NOW), Decision::only(Merged::default()));
+    }
+}

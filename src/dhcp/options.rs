@@ -1,0 +1,120 @@
+//! Which options an answer has, and how much each matters to the client. Pure.
+
+use std::collections::BTreeMap;
+
+use super::{
+    answer::{BootFile, Reply, ReplyKind},
+    layout::{Rank, Told},
+    request::Request,
+};
+use crate::model::{DhcpOptions, LeaseTimes, addresses_value};
+
+/// "Use the boot file named here, ask no boot server" (PXE 2.1 §2.2.4: option
+/// 43, suboption 6 `PXE_DISCOVERY_CONTROL` with bit 3). Without it UEFI takes
+/// option 60 `PXEClient` for "ask port 4011", and fails where nothing answers;
+/// with it the plain ROM does not wait four seconds for a proxyDHCP server.
+const DISCOVERY_CONTROL: [u8; 4] = [6, 1, 8, 255];
+
+/// iPXE's suboption 176 of option 175, "no proxyDHCP will come": it saves the
+/// three seconds that iPXE waits for one.
+const NO_PROXY_DHCP: [u8; 3] = [176, 1, 1];
+
+/// What no client does without, in this order: the kind of the answer and who
+/// gives it; how long the address is a machine's; the mask, which goes before the
+/// router (RFC 2132 §3.3); what is booted; what must come back (RFC 4578 §2.3,
+/// RFC 3011, RFC 6842).
+const NEEDED: [u8; 12] = [53, 54, 51, 1, 3, 67, 60, 43, 175, 97, 61, 118];
+
+/// What would send a machine that boots elsewhere than we do.
+const OF_BOOTING: [u8; 6] = [43, 60, 66, 67, 150, 175];
+
+/// The options of this answer but 82, which is not ours.
+pub(super) fn of(request: &Request, reply: &Reply) -> Vec<Told> {
+    let mut all = Collected::default();
+    if reply.kind != ReplyKind::Refuse {
+        // What is said of one machine alone would be laid over it here.
+        all.layer(&reply.subnet.options);
+        all.network(reply);
+        all.boot(request, reply);
+    }
+    let kind = match reply.kind {
+        ReplyKind::Offer(_) => 2,
+        ReplyKind::Acknowledge(_) | ReplyKind::Inform => 5,
+        ReplyKind::Refuse => 6,
+    };
+    all.set(53, &[kind]);
+    all.set(54, &reply.server.octets());
+    if let Some(identifier) = &request.route.client_identifier {
+        all.set(61, identifier);
+    }
+    if let Some(network) = request.route.subnet_selection {
+        all.set(118, &network.octets());
+    }
+    all.ranked(&request.parameters)
+}
+
+#[derive(Default)]
+struct Collected(BTreeMap<u8, Vec<u8>>);
+
+impl Collected {
+    fn set(&mut self, code: u8, value: &[u8]) {
+        self.0.insert(code, value.to_vec());
+    }
+
+    fn layer(&mut self, options: &DhcpOptions) {
+        options.iter().for_each(|(code, value)| self.set(code, value));
+    }
+
+    fn network(&mut self, reply: &Reply) {
+        let subnet = &reply.subnet;
+        self.set(1, &subnet.network.netmask().octets());
+        self.set(28, &subnet.network.broadcast().octets());
+        self.set(3, &subnet.gateway.octets());
+        if !subnet.dns.is_empty() {
+            self.set(6, &addresses_value(&subnet.dns));
+        }
+        if let Some(hostname) = &reply.hostname {
+            self.set(12, hostname.as_str().as_bytes());
+        }
+        if matches!(reply.kind, ReplyKind::Offer(_) | ReplyKind::Acknowledge(_)) {
+            let LeaseTimes { renew, rebind, lease } = subnet.times;
+            for (code, seconds) in [(51, lease), (58, renew), (59, rebind)] {
+                self.set(code, &seconds.0.to_be_bytes());
+            }
+        }
+    }
+
+    fn boot(&mut self, request: &Request, reply: &Reply) {
+        let Ok(boot) = &reply.boot else { return };
+        self.0.retain(|code, _| !OF_BOOTING.contains(code));
+        self.set(67, boot.name().as_bytes());
+        match boot {
+            BootFile::Program { .. } => {
+                self.set(60, b"PXEClient");
+                self.set(43, &DISCOVERY_CONTROL);
+            }
+            // UEFI HTTP Boot takes only what calls itself so (UEFI 2.10 §24.7.2).
+            BootFile::ProgramUrl(_) => self.set(60, b"HTTPClient"),
+            BootFile::Script(_) => self.set(175, &NO_PROXY_DHCP),
+        }
+        // RFC 4578 §2.3: a PXE client's identifier comes back.
+        if let (BootFile::Program { .. }, Some(identifier)) = (boot, &request.machine_identifier) {
+            self.set(97, identifier);
+        }
+    }
+
+    /// All of them with their ranks, those that are needed in their order.
+    fn ranked(mut self, parameters: &[u8]) -> Vec<Told> {
+        let needed: Vec<Told> = NEEDED
+            .into_iter()
+            .filter_map(|code| {
+                Some(Told { code, value: self.0.remove(&code)?, rank: Rank::Needed })
+            })
+            .collect();
+        let others = self.0.into_iter().map(|(code, value)| {
+            let place = parameters.iter().position(|asked| *asked == code);
+            Told { code, value, rank: place.map_or(Rank::Spare, Rank::Asked) }
+        });
+        needed.into_iter().chain(others).collect()
+    }
+}

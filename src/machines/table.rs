@@ -1,0 +1,169 @@
+//! The machines as people read them: a line each, in columns. Pure.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::model::Timestamp;
+
+/// What is said of a machine, as far as people are shown it.
+#[derive(Deserialize)]
+struct Row {
+    mac: String,
+    state: String,
+    since: String,
+    arch: Option<String>,
+    ip: Option<String>,
+    labels: BTreeMap<String, String>,
+    last_seen: Option<String>,
+    stage: Option<String>,
+    instance: Option<Held>,
+    note: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Held {
+    id: String,
+    state: String,
+}
+
+#[derive(Deserialize)]
+struct Rows {
+    #[serde(rename = "Machines")]
+    machines: Vec<Row>,
+}
+
+/// The names of the columns. The last may have blanks in it, the others have none.
+const COLUMNS: [&str; 11] = [
+    "MAC",
+    "STATE",
+    "FOR",
+    "ARCH",
+    "ADDRESS",
+    "SEEN",
+    "STAGE",
+    "INSTANCE",
+    "INSTANCE-IS",
+    "LABELS",
+    "NOTE",
+];
+
+/// What a cell has that has nothing.
+const NOTHING: &str = "-";
+
+/// The result of `Machine.List` as a table, with spans of time up to now.
+pub(super) fn write(result: &Value, now: Timestamp) -> serde_json::Result<String> {
+    let rows = Rows::deserialize(result)?;
+    let mut lines = vec![COLUMNS.map(str::to_owned)];
+    lines.extend(rows.machines.into_iter().map(|row| cells(row, now)));
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max();
+    let widths: Vec<usize> = (0..COLUMNS.len()).filter_map(width).collect();
+    let mut text = String::new();
+    for line in &lines {
+        let padded = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        text.push_str(padded.collect::<Vec<_>>().join("  ").trim_end());
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+fn cells(row: Row, now: Timestamp) -> [String; COLUMNS.len()] {
+    let or_nothing = |text: Option<String>| {
+        text.filter(|text| !text.is_empty()).unwrap_or_else(|| NOTHING.to_owned())
+    };
+    let ago = |moment: Option<&str>| {
+        or_nothing(moment.and_then(Timestamp::from_rfc3339).map(|moment| age(now.since(moment))))
+    };
+    let (instance, progress) = row.instance.map(|held| (held.id, held.state)).unzip();
+    let labels = joined(row.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    [
+        row.mac,
+        row.state,
+        ago(Some(&row.since)),
+        or_nothing(row.arch),
+        or_nothing(row.ip),
+        ago(row.last_seen.as_deref()),
+        or_nothing(row.stage),
+        or_nothing(instance),
+        or_nothing(progress),
+        or_nothing(Some(labels)),
+        or_nothing(row.note),
+    ]
+}
+
+/// The labels in one word; nothing if there are none.
+pub(super) fn labels(labels: &Value) -> String {
+    let labels = labels.as_object().into_iter().flatten();
+    joined(labels.map(|(name, value)| (name.as_str(), value.as_str().unwrap_or_default())))
+}
+
+/// A blank is shown as `_`, so that a column stays a word; `--json` has it as it is.
+fn joined<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let one =
+        |(name, value): (&str, &str)| format!("{name}={}", value.replace(char::is_whitespace, "_"));
+    labels.map(one).collect::<Vec<_>>().join(",")
+}
+
+/// A span in its largest unit, rounded down: `4s`, `3m`, `2h`, `5d`.
+fn age(span: Duration) -> String {
+    let seconds = span.as_secs();
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m", seconds / 60),
+        3600..86_400 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_span_is_in_its_largest_unit() {
+        for (seconds, text) in [
+            (0, "0s"),
+            (59, "59s"),
+            (60, "1m"),
+            (3599, "59m"),
+            (3600, "1h"),
+            (86_399, "23h"),
+            (86_400, "1d"),
+            (40_000_000, "462d"),
+        ] {
+            assert_eq!(age(Duration::from_secs(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn columns_are_aligned_and_empty_cells_are_hyphens() {
+        let full = json!({
+            "mac": "52:54:00:aa:01:01", "state": "assigned", "since": "1970-01-01T00:10:00.000Z",
+            "arch": "x64-uefi", "uuid": null, "ip": "10.0.0.40", "labels": {"rack": "1", "é": "a b"},
+            "first_seen": "1970-01-01T00:00:00Z", "last_seen": "1970-01-01T00:59:30.000Z",
+            "stage": "kernel", "instance": {"id": "rb-01", "state": "running"}, "note": "two words",
+        });
+        let bare = json!({
+            "mac": "52:54:00:aa:01:02", "state": "free", "since": "1970-01-01T00:00:00.000Z",
+            "arch": null, "uuid": null, "ip": null, "labels": {}, "last_seen": null,
+            "first_seen": "1970-01-01T00:00:00Z", "stage": null, "instance": null, "note": null,
+        });
+        let text = write(&json!({"Machines": [full, bare]}), Timestamp(3_600_000)).expect("rows");
+        let expected = "\
+MAC                STATE     FOR  ARCH      ADDRESS    SEEN  STAGE   INSTANCE  INSTANCE-IS  LABELS        NOTE
+52:54:00:aa:01:01  assigned  50m  x64-uefi  10.0.0.40  30s   kernel  rb-01     running      rack=1,é=a_b  two words
+52:54:00:aa:01:02  free      1h   -         -          -     -       -         -            -             -
+";
+        assert_eq!(text, expected);
+        let header = write(&json!({"Machines": []}), Timestamp(0)).expect("none");
+        assert_eq!(header.split_whitespace().collect::<Vec<_>>(), COLUMNS);
+    }
+
+    #[test]
+    fn what_is_no_list_is_refused() {
+        assert!(write(&json!({"Machines": [{"mac": 5}]}), Timestamp(0)).is_err());
+    }
+}
