@@ -9,23 +9,24 @@ mod ipv6;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::{
     net::{TcpListener, UdpSocket},
     signal::unix::{Signal, SignalKind, signal},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::{
     boot::{Addressing, Policy},
-    config::{Config, Dhcp},
+    config::{Config, Dhcp, Tftp},
     dhcp,
     files::{Images, Loaders},
     http, spi,
     state::State,
     store::Store,
-    tftp,
+    tftp::{self, serve::Ports, transfer::Limits},
 };
 
 /// How long the rooms may take to end. What is promised is on disk by then; who
@@ -45,6 +46,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let hangup = signal(SignalKind::hangup())?;
+        allow_many_sockets();
         let daemon = Daemon::bind(config).await?;
         let stop = async {
             tokio::select! {
@@ -56,13 +58,23 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     })
 }
 
+/// Each transfer has a socket, and each connection. Most systems give a process 1024
+/// descriptors unless it asks for more, since select(2) knows no others; we use none.
+fn allow_many_sockets() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        warn!(%error, "cannot ask for more file descriptors");
+    }
+}
+
 /// Everything bound, nothing answered yet.
 struct Daemon {
     store: Store,
     inventory: Option<PathBuf>,
     loaders: Arc<Loaders>,
     dhcp: Option<(dhcp::serve::Sockets, dhcp::Settings)>,
-    tftp: Option<(UdpSocket, tftp::library::Settings)>,
+    tftp: Option<(UdpSocket, (Ports, Limits), tftp::library::Settings)>,
     http: Option<(TcpListener, http::Http)>,
     ipv6: Option<ipv6::Doors>,
     plugin: spi::Doors,
@@ -99,13 +111,15 @@ impl Daemon {
             .as_ref()
             .map(|dhcp| bind_dhcp(dhcp, &config, policy.as_ref()))
             .transpose()?;
-        let tftp = match config.tftp {
-            Some(address) => {
+        let tftp = match &config.tftp {
+            Some(tftp) => {
+                let address = tftp.address;
                 let socket = UdpSocket::bind(address)
                     .await
                     .with_context(|| format!("cannot serve TFTP on {address}"))?;
                 info!(address = %socket.local_addr()?, "TFTP");
-                Some((socket, tftp::library::Settings { policy: policy.clone(), addressing }))
+                let settings = tftp::library::Settings { policy: policy.clone(), addressing };
+                Some((socket, engine(tftp), settings))
             }
             None => None,
         };
@@ -157,11 +171,11 @@ impl Daemon {
             let ending = ending.clone();
             rooms.spawn(async { dhcp::serve::serve(sockets, hall, ending).await.context("DHCP") });
         }
-        if let Some((socket, settings)) = self.tftp {
+        if let Some((socket, engine, settings)) = self.tftp {
             let hall = (settings, Arc::clone(&self.loaders), self.store.clone());
             let ending = ending.clone();
             rooms.spawn(async {
-                tftp::machines::serve_machines(socket, hall, ending).await.context("TFTP")
+                tftp::machines::serve_machines(socket, engine, hall, ending).await.context("TFTP")
             });
         }
         if let Some((listener, http)) = self.http {
@@ -230,6 +244,19 @@ fn bind_dhcp(
         decline_hold: dhcp.decline_hold.into(),
     };
     Ok((sockets, settings))
+}
+
+/// How the TFTP room works.
+fn engine(tftp: &Tftp) -> (Ports, Limits) {
+    let usual = Limits::default();
+    let count = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+    let limits = Limits {
+        block_size: tftp.block_size.unwrap_or(usual.block_size),
+        transfers: count(tftp.transfers),
+        transfers_per_client: count(tftp.transfers_per_client),
+        ..usual
+    };
+    (if tftp.single_port { Ports::Single } else { Ports::Each }, limits)
 }
 
 fn listeners(config: Config) -> anyhow::Result<spi::Listeners> {

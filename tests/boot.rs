@@ -28,6 +28,16 @@ fn a_uefi_machine_boots_by_pxe() {
 
 #[test]
 #[ignore = "boots real firmware: needs root and QEMU, run `make test`"]
+fn a_uefi_machine_boots_by_pxe_from_a_single_port() {
+    let lab = Lab::new();
+    let daemon = lab.daemon(&["--tftp-single-port"]);
+    let mut machine = lab.machine(Firmware::UefiPxe, "52:54:00:77:00:01");
+    provision(&daemon, &machine, "initrd");
+    assert_reports(&mut machine, "a");
+}
+
+#[test]
+#[ignore = "boots real firmware: needs root and QEMU, run `make test`"]
 fn a_uefi_machine_boots_by_http() {
     check(Firmware::UefiHttp);
 }

@@ -18,6 +18,7 @@ use super::{
     network::{self, Network},
     network6,
     setting::VARIABLE_PREFIX,
+    tftp::tftp,
 };
 use crate::{
     boot::{UnclaimedImage, cmdline},
@@ -93,19 +94,24 @@ impl Checker<'_> {
         let http_address = network.told(self, Setting::AddressHttp, Setting::EnableHttp);
         let on = |address: Option<Ipv4Addr>, port| Some(SocketAddrV4::new(address?, port));
         let http_authority = on(http_address, ports.http);
-        let tftp = on(next_server, ports.tftp).filter(|_| self.switch(Setting::EnableTftp));
+        let tftp_address = on(next_server, ports.tftp).filter(|_| self.switch(Setting::EnableTftp));
         let http = http_authority.filter(|_| self.switch(Setting::EnableHttp));
+        let ipv6 = network6::ipv6(self);
+        let has_tftp = self.switch(Setting::EnableTftp);
+        let tftp6_address = ipv6.as_ref().filter(|_| has_tftp);
+        let tftp6_address = tftp6_address.map(|ipv6| (ipv6.server, ports.tftp).into());
+        let [tftp, tftp6] = tftp(self, [tftp_address.map(SocketAddr::V4), tftp6_address]);
         let config = Config {
             state_dir,
             images,
             inventory: self.inventory(),
             plugin: self.plugin(),
             dhcp,
-            tftp: tftp.map(SocketAddr::V4),
+            tftp,
             http: http.map(SocketAddr::V4),
             next_server,
             http_authority,
-            ipv6: network6::ipv6(self),
+            ipv6: ipv6.map(|ipv6| super::Ipv6 { tftp: tftp6, ..ipv6 }),
             ports: super::Ports {
                 tftp: self.switch(Setting::EnableTftp).then_some(ports.tftp),
                 http: self.switch(Setting::EnableHttp).then_some(ports.http),
@@ -307,8 +313,8 @@ impl Checker<'_> {
     }
 
     fn same_ports(&mut self, config: &Config) {
-        if let (Some(dhcp), Some(tftp)) = (&config.dhcp, config.tftp)
-            && dhcp.port == tftp.port()
+        if let (Some(dhcp), Some(tftp)) = (&config.dhcp, &config.tftp)
+            && dhcp.port == tftp.address.port()
         {
             let other = self.given.place(Setting::DhcpPort);
             self.problem(Setting::TftpPort, Fault::SamePort { other });
@@ -461,7 +467,8 @@ pub(super) mod tests {
         assert_eq!(subnet.dns, [own]);
         assert_eq!(subnet.pool.ranges, ["192.168.0.2-192.168.0.51".parse().expect("a range")]);
         assert_eq!(subnet.times.lease.0, 7200);
-        assert_eq!(config.tftp, Some(SocketAddr::from((own, 69))));
+        let tftp = config.tftp.map(|tftp| tftp.address);
+        assert_eq!(tftp, Some(SocketAddr::from((own, 69))));
         assert_eq!(config.http, Some(SocketAddr::from((own, 80))));
         assert_eq!(config.http_authority, Some(SocketAddrV4::new(own, 80)));
         assert_eq!(config.next_server, Some(own));

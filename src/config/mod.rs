@@ -20,6 +20,7 @@ mod show;
 mod subnet_table;
 mod subnets;
 mod table;
+mod tftp;
 mod wire;
 
 use std::{
@@ -39,6 +40,7 @@ pub use problem::{Fault, Problem, Problems, Remark};
 pub use setting::{Description, Form, Setting};
 pub use show::show;
 pub use subnet_table::SubnetTable;
+pub use tftp::Tftp;
 
 use crate::{
     boot::UnclaimedImage,
@@ -58,8 +60,8 @@ pub struct Config {
     pub plugin: Plugin,
     /// The DHCP server, if it is wanted.
     pub dhcp: Option<Dhcp>,
-    /// What the TFTP server listens on, if it is wanted; port 0 is any port.
-    pub tftp: Option<SocketAddr>,
+    /// The TFTP server, if it is wanted.
+    pub tftp: Option<Tftp>,
     /// What the HTTP server listens on, if it is wanted; port 0 is any port.
     pub http: Option<SocketAddr>,
     /// The address of the TFTP server that machines are told (`siaddr`, RFC
@@ -158,6 +160,8 @@ pub struct Ipv6 {
     pub adapter: String,
     /// Our own address on it.
     pub server: Ipv6Addr,
+    /// The TFTP server on that address, if it is wanted.
+    pub tftp: Option<Tftp>,
     /// The DHCPv6 server, if it is wanted.
     pub dhcp: Option<Dhcp6>,
 }

@@ -70,7 +70,7 @@ pub(super) fn ipv6(checker: &mut Checker<'_>) -> Option<Ipv6> {
     let subnets = subnets(checker, networks, (ranges, &taken));
     let dhcp = is_wanted.then_some(Dhcp6 { subnets, ..dhcp });
     let adapter = checker.given.text(Setting::Adapter)?.to_owned();
-    Some(Ipv6 { adapter, server: own.addr(), dhcp })
+    Some(Ipv6 { adapter, server: own.addr(), tftp: None, dhcp })
 }
 
 /// Our own address with its network: the one that was given, else the adapter's
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn without_a_range_only_options_are_given() {
-        let Ipv6 { adapter, server, dhcp } = ipv6(&[]);
+        let Ipv6 { adapter, server, tftp: _, dhcp } = ipv6(&[]);
         let dhcp = dhcp.expect("a DHCPv6 server");
         assert_eq!((adapter.as_str(), server.to_string().as_str()), ("six0", "fd00:77::1"));
         let network = "fd00:77::/64".parse().expect("a network");

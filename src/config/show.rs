@@ -60,6 +60,8 @@ fn effective(setting: Setting, config: &Config) -> Option<String> {
     let dhcp = config.dhcp.as_ref();
     let subnet = dhcp.and_then(|dhcp| dhcp.by_flags.as_ref());
     let range = subnet.and_then(|subnet| subnet.pool.ranges.first());
+    let tftp6 = config.ipv6.as_ref().and_then(|ipv6| ipv6.tftp.as_ref());
+    let tftp = config.tftp.as_ref().or(tftp6);
     let image = config.unclaimed.as_ref();
     let path = |path: &Path| quoted(&path.display().to_string());
     let text = |shown: &dyn std::fmt::Display| quoted(&shown.to_string());
@@ -91,7 +93,13 @@ fn effective(setting: Setting, config: &Config) -> Option<String> {
         | Setting::Dhcp6Port => effective6(setting, config),
         Setting::EnableTftp => Some(config.ports.tftp.is_some().to_string()),
         Setting::AddressTftp => config.next_server.map(|address| text(&address)),
-        Setting::TftpPort => config.tftp.map(|tftp| tftp.port().to_string()),
+        Setting::TftpPort => tftp.map(|tftp| tftp.address.port().to_string()),
+        Setting::TftpSinglePort => tftp.map(|tftp| tftp.single_port.to_string()),
+        Setting::TftpBlockSize => {
+            tftp.and_then(|tftp| tftp.block_size).map(|size| size.to_string())
+        }
+        Setting::TftpTransfers => tftp.map(|tftp| tftp.transfers.to_string()),
+        Setting::TftpTransfersPerClient => tftp.map(|tftp| tftp.transfers_per_client.to_string()),
         Setting::IpxePath => config.ipxe_path.as_deref().map(path),
         Setting::IpxeDir => config.ipxe_dir.as_deref().map(path),
         Setting::EnableHttp => Some(config.ports.http.is_some().to_string()),

@@ -3,7 +3,7 @@
 use super::setting::{Description, Form, Setting};
 
 /// One row for each setting, in the order of the enum and of `--help`.
-pub(super) const TABLE: [Description; 42] = [
+pub(super) const TABLE: [Description; 46] = [
     Description {
         setting: Setting::Kernel,
         name: "kernel",
@@ -131,8 +131,7 @@ pub(super) const TABLE: [Description; 42] = [
         ancestral: None,
         form: Form::Switch,
         heading: "IPv6",
-        help: "Answers DHCPv6, so that machines boot over IPv6; needs --adapter. With \
-               --enable-tftp and --enable-http, both are served over IPv6, too",
+        help: "Answers DHCPv6; needs --adapter. TFTP and HTTP are then served over IPv6, too",
     },
     Description {
         setting: Setting::Address6,
@@ -140,8 +139,7 @@ pub(super) const TABLE: [Description; 42] = [
         ancestral: None,
         form: Form::Value("IP"),
         heading: "IPv6",
-        help: "Our own IPv6 address, one of the adapter's, told to machines and listened on \
-               [default: the adapter's first that is not of the link alone]",
+        help: "Our own IPv6 address [default: the adapter's first that is not of the link alone]",
     },
     Description {
         setting: Setting::Subnet6,
@@ -149,8 +147,7 @@ pub(super) const TABLE: [Description; 42] = [
         ancestral: None,
         form: Form::Value("NET,..."),
         heading: "IPv6",
-        help: "The IPv6 networks that are served, with commas between them: that of the adapter, \
-               and those behind relays [default: the network of --address6]",
+        help: "The IPv6 networks that are served, also behind relays [default: that of --address6]",
     },
     Description {
         setting: Setting::Range6,
@@ -158,9 +155,7 @@ pub(super) const TABLE: [Description; 42] = [
         ancestral: None,
         form: Form::Value("IP-IP,..."),
         heading: "IPv6",
-        help: "The first and the last IPv6 address that are given to machines, one range for each \
-               network; in a network without one, machines are told what to boot and given no \
-               address",
+        help: "The first and last IPv6 address to give, a range for each network; else none is given",
     },
     Description {
         setting: Setting::Dns6,
@@ -192,8 +187,7 @@ pub(super) const TABLE: [Description; 42] = [
         ancestral: None,
         form: Form::Value("PORT"),
         heading: "IPv6",
-        help: "The port of the DHCPv6 server; with another one than 547, machines are answered on \
-               the port before it [default: 547]",
+        help: "The port of the DHCPv6 server; machines have the one before it [default: 547]",
     },
     Description {
         setting: Setting::EnableTftp,
@@ -219,6 +213,42 @@ pub(super) const TABLE: [Description; 42] = [
         form: Form::Value("PORT"),
         heading: "TFTP",
         help: "The port of the TFTP server; firmware knows no other than 69 [default: 69]",
+    },
+    Description {
+        setting: Setting::TftpSinglePort,
+        name: "tftp-single-port",
+        ancestral: None,
+        form: Form::Switch,
+        heading: "TFTP",
+        help: "Sends files from the TFTP server's own port, as NAT, containers and some firewalls \
+               need it; without it each transfer has a port of its own",
+    },
+    Description {
+        setting: Setting::TftpBlockSize,
+        name: "tftp-block-size",
+        ancestral: None,
+        form: Form::Value("OCTETS"),
+        heading: "TFTP",
+        help: "The largest block that is agreed on, 8 to 65464, for networks that take less than \
+               they say [default: what fits into one packet on the way to each machine]",
+    },
+    Description {
+        setting: Setting::TftpTransfers,
+        name: "tftp-transfers",
+        ancestral: None,
+        form: Form::Value("COUNT"),
+        heading: "TFTP",
+        help: "How many transfers run at one time; other machines are not answered until one \
+               ends, and ask again [default: 1024]",
+    },
+    Description {
+        setting: Setting::TftpTransfersPerClient,
+        name: "tftp-transfers-per-client",
+        ancestral: None,
+        form: Form::Value("COUNT"),
+        heading: "TFTP",
+        help: "How many of them one address may have, which may be that of a NAT with many \
+               machines [default: 128]",
     },
     Description {
         setting: Setting::IpxePath,

@@ -21,13 +21,13 @@ use crate::{
     files::{Images, Loaders},
     http,
     store::Store,
-    tftp,
+    tftp::{self, serve::Ports, transfer::Limits},
 };
 
 /// Everything bound, nothing answered yet.
 pub(super) struct Doors {
     dhcp: Option<(dhcp6::serve::Sockets, dhcp6::Settings)>,
-    tftp: Option<(UdpSocket, tftp::library::Settings)>,
+    tftp: Option<(UdpSocket, (Ports, Limits), tftp::library::Settings)>,
     http: Option<(TcpListener, http::Http)>,
     policy: Option<Policy>,
 }
@@ -60,13 +60,15 @@ impl Doors {
             }),
             None => None,
         };
-        let tftp = match config.ports.tftp.map(at) {
-            Some(address) => {
+        let tftp = match &ipv6.tftp {
+            Some(tftp) => {
+                let address = tftp.address;
                 let socket = UdpSocket::bind(address)
                     .await
                     .with_context(|| format!("cannot serve TFTP on {address}"))?;
                 info!(address = %socket.local_addr()?, "TFTP");
-                Some((socket, tftp::library::Settings { policy: policy.clone(), addressing }))
+                let settings = tftp::library::Settings { policy: policy.clone(), addressing };
+                Some((socket, super::engine(tftp), settings))
             }
             None => None,
         };
@@ -105,10 +107,10 @@ impl Doors {
                 dhcp6::serve::serve(sockets, hall, ending).await.context("DHCPv6")
             });
         }
-        if let Some((socket, settings)) = self.tftp {
+        if let Some((socket, engine, settings)) = self.tftp {
             let (hall, ending) = ((settings, Arc::clone(loaders), store.clone()), ending.clone());
             rooms.spawn(async {
-                tftp::machines::serve_machines(socket, hall, ending).await.context("TFTP")
+                tftp::machines::serve_machines(socket, engine, hall, ending).await.context("TFTP")
             });
         }
         if let Some((listener, http)) = self.http {

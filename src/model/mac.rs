@@ -3,15 +3,17 @@
 use std::{fmt, net::Ipv6Addr, str::FromStr};
 
 use mac_address::MacAddress;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::hexadecimal::{digits, text};
 
 /// The hardware address of a network card: 48 bits, as Ethernet has them.
 ///
 /// Read from `52:54:00:aa:01:01`, `52-54-00-aa-01-01`, `525400aa0101`,
 /// `5254.00aa.0101` and pxelinux's `01-52-54-00-aa-01-01`, in either case;
 /// always written `52:54:00:aa:01:01`, as iPXE's `${net0/mac}` is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Mac([u8; 6]);
 
 /// Why a text is no hardware address of a machine.
@@ -52,6 +54,15 @@ impl Mac {
     pub fn is_unicast(self) -> bool {
         let bytes = self.bytes();
         bytes != [0; 6] && bytes[0] & 1 == 0
+    }
+
+    /// Six pairs with colons, in ASCII.
+    fn spelled(self) -> [u8; 17] {
+        let mut spelled = [b':'; 17];
+        for (place, byte) in self.0.into_iter().enumerate() {
+            spelled[3 * place..3 * place + 2].copy_from_slice(&digits(byte));
+        }
+        spelled
     }
 
     /// Six pairs with hyphens, as iPXE writes `${net0/mac:hexhyp}`; fit for a
@@ -106,8 +117,14 @@ fn plain_pairs(text: &str) -> Option<String> {
 
 impl fmt::Display for Mac {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, f] = self.bytes();
-        write!(formatter, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+        formatter.pad(text(&self.spelled()))
+    }
+}
+
+impl Serialize for Mac {
+    /// As it is written, without a `String` between: Describe writes many.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(text(&self.spelled()))
     }
 }
 
@@ -122,12 +139,6 @@ impl TryFrom<String> for Mac {
 
     fn try_from(text: String) -> Result<Self, InvalidMac> {
         text.parse()
-    }
-}
-
-impl From<Mac> for String {
-    fn from(mac: Mac) -> Self {
-        mac.to_string()
     }
 }
 

@@ -7,6 +7,7 @@ mod architecture;
 mod change;
 mod dhcp_options;
 mod duid;
+mod hexadecimal;
 mod image;
 mod instance;
 mod lease;

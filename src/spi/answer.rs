@@ -192,6 +192,7 @@ pub(super) fn destroy(
 
 fn selected(select: Option<&Select>, available: usize) -> String {
     match select {
+        Some(select) if available == 0 => format!(" is {select}: none is free"),
         Some(select) => format!(" is {select}: of {available} that are free, none"),
         None => String::new(),
     }

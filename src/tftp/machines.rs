@@ -9,7 +9,7 @@ use super::{
     library::{Settings, look_up},
     report::{Tell, Told},
     request::Request,
-    serve::serve,
+    serve::{Ports, serve},
     transfer::Limits,
 };
 use crate::{
@@ -26,6 +26,7 @@ use crate::{
 /// As [`serve`].
 pub async fn serve_machines(
     socket: UdpSocket,
+    (ports, limits): (Ports, Limits),
     (settings, loaders, store): (Settings, Arc<Loaders>, Store),
     stop: CancellationToken,
 ) -> io::Result<()> {
@@ -36,7 +37,7 @@ pub async fn serve_machines(
         let now = Timestamp::from(SystemTime::now());
         store.note(|state| look_up(state, (&settings, &catalogue), (&request.file, address), now))
     };
-    serve(socket, Limits::default(), (answer, tell), stop).await
+    serve(socket, (ports, limits), (answer, tell), stop).await
 }
 
 /// Makes events of what becomes of requests.

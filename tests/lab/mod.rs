@@ -235,6 +235,11 @@ impl Lab {
         Daemon::start(self, &loaders, (&network, arguments))
     }
 
+    /// The newest boot program of this name.
+    pub(crate) fn loader(&self, name: &str) -> PathBuf {
+        cache().join("loaders/best").join(name)
+    }
+
     /// Adds an initial RAM disk to [`Lab::images`] that is padded to about so many
     /// mebibytes (at most 100, or no machine here can hold it), for transfers that
     /// take their time, and returns its name. Its marker is the name without
