@@ -521,6 +521,32 @@ mod tests {
     }
 
     #[test]
+    fn init_and_reports_are_for_the_ipv6_address_of_the_machine_too() {
+        let (mut state, policy) = (state(), policy());
+        let address = "fd00::9".parse().expect("an address");
+        let lease = crate::model::Lease6 {
+            address,
+            holder: crate::model::Holder::Machine(MAC),
+            association: 1,
+            state: LeaseState::Bound,
+            expires: Timestamp(NOW.0 + 1),
+        };
+        state.apply(&Change::Lease6(lease));
+        let asked = |path: &str, address: std::net::Ipv6Addr| {
+            let visitor = Visitor { address: address.into(), neighbour: None };
+            visited((&state, &policy), ("GET", path), Addressing::Ours, visitor).answer
+        };
+        // This `Init` is no Ignition.
+        for path in own_paths(&state, TOKEN).into_iter().filter(|path| !path.ends_with("ignition"))
+        {
+            let own = asked(&path, address);
+            assert!(!matches!(own, Answer::Refused(_)), "{path}: {own:?}");
+            let other = asked(&path, "fd00::a".parse().expect("an address"));
+            assert!(matches!(other, Answer::Refused(Refusal::Imposter(_))), "{path}: {other:?}");
+        }
+    }
+
+    #[test]
     fn the_machine_of_what_was_destroyed_is_told_so_and_nobody_else() {
         for reason in [Reason::Terminate, Reason::RollingUpdate] {
             let (mut state, policy) = (state(), policy());
