@@ -4,6 +4,7 @@
 //! Knows which parts there are and how they fit; no protocol, no policy.
 
 mod inventory;
+mod ipv6;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -23,6 +24,7 @@ use crate::{
     dhcp,
     files::{Images, Loaders},
     http, spi,
+    state::State,
     store::Store,
     tftp::{self, serve::Ports, transfer::Limits},
 };
@@ -74,6 +76,7 @@ struct Daemon {
     dhcp: Option<(dhcp::serve::Sockets, dhcp::Settings)>,
     tftp: Option<(UdpSocket, (Ports, Limits), tftp::library::Settings)>,
     http: Option<(TcpListener, http::Http)>,
+    ipv6: Option<ipv6::Doors>,
     plugin: spi::Doors,
 }
 
@@ -81,7 +84,10 @@ impl Daemon {
     async fn bind(config: Config) -> anyhow::Result<Self> {
         let subnets = config.dhcp.as_ref().map(Dhcp::subnets).unwrap_or_default();
         let pools = subnets.iter().map(|subnet| subnet.pool.clone());
-        let store = Store::open(&config.state_dir, pools)?;
+        let dhcp6 = config.ipv6.as_ref().and_then(|ipv6| ipv6.dhcp.as_ref());
+        let subnets6 = dhcp6.map(|dhcp| dhcp.subnets.clone()).unwrap_or_default();
+        let state = State::new(pools).with_subnets6(subnets6);
+        let store = Store::open_over(&config.state_dir, state)?;
         std::fs::create_dir_all(&config.images).with_context(|| {
             format!("cannot make the image directory {}", config.images.display())
         })?;
@@ -130,11 +136,19 @@ impl Daemon {
             }
             (Some(_), None) | (None, _) => None,
         };
-        let server = policy.as_ref().map(|policy| policy.server).or(config.next_server);
+        let ipv6 = match &config.ipv6 {
+            Some(ipv6) => {
+                Some(ipv6::Doors::bind(&config, ipv6, (&store, &images, &loaders)).await?)
+            }
+            None => None,
+        };
+        let policy = policy.as_ref().or(ipv6.as_ref().and_then(ipv6::Doors::policy));
+        let server = policy.map(|policy| policy.server);
+        let server = server.or(config.next_server.map(Into::into));
         let settings = spi::Settings {
             subnets,
             server: server.unwrap_or([127, 0, 0, 1].into()),
-            authority: policy.as_ref().map(|policy| policy.authority.clone()),
+            authority: policy.map(|policy| policy.authority.clone()),
         };
         // Before a controller can ask for a machine.
         if let Some(inventory) = &config.inventory {
@@ -143,7 +157,7 @@ impl Daemon {
         let inventory = config.inventory.as_ref().map(|inventory| inventory.path.clone());
         let plugin = spi::Spi::new(store.clone(), images, settings);
         let plugin = spi::Doors::open(&plugin, listeners(config)?).await?;
-        Ok(Self { store, inventory, loaders, dhcp, tftp, http, plugin })
+        Ok(Self { store, inventory, loaders, dhcp, tftp, http, ipv6, plugin })
     }
 
     /// Serves until `stop`, or until a room or the disk fails.
@@ -167,6 +181,9 @@ impl Daemon {
         if let Some((listener, http)) = self.http {
             let ending = ending.clone();
             rooms.spawn(async { http::serve(listener, http, ending).await.context("HTTP") });
+        }
+        if let Some(ipv6) = self.ipv6 {
+            ipv6.serve(&mut rooms, (&self.loaders, &self.store), &ending);
         }
         let plugin_ending = ending.clone();
         rooms.spawn(async {
@@ -209,7 +226,7 @@ fn policy(config: &Config, listener: Option<&TcpListener>) -> anyhow::Result<Opt
         80 => server.to_string(),
         _ => authority.to_string(),
     };
-    Ok(Some(Policy { unclaimed: config.unclaimed.clone(), authority, server }))
+    Ok(Some(Policy { unclaimed: config.unclaimed.clone(), authority, server: server.into() }))
 }
 
 fn bind_dhcp(

@@ -132,6 +132,65 @@ fn the_loaders_of_every_release_boot_a_uefi_machine() {
     }
 }
 
+#[test]
+#[ignore = "boots real firmware: needs root and QEMU, run `make test`"]
+fn a_uefi_machine_boots_by_pxe_over_ipv6() {
+    check_ipv6(Firmware::UefiPxe6);
+}
+
+#[test]
+#[ignore = "boots real firmware: needs root and QEMU, run `make test`"]
+fn a_uefi_machine_boots_by_http_over_ipv6() {
+    check_ipv6(Firmware::UefiHttp6);
+}
+
+#[test]
+#[ignore = "boots real firmware: needs root and QEMU, run `make test`"]
+fn a_uefi_machine_boots_over_ipv6_behind_a_relay() {
+    if !lab::has_relay() {
+        println!("not booted, this release has no dhcrelay");
+        return;
+    }
+    let lab = Lab::ipv6_behind_a_relay();
+    let daemon = lab.daemon6("srv0", &[]);
+    let mut machine = lab.machine(Firmware::UefiHttp6, "52:54:00:77:00:01");
+    daemon.provision(properties6(machine.mac()));
+    assert_booted_over_ipv6(&mut machine, "fd00:99::1");
+}
+
+/// A machine with this firmware on a network that speaks IPv6 alone, provisioned
+/// and powered on, boots.
+#[track_caller]
+fn check_ipv6(firmware: Firmware) {
+    let lab = Lab::ipv6();
+    let daemon = lab.daemon6("br0", &[]);
+    let mac = "52:54:00:77:00:01";
+    daemon.provision(properties6(mac));
+    let mut machine = lab.machine(firmware, mac);
+    assert_booted_over_ipv6(&mut machine, lab::SERVER6);
+}
+
+fn properties6(mac: &str) -> serde_json::Value {
+    json!({
+        "Kernel": "vmlinuz",
+        "Initrd": "initrd",
+        "CmdLine": "console=ttyS0 lab={{ mac }} from={{ ip }} server={{ server }}",
+        "MAC": mac,
+    })
+}
+
+/// The machine has booted its own command line, from an address that it was given
+/// or made of its card.
+#[track_caller]
+fn assert_booted_over_ipv6(machine: &mut Machine, server: &str) {
+    assert_reports(machine, "a");
+    let cmdline = machine.report().cmdline;
+    assert_has_word(&cmdline, &format!("server={server}"));
+    let addresses = ["from=fd00:77::100", "from=fd00:77::5054:ff:fe77:1"];
+    let has_one = cmdline.split_whitespace().any(|word| addresses.contains(&word));
+    assert!(has_one, "one of {addresses:?} in `{cmdline}`");
+}
+
 /// A machine with this firmware, provisioned and powered on, boots.
 #[track_caller]
 fn check(firmware: Firmware) {

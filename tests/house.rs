@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const ROOMS: [&str; 4] = ["dhcp", "tftp", "http", "spi"];
+const ROOMS: [&str; 5] = ["dhcp", "dhcp6", "tftp", "http", "spi"];
 
 /// Files that may touch the world: sockets, files, the clock, the environment.
 /// All others are pure.
@@ -26,6 +26,8 @@ const HANDS: &[&str] = &[
     "dhcp/serve.rs",
     "dhcp/link.rs",
     "dhcp/probe.rs",
+    "dhcp6/serve.rs",
+    "dhcp6/server_id.rs",
     "tftp/serve.rs",
     "tftp/serve/",
     "tftp/machines.rs",
@@ -62,7 +64,7 @@ const WORLD: &[&str] = &[
 
 /// A foreign crate and where it may be named.
 const CRATES: &[(&str, &[&str])] = &[
-    ("dhcproto", &["dhcp/request.rs", "dhcp/reply.rs"]),
+    ("dhcproto", &["dhcp/request.rs", "dhcp/reply.rs", "dhcp6/reply.rs"]),
     ("etherparse", &["dhcp/link.rs", "dhcp/probe.rs"]),
     ("libc", &["dhcp/link.rs"]),
     ("warp", &["http/serve.rs", "http/serve/", "spi/serve.rs", "spi/unix.rs"]),

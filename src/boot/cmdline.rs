@@ -3,7 +3,7 @@
 //! What comes out goes into an iPXE script, so it must be one line that iPXE
 //! hands on as it is. Pure.
 
-use std::{fmt, net::Ipv4Addr, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use minijinja::{
     Environment, ErrorKind, UndefinedBehavior, Value, context,
@@ -41,11 +41,11 @@ const FUEL: u64 = 20_000;
 pub struct Variables<'a> {
     /// `{{ mac }}`: with colons, small letters.
     pub mac: Mac,
-    /// `{{ ip }}`: the address that is kept for the machine; else the one that it
-    /// asks from.
-    pub ip: Ipv4Addr,
+    /// `{{ ip }}`: the address that is kept for the machine, if it asks over IPv4;
+    /// else the one that it asks from.
+    pub ip: IpAddr,
     /// `{{ server }}`: the address of this daemon.
-    pub server: Ipv4Addr,
+    pub server: IpAddr,
     /// Where machines reach our HTTP server; the URLs are undefined without it.
     pub authority: Option<&'a str>,
     /// Gives `{{ hostname }}`, `{{ id }}`, `{{ logical_id }}`, `{{ index }}`,

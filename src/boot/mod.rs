@@ -23,7 +23,8 @@ pub use identity::{Addressing, Claim, Imposter, Visitor, identify};
 pub use script::{Asker, Prelude, Script, base_name, script_for};
 pub use sighting::{Sighting, seen};
 
-/// What is the same for all machines, from the configuration.
+/// What is the same for all machines that reach us over IPv4, or over IPv6, from
+/// the configuration: a machine is told URLs of the kind that it asks by.
 #[derive(Debug, Clone)]
 pub struct Policy {
     /// What machines boot that no instance claims; without it they wait.
@@ -32,7 +33,7 @@ pub struct Policy {
     /// our HTTP server.
     pub authority: String,
     /// The host part of the authority: `{{ server }}` in a command line.
-    pub server: std::net::Ipv4Addr,
+    pub server: std::net::IpAddr,
 }
 
 /// The image of the command line's three arguments.

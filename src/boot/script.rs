@@ -6,7 +6,7 @@
 //! an iPXE script; `||` behind it says that it may fail. Only commands that
 //! iPXE 1.0.0 of 2019 has are used. Pure.
 
-use std::{fmt::Write as _, net::Ipv4Addr, path::Path};
+use std::{fmt::Write as _, net::IpAddr, path::Path};
 
 use super::{
     Next, Policy, Sighting, UnclaimedImage,
@@ -34,7 +34,7 @@ pub struct Asker {
     /// The machine, if it can be told.
     pub mac: Option<Mac>,
     /// The address that it asks from.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// How far its network is.
     pub prelude: Prelude,
 }
@@ -68,7 +68,7 @@ enum Unscriptable {
 #[must_use]
 pub fn script_for(state: &State, policy: &Policy, asker: Asker) -> Script {
     let mut text = String::from("#!ipxe\n");
-    open_network(&mut text, asker.prelude);
+    open_network(&mut text, policy, asker.prelude);
     let Some(mac) = asker.mac else {
         say_who_you_are(&mut text, policy);
         return Script { text, sighting: None };
@@ -96,7 +96,11 @@ pub fn script_for(state: &State, policy: &Policy, asker: Asker) -> Script {
                 }
                 Err(error) => {
                     show(&mut text, &format!("{mac} cannot boot: {error}"));
-                    ask_again(&mut text, &own_url(policy, mac), &UNSCRIPTABLE.to_string());
+                    ask_again(
+                        &mut text,
+                        policy,
+                        (&own_url(policy, mac), &UNSCRIPTABLE.to_string()),
+                    );
                     Stage::Holding
                 }
             }
@@ -116,7 +120,7 @@ pub fn base_name(path: &Path) -> &str {
 struct Plan<'a> {
     policy: &'a Policy,
     mac: Mac,
-    address: Ipv4Addr,
+    address: IpAddr,
     hostname: &'a str,
     /// The kernel, then the initrds.
     urls: Vec<String>,
@@ -126,7 +130,7 @@ struct Plan<'a> {
 fn plan<'a>(
     policy: &'a Policy,
     next: Next<'a>,
-    (mac, address): (Mac, Ipv4Addr),
+    (mac, address): (Mac, IpAddr),
 ) -> Result<Plan<'a>, Unscriptable> {
     let (urls, template, instance) = match next {
         Next::Instance(instance, image) => {
@@ -138,7 +142,8 @@ fn plan<'a>(
     let authority = Some(policy.authority.as_str());
     // A machine that waits may have asked for its address before another was kept
     // for its instance: the system that it boots gets that one.
-    let ip = instance.and_then(|instance| instance.address).unwrap_or(address);
+    let kept = instance.and_then(|instance| instance.address).map(IpAddr::from);
+    let ip = kept.filter(|kept| kept.is_ipv4() == address.is_ipv4()).unwrap_or(address);
     let variables = Variables { mac, ip, server: policy.server, authority, instance };
     let own = cmdline::render(template, &variables)?;
     // The names come first: behind a `--` of the operator's they would be
@@ -207,21 +212,33 @@ fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
 
 /// Opens the card that the firmware's lease is for: iPXE 2.x has it before the
 /// card is open. The last card opened is `netX`. Without a lease it asks.
-fn open_network(text: &mut String, prelude: Prelude) {
+fn open_network(text: &mut String, policy: &Policy, prelude: Prelude) {
+    let (ip, dhcp) = (address_setting(policy), dhcp(policy));
     match prelude {
         Prelude::None => {}
         Prelude::KeepLease => {
             for card in 0..4 {
-                line(text, format_args!("isset ${{net{card}/ip}} && ifopen net{card} ||\n"));
+                line(text, format_args!("isset ${{net{card}/{ip}}} && ifopen net{card} ||\n"));
             }
-            text.push_str("isset ${netX/ip} || dhcp ||\n");
+            line(text, format_args!("isset ${{netX/{ip}}} || {dhcp} ||\n"));
         }
     }
 }
 
+/// What iPXE calls the address of a card, of the kind that is spoken here.
+const fn address_setting(policy: &Policy) -> &'static str {
+    if policy.server.is_ipv6() { "ip6" } else { "ip" }
+}
+
+/// Gets an address. Where IPv6 is spoken nothing else is waited for: an IPv4 server
+/// that is not there costs 17 seconds.
+const fn dhcp(policy: &Policy) -> &'static str {
+    if policy.server.is_ipv6() { "ifconf -c ipv6" } else { "dhcp" }
+}
+
 fn say_who_you_are(text: &mut String, policy: &Policy) {
     let url = format!("http://{}/ipxe/${{netX/mac:hexhyp}}.ipxe", policy.authority);
-    ask_again(text, &url, "0");
+    ask_again(text, policy, (&url, "0"));
 }
 
 /// What a machine says that waits.
@@ -249,13 +266,13 @@ fn local(text: &mut String, mac: Mac, architecture: Option<Architecture>) {
     text.push_str("exit 1\n");
 }
 
-fn hold(text: &mut String, policy: &Policy, (mac, address): (Mac, Ipv4Addr), why: &str) {
+fn hold(text: &mut String, policy: &Policy, (mac, address): (Mac, IpAddr), why: &str) {
     // A waiting machine asks every few seconds; the box is shown once.
     text.push_str("isset ${waiting} && goto waiting ||\n");
     show_box(text, "${hostname}", policy, (mac, address));
     text.push_str("set waiting 1\nclear trouble ||\n:waiting\n");
     show(text, why);
-    ask_again(text, &own_url(policy, mac), &HOLD.to_string());
+    ask_again(text, policy, (&own_url(policy, mac), &HOLD.to_string()));
 }
 
 fn boot(text: &mut String, plan: &Plan, own_url: String) {
@@ -296,11 +313,11 @@ fn boot(text: &mut String, plan: &Plan, own_url: String) {
          iseq ${trouble} 30 || inc trouble 5 ||\n\
          echo remoteboot: asking again in ${trouble} s\n",
     );
-    ask_again(text, &own_url, "${trouble}");
+    ask_again(text, policy, (&own_url, "${trouble}"));
 }
 
 /// What the ancestor of this daemon showed, with values where we know them.
-fn show_box(text: &mut String, hostname: &str, policy: &Policy, (mac, address): (Mac, Ipv4Addr)) {
+fn show_box(text: &mut String, hostname: &str, policy: &Policy, (mac, address): (Mac, IpAddr)) {
     let server = policy.server;
     line(
         text,
@@ -324,7 +341,8 @@ fn show(text: &mut String, shown: &str) {
 
 /// Waits, then asks for the script at `url` for ever: every 5 seconds, and with
 /// a new address after each 6 questions in vain.
-fn ask_again(text: &mut String, url: &str, wait: &str) {
+fn ask_again(text: &mut String, policy: &Policy, (url, wait): (&str, &str)) {
+    let dhcp = dhcp(policy);
     line(
         text,
         format_args!(
@@ -333,7 +351,7 @@ fn ask_again(text: &mut String, url: &str, wait: &str) {
              :ask\n\
              chain --replace --autofree {url} ||\n\
              inc vain ||\n\
-             iseq ${{vain}} 6 && dhcp ||\n\
+             iseq ${{vain}} 6 && {dhcp} ||\n\
              iseq ${{vain}} 6 && set vain:int32 0 ||\n\
              sleep 5 ||\n\
              goto ask\n"
@@ -482,6 +500,33 @@ mod tests {
             assert_eq!(script.text.contains("sanboot"), has_sanboot, "{}", script.text);
             assert!(script.text.ends_with("exit 1\n"), "{}", script.text);
         }
+    }
+
+    #[test]
+    fn a_machine_that_asks_over_ipv6_is_told_ipv6_and_waits_for_no_ipv4() {
+        let server = "fd00::1".parse().expect("an address");
+        let policy = Policy { unclaimed: None, authority: "[fd00::1]:8080".to_owned(), server };
+        let image = Image {
+            kernel: file("vmlinuz"),
+            initrds: Vec::new(),
+            cmdline: "ip={{ ip }} server={{ server }} report={{ report }}".to_owned(),
+        };
+        let mut state = State::new(None);
+        state.apply(&Change::Instance(instance(image)));
+        let address = "fd00::100".parse().expect("an address");
+        let asker = Asker { mac: Some(MAC), address, prelude: Prelude::KeepLease };
+        let text = script_for(&state, &policy, asker).text;
+        for told in [
+            "isset ${net0/ip6} && ifopen net0 ||\n",
+            "isset ${netX/ip6} || ifconf -c ipv6 ||\n",
+            "iseq ${vain} 6 && ifconf -c ipv6 ||\n",
+            "kernel --name vmlinuz http://[fd00::1]:8080/boot/",
+            " ip=fd00::100 server=fd00::1 report=http://[fd00::1]:8080/report/",
+            "chain --replace --autofree http://[fd00::1]:8080/ipxe/52-54-00-aa-01-01.ipxe ||\n",
+        ] {
+            assert!(text.contains(told), "{told} in {text}");
+        }
+        assert!(!text.contains("dhcp"), "{text}");
     }
 
     #[test]

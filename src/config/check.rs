@@ -16,6 +16,7 @@ use super::{
     given::IMAGE,
     inventory,
     network::{self, Network},
+    network6,
     setting::VARIABLE_PREFIX,
     tftp::tftp,
 };
@@ -95,16 +96,26 @@ impl Checker<'_> {
         let http_authority = on(http_address, ports.http);
         let tftp_address = on(next_server, ports.tftp).filter(|_| self.switch(Setting::EnableTftp));
         let http = http_authority.filter(|_| self.switch(Setting::EnableHttp));
+        let ipv6 = network6::ipv6(self);
+        let has_tftp = self.switch(Setting::EnableTftp);
+        let tftp6_address = ipv6.as_ref().filter(|_| has_tftp);
+        let tftp6_address = tftp6_address.map(|ipv6| (ipv6.server, ports.tftp).into());
+        let [tftp, tftp6] = tftp(self, [tftp_address.map(SocketAddr::V4), tftp6_address]);
         let config = Config {
             state_dir,
             images,
             inventory: self.inventory(),
             plugin: self.plugin(),
             dhcp,
-            tftp: tftp(self, tftp_address.map(SocketAddr::V4)),
+            tftp,
             http: http.map(SocketAddr::V4),
             next_server,
             http_authority,
+            ipv6: ipv6.map(|ipv6| super::Ipv6 { tftp: tftp6, ..ipv6 }),
+            ports: super::Ports {
+                tftp: self.switch(Setting::EnableTftp).then_some(ports.tftp),
+                http: self.switch(Setting::EnableHttp).then_some(ports.http),
+            },
             unclaimed: self.unclaimed(),
             ipxe_path: self.ipxe_path(),
             ipxe_dir: self.ipxe_dir(),
@@ -308,6 +319,11 @@ impl Checker<'_> {
             let other = self.given.place(Setting::DhcpPort);
             self.problem(Setting::TftpPort, Fault::SamePort { other });
         }
+        let dhcp6 = config.ipv6.as_ref().and_then(|ipv6| ipv6.dhcp.as_ref());
+        if dhcp6.is_some_and(|dhcp| Some(dhcp.port) == config.ports.tftp) {
+            let other = self.given.place(Setting::Dhcp6Port);
+            self.problem(Setting::TftpPort, Fault::SamePort { other });
+        }
         if let (Some(listen), Some(http)) = (&config.plugin.listen, config.http)
             && listen.address == http
             && http.port() != 0
@@ -318,12 +334,9 @@ impl Checker<'_> {
     }
 
     fn boot_programs(&mut self, config: &Config) {
-        if config.tftp.is_none() {
-            return;
-        }
-        if config.dhcp.is_some()
-            && config.tftp.as_ref().is_some_and(|tftp| u32::from(tftp.address.port()) != TFTP_PORT)
-        {
+        let Some(port) = config.ports.tftp else { return };
+        let dhcp6 = config.ipv6.as_ref().and_then(|ipv6| ipv6.dhcp.as_ref());
+        if (config.dhcp.is_some() || dhcp6.is_some()) && u32::from(port) != TFTP_PORT {
             let text = "firmware asks for boot programs on port 69 only, whatever --tftp-port is";
             self.remark(Remark::Warning(text.to_owned()));
         }
@@ -379,8 +392,12 @@ pub(super) mod tests {
         std::fs::write(directory.path().join("nothing"), "").expect("written");
         let adapter = |name: &str, addresses: &[&str], is_up| {
             let addresses = addresses.iter().map(|text| text.parse().expect("a network"));
-            Adapter { name: name.to_owned(), addresses: addresses.collect(), is_up }
+            let addresses6 = Vec::new();
+            Adapter { name: name.to_owned(), addresses: addresses.collect(), addresses6, is_up }
         };
+        let addresses6 =
+            ["fe80::1/64", "fd00:77::1/64"].map(|text| text.parse().expect("a network"));
+        let six = Adapter { addresses6: addresses6.to_vec(), ..adapter("six0", &[], true) };
         let host = Host {
             adapters: vec![
                 adapter("eth0", &["192.168.0.1/24"], true),
@@ -388,6 +405,7 @@ pub(super) mod tests {
                 adapter("tiny0", &["172.16.0.1/29"], false),
                 adapter("bare0", &[], true),
                 adapter("top0", &["255.255.255.1/24"], true),
+                six,
             ],
             home: Some(directory.path().join("home")),
             working_directory: directory.path().to_owned(),
@@ -627,6 +645,8 @@ pub(super) mod tests {
             .map(|line| line.strip_prefix("# ").filter(|rest| rest.contains(" = ")).unwrap_or(line))
             .fold(String::new(), |text, line| text + line + "\n");
         std::fs::write(directory.path().join("example.toml"), all).expect("written");
+        let mut host = host;
+        host.adapters[0].addresses6 = vec!["fd00::1/64".parse().expect("a network")];
         let problems = problems_of(&host, &["--config=example.toml"]);
         let unexpected = problems.lines().find(|line| {
             !["listen-token-file", "`ipxe-", "`inventory"].iter().any(|one| line.contains(one))

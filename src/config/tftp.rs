@@ -29,21 +29,26 @@ const TRANSFERS_PER_CLIENT: u32 = 128;
 /// Transfers that a machine has room for.
 const COUNTS: RangeInclusive<u32> = 1..=1_000_000;
 
-/// The server at this address, if there is one; its settings are checked in any case.
-pub(super) fn tftp(checker: &mut Checker<'_>, address: Option<SocketAddr>) -> Option<Tftp> {
+/// The server at each of these addresses that there is; its settings are checked in
+/// any case.
+pub(super) fn tftp<const COUNT: usize>(
+    checker: &mut Checker<'_>,
+    addresses: [Option<SocketAddr>; COUNT],
+) -> [Option<Tftp>; COUNT] {
     let single_port = checker.switch(Setting::TftpSinglePort);
     let block_size = checker.number(Setting::TftpBlockSize, *BLOCK_SIZES.end(), BLOCK_SIZES);
     let is_limited = checker.given.has(Setting::TftpBlockSize);
     let transfers = checker.number(Setting::TftpTransfers, TRANSFERS, COUNTS);
     let transfers_per_client =
         checker.number(Setting::TftpTransfersPerClient, TRANSFERS_PER_CLIENT, COUNTS);
-    Some(Tftp {
-        address: address?,
+    let at = |address| Tftp {
+        address,
         single_port,
         block_size: u16::try_from(block_size).ok().filter(|_| is_limited),
         transfers,
         transfers_per_client,
-    })
+    };
+    addresses.map(|address| address.map(at))
 }
 
 #[cfg(test)]
@@ -60,6 +65,17 @@ mod tests {
         let tftp = config_of(&host, &ANCESTRAL).tftp.expect("a TFTP server");
         assert_eq!((tftp.single_port, tftp.block_size), (false, None));
         assert_eq!((tftp.transfers, tftp.transfers_per_client), (1024, 128));
+    }
+
+    #[test]
+    fn over_ipv6_alone_its_settings_hold_too() {
+        let (_directory, host) = machine();
+        let line = ["--adapter=six0", "--enable-dhcp6", "--enable-tftp", "--tftp-single-port"];
+        let config = config_of(&host, &line);
+        assert_eq!(config.tftp, None);
+        let tftp = config.ipv6.expect("it is served").tftp.expect("a TFTP server");
+        assert_eq!(tftp.address, "[fd00:77::1]:69".parse().expect("an address"));
+        assert!(tftp.single_port);
     }
 
     #[test]

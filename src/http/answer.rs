@@ -290,7 +290,7 @@ mod tests {
         path: &str,
         address: Ipv4Addr,
     ) -> Decision<Answer> {
-        let visitor = Visitor { address, neighbour: None };
+        let visitor = Visitor { address: address.into(), neighbour: None };
         visited((state, policy), (method, path), Addressing::Ours, visitor)
     }
 
@@ -402,7 +402,7 @@ mod tests {
         state.apply(&Change::Instance(instance(MAC, TOKEN)));
         let path = format!("/boot/{}/0/vm%20linuz", TOKEN.digits());
         for (neighbour, is_given) in [(Some(MAC), true), (None, true), (Some(OTHER), false)] {
-            let visitor = Visitor { address: ADDRESS, neighbour };
+            let visitor = Visitor { address: ADDRESS.into(), neighbour };
             let answered = visited((&state, &policy), ("GET", &path), Addressing::Foreign, visitor);
             assert_eq!(matches!(answered.answer, Answer::File(_)), is_given, "{neighbour:?}");
             assert_eq!(stage(&answered), is_given.then_some(Stage::Kernel));
@@ -521,6 +521,32 @@ mod tests {
     }
 
     #[test]
+    fn init_and_reports_are_for_the_ipv6_address_of_the_machine_too() {
+        let (mut state, policy) = (state(), policy());
+        let address = "fd00::9".parse().expect("an address");
+        let lease = crate::model::Lease6 {
+            address,
+            holder: crate::model::Holder::Machine(MAC),
+            association: 1,
+            state: LeaseState::Bound,
+            expires: Timestamp(NOW.0 + 1),
+        };
+        state.apply(&Change::Lease6(lease));
+        let asked = |path: &str, address: std::net::Ipv6Addr| {
+            let visitor = Visitor { address: address.into(), neighbour: None };
+            visited((&state, &policy), ("GET", path), Addressing::Ours, visitor).answer
+        };
+        // This `Init` is no Ignition.
+        for path in own_paths(&state, TOKEN).into_iter().filter(|path| !path.ends_with("ignition"))
+        {
+            let own = asked(&path, address);
+            assert!(!matches!(own, Answer::Refused(_)), "{path}: {own:?}");
+            let other = asked(&path, "fd00::a".parse().expect("an address"));
+            assert!(matches!(other, Answer::Refused(Refusal::Imposter(_))), "{path}: {other:?}");
+        }
+    }
+
+    #[test]
     fn the_machine_of_what_was_destroyed_is_told_so_and_nobody_else() {
         for reason in [Reason::Terminate, Reason::RollingUpdate] {
             let (mut state, policy) = (state(), policy());
@@ -572,7 +598,7 @@ mod tests {
                 else {
                     continue;
                 };
-                let visitor = Visitor { address: ADDRESS, neighbour: None };
+                let visitor = Visitor { address: ADDRESS.into(), neighbour: None };
                 let asked = Asked { request: &request, visitor };
                 let decision = answer(&state, &premises, &asked, NOW);
                 prop_assert!(matches!(decision.answer, Answer::Refused(_)), "{}: {:?}", path, decision);

@@ -1,6 +1,6 @@
 //! A hardware address: strict in, one spelling out.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::Ipv6Addr, str::FromStr};
 
 use mac_address::MacAddress;
 use serde::{Deserialize, Serialize, Serializer};
@@ -39,6 +39,14 @@ impl Mac {
     #[must_use]
     pub const fn bytes(self) -> [u8; 6] {
         self.0
+    }
+
+    /// The card in the interface identifier of an address, where it is made of one
+    /// (modified EUI-64, RFC 4291 appendix A).
+    #[must_use]
+    pub fn of_interface_identifier(address: Ipv6Addr) -> Option<Self> {
+        let [.., a, b, c, 0xff, 0xfe, d, e, f] = address.octets() else { return None };
+        Some(Self([a ^ 2, b, c, d, e, f])).filter(|mac| mac.is_unicast())
     }
 
     /// Whether one machine can have this address: not zero, not a group's.
@@ -171,6 +179,19 @@ mod tests {
             "",
         ] {
             assert_eq!(text.parse::<Mac>(), Err(InvalidMac::Spelling(text.to_owned())));
+        }
+    }
+
+    #[test]
+    fn a_card_is_found_in_an_address_that_is_made_of_it() {
+        let card = |text: &str| {
+            let address = text.parse().expect("an address");
+            Mac::of_interface_identifier(address).map(|mac| mac.to_string())
+        };
+        assert_eq!(card("fe80::5054:ff:fe77:1").as_deref(), Some("52:54:00:77:00:01"));
+        assert_eq!(card("fd00::2e0:4cff:fe12:3456").as_deref(), Some("00:e0:4c:12:34:56"));
+        for none in ["fd00::1", "fe80::300:ff:fe77:1", "fe80::5054:ff:ff77:1", "::"] {
+            assert_eq!(card(none), None, "{none}");
         }
     }
 

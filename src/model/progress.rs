@@ -1,6 +1,6 @@
 //! How far an instance has come: its state, and the evidence for it.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -40,7 +40,7 @@ pub struct Drain {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Callback {
     /// The machine's own address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// The port, 1 to 65535.
     pub port: u16,
     /// The path with its query, from the first slash.

@@ -1,7 +1,7 @@
 //! What DescribeInstances tells, written at once while the state is looked at:
 //! a group controller polls it, also for ten thousand instances. Pure.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -48,7 +48,7 @@ impl Serialize for Shown<'_> {
 #[derive(Serialize)]
 struct Details<'a> {
     mac: Mac,
-    ip: Option<Ipv4Addr>,
+    ip: Option<IpAddr>,
     hostname: &'a Hostname,
     arch: Option<&'static str>,
     state: &'static str,
@@ -108,7 +108,7 @@ fn details<'a>(state: &State, instance: &'a Instance, now: Timestamp) -> Details
     let image = instance.image.as_ref();
     Details {
         mac: instance.mac,
-        ip: state.address_of(instance.mac, now).or(instance.address),
+        ip: state.any_address_of(instance.mac, instance.address, now),
         hostname: &instance.hostname,
         arch: machine.and_then(|machine| machine.architecture).map(Architecture::name),
         state: instance.progress.state.name(),

@@ -324,7 +324,7 @@ fn renderable(
     let variables = Variables {
         mac: instance.mac,
         // The machine may have no address yet; any is as long as this at most.
-        ip: known.unwrap_or(Ipv4Addr::BROADCAST),
+        ip: known.unwrap_or(Ipv4Addr::BROADCAST).into(),
         server: settings.server,
         authority: settings.authority.as_deref(),
         instance: Some(instance),

@@ -2,7 +2,7 @@
 //!
 //! Pure. It must not know packets.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use bytes::Bytes;
 
@@ -31,7 +31,7 @@ pub struct Settings {
 pub fn look_up(
     state: &State,
     (settings, catalogue): (&Settings, &Catalogue),
-    (file, client): (&FileName, Ipv4Addr),
+    (file, client): (&FileName, IpAddr),
     now: Timestamp,
 ) -> Decision<Answer> {
     let name = file.as_str();
@@ -57,6 +57,8 @@ pub fn look_up(
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
     use crate::model::{Architecture, Change, Lease, LeaseState, Mac};
 
@@ -81,7 +83,7 @@ mod tests {
         let program = (Architecture::Bios, "undionly.kpxe".to_owned(), Bytes::from_static(b"b"));
         let catalogue = Catalogue::new([program]);
         let file = FileName::normalise(name.as_bytes()).expect("a name");
-        look_up(&state, (&settings, &catalogue), (&file, client), NOW)
+        look_up(&state, (&settings, &catalogue), (&file, client.into()), NOW)
     }
 
     fn text(answer: &Answer) -> String {

@@ -154,7 +154,7 @@ mod tests {
     const IMPATIENCE: Duration = Duration::from_millis(300);
 
     fn at(port: u16) -> Callback {
-        Callback { address: Ipv4Addr::LOCALHOST, port, path: "/stop?now=1".to_owned() }
+        Callback { address: Ipv4Addr::LOCALHOST.into(), port, path: "/stop?now=1".to_owned() }
     }
 
     fn running(callback: Option<Callback>) -> Instance {

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::IpMtu;
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, getsockopt, sendmsg};
-use rustix::net::sockopt::{Ipv4PathMtuDiscovery, set_ip_mtu_discover};
+use rustix::net::sockopt::{Ipv4PathMtuDiscovery, ipv6_mtu, set_ip_mtu_discover};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
@@ -27,8 +27,9 @@ pub(super) const USUAL_MTU: u32 = 1500;
 
 /// The MTU of the path that a connected socket has.
 pub(super) fn path_mtu(socket: &impl AsFd) -> u32 {
-    let mtu = getsockopt(&socket.as_fd(), IpMtu).ok();
-    mtu.and_then(|mtu| u32::try_from(mtu).ok()).unwrap_or(USUAL_MTU)
+    let over_ipv4 = getsockopt(&socket.as_fd(), IpMtu).ok();
+    let over_ipv4 = over_ipv4.and_then(|mtu| u32::try_from(mtu).ok());
+    over_ipv4.or_else(|| ipv6_mtu(socket).ok()).unwrap_or(USUAL_MTU)
 }
 
 /// Lets routers cut up what we send. A block fits into the path that is known; if
