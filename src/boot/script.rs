@@ -160,14 +160,7 @@ fn plan<'a>(
     // for its instance: the system that it boots gets that one.
     let ip = instance.and_then(|instance| instance.address).unwrap_or(address);
     let variables = Variables { mac, ip, server: policy.server, authority, instance };
-    let own = cmdline::render(template, &variables)?;
-    // The names come first: behind a `--` of the operator's they would be
-    // arguments of init. UEFI with iPXE of 2019 panics the kernel without them.
-    let names = (0..urls.len().saturating_sub(1)).map(|number| format!("initrd=initrd.{number}"));
-    let cmdline = names.chain((!own.is_empty()).then_some(own)).collect::<Vec<_>>().join(" ");
-    if cmdline.len() > cmdline::MAX_LENGTH {
-        return Err(InvalidCmdLine::TooLong(cmdline.len()).into());
-    }
+    let cmdline = cmdline::complete(template, &variables, urls.len().saturating_sub(1))?;
     let hostname = instance.map_or("${hostname}", |instance| instance.hostname.as_str());
     Ok(Plan { policy, mac, address, hostname, urls, cmdline })
 }
