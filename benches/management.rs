@@ -215,10 +215,10 @@ impl Client {
 
 /// Where the one daemon of this program is.
 fn socket() -> std::path::PathBuf {
-    SOCKET.lock().expect("no panic").clone()
+    SOCKET.lock().expect("no panic").clone().expect("set before any client is")
 }
 
-static SOCKET: LazyLock<Mutex<std::path::PathBuf>> = LazyLock::new(Mutex::default);
+static SOCKET: Mutex<Option<std::path::PathBuf>> = Mutex::new(None);
 
 fn provision(client: &mut Client, number: u32) -> String {
     let properties = json!({
@@ -240,7 +240,7 @@ fn mac(number: u32) -> Mac {
 }
 
 fn waiting(home: &Home) {
-    *SOCKET.lock().expect("no panic") = home.socket();
+    *SOCKET.lock().expect("no panic") = Some(home.socket());
     let held = |number| {
         let machine = Machine::first(mac(number), MachineEvent::Waited, Timestamp(1));
         Change::Machine(machine.expect("it becomes known"))

@@ -84,6 +84,26 @@ fn a_machine_is_held_until_it_is_provisioned_and_boots_without_a_power_cycle() {
 
 #[test]
 #[ignore = "boots real firmware: needs root and QEMU, run `make test`"]
+fn an_initrd_that_cannot_be_had_is_asked_for_in_one_boot() {
+    let lab = Lab::new();
+    let daemon = lab.daemon(&[]);
+    let mut machine = lab.machine(Firmware::BiosChain, "52:54:00:77:00:01");
+    let mut properties = properties(machine.mac(), "initrd");
+    properties["Boot"] = json!("once");
+    // Nobody listens there.
+    properties["Initrd"] = json!(format!("http://{}:9/initrd", lab::SERVER));
+    daemon.provision(properties);
+    // The third script in vain: it has asked as often as an installer may boot.
+    machine.wait_for("asking again in 10 s", 240);
+    machine.wait_for("asking again in 15 s", 240);
+    let all = json!({"Type": "", "Tags": {}, "Properties": true});
+    let result = daemon.call("Instance.DescribeInstances", all);
+    let told = &result["Descriptions"][0]["Properties"];
+    assert_eq!((&told["state"], &told["boots"]), (&json!("booting"), &json!(1)), "{told}");
+}
+
+#[test]
+#[ignore = "boots real firmware: needs root and QEMU, run `make test`"]
 fn after_destroy_a_second_provision_boots_the_new_image() {
     let lab = Lab::new();
     let daemon = lab.daemon(&[]);

@@ -134,6 +134,25 @@ pub fn render(template: &str, variables: &Variables) -> Result<String, InvalidCm
     one_line(rendered.map_err(|error| describe(&error))?)
 }
 
+/// The command line of this machine as its kernel gets it: with the names of this
+/// many initrds.
+///
+/// # Errors
+///
+/// As [`render`].
+pub fn complete(
+    template: &str,
+    variables: &Variables,
+    initrds: usize,
+) -> Result<String, InvalidCmdLine> {
+    let own = render(template, variables)?;
+    // The names come first: behind a `--` of the operator's they would be
+    // arguments of init. UEFI with iPXE of 2019 panics the kernel without them.
+    let names = (0..initrds).map(|number| format!("initrd=initrd.{number}"));
+    let whole = names.chain((!own.is_empty()).then_some(own)).collect::<Vec<_>>().join(" ");
+    one_line(whole)
+}
+
 /// What is known of the instance alone; what it has not stays undefined.
 fn of_instance(template: &str, instance: &Instance, variables: &Variables) -> Value {
     let tags: &Tags = &instance.tags;

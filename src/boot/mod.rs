@@ -20,7 +20,7 @@ use crate::{
 };
 pub use health::{Health, health};
 pub use identity::{Addressing, Claim, Imposter, Visitor, identify};
-pub use script::{Asker, Prelude, Script, base_name, script_for};
+pub use script::{AGAIN, Asker, Prelude, Script, base_name, script_for};
 pub use sighting::{Sighting, seen};
 
 /// What is the same for all machines that reach us over IPv4, or over IPv6, from

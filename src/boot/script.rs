@@ -14,7 +14,7 @@ use super::{
     next, urls,
 };
 use crate::{
-    model::{Architecture, Image, Instance, Mac, MachineState, Source, Stage},
+    model::{Architecture, Image, Instance, InstanceState, Mac, MachineState, Source, Stage},
     state::State,
 };
 
@@ -37,6 +37,9 @@ pub struct Asker {
     pub address: IpAddr,
     /// How far its network is.
     pub prelude: Prelude,
+    /// Whether it could not load what its last script named, and asks in the same
+    /// boot again.
+    pub is_again: bool,
 }
 
 /// A script, and what its machine does next.
@@ -48,6 +51,9 @@ pub struct Script {
     /// if it is not known which one asks.
     pub sighting: Option<Sighting>,
 }
+
+/// The query by which a machine says that it asks again in the same boot.
+pub const AGAIN: &str = "again";
 
 /// Seconds between two questions of a machine that waits.
 const HOLD: u32 = 5;
@@ -73,7 +79,14 @@ pub fn script_for(state: &State, policy: &Policy, asker: Asker) -> Script {
         say_who_you_are(&mut text, policy);
         return Script { text, sighting: None };
     };
-    let stage = match next(state, policy, mac) {
+    let next = next(state, policy, mac);
+    let (next, is_same_boot) = match next {
+        Next::GaveUp(instance) | Next::Instance(instance, _) if goes_on(instance, asker) => {
+            (instance.image.as_ref().map_or(next, |image| Next::Instance(instance, image)), true)
+        }
+        other => (other, false),
+    };
+    let stage = match next {
         Next::Hold => {
             hold(&mut text, policy, (mac, asker.address), &waiting(state, mac));
             Stage::Holding
@@ -91,7 +104,7 @@ pub fn script_for(state: &State, policy: &Policy, asker: Asker) -> Script {
         next @ (Next::Instance(..) | Next::Unclaimed(_)) => {
             match plan(policy, next, (mac, asker.address)) {
                 Ok(plan) => {
-                    boot(&mut text, &plan, own_url(policy, mac));
+                    boot(&mut text, &plan, &format!("{}?{AGAIN}", own_url(policy, mac)));
                     Stage::Script
                 }
                 Err(error) => {
@@ -106,8 +119,15 @@ pub fn script_for(state: &State, policy: &Policy, asker: Asker) -> Script {
             }
         }
     };
+    // It shows nothing new: the kernel that it has fetched meanwhile is no boot.
+    let is_new = !(is_same_boot && stage == Stage::Script);
     let sighting = Sighting { mac, architecture: None, uuid: None, stage };
-    Script { text, sighting: Some(sighting) }
+    Script { text, sighting: is_new.then_some(sighting) }
+}
+
+/// Whether the machine of this instance asks again in a boot that was counted.
+fn goes_on(instance: &Instance, asker: Asker) -> bool {
+    asker.is_again && instance.progress.state == InstanceState::Booting
 }
 
 /// The name that a file of the unclaimed image has in its URL.
@@ -145,14 +165,7 @@ fn plan<'a>(
     let kept = instance.and_then(|instance| instance.address).map(IpAddr::from);
     let ip = kept.filter(|kept| kept.is_ipv4() == address.is_ipv4()).unwrap_or(address);
     let variables = Variables { mac, ip, server: policy.server, authority, instance };
-    let own = cmdline::render(template, &variables)?;
-    // The names come first: behind a `--` of the operator's they would be
-    // arguments of init. UEFI with iPXE of 2019 panics the kernel without them.
-    let names = (0..urls.len().saturating_sub(1)).map(|number| format!("initrd=initrd.{number}"));
-    let cmdline = names.chain((!own.is_empty()).then_some(own)).collect::<Vec<_>>().join(" ");
-    if cmdline.len() > cmdline::MAX_LENGTH {
-        return Err(InvalidCmdLine::TooLong(cmdline.len()).into());
-    }
+    let cmdline = cmdline::complete(template, &variables, urls.len().saturating_sub(1))?;
     let hostname = instance.map_or("${hostname}", |instance| instance.hostname.as_str());
     Ok(Plan { policy, mac, address, hostname, urls, cmdline })
 }
@@ -275,7 +288,7 @@ fn hold(text: &mut String, policy: &Policy, (mac, address): (Mac, IpAddr), why: 
     ask_again(text, policy, (&own_url(policy, mac), &HOLD.to_string()));
 }
 
-fn boot(text: &mut String, plan: &Plan, own_url: String) {
+fn boot(text: &mut String, plan: &Plan, own_url: &str) {
     let Plan { policy, mac, address, hostname, urls, cmdline } = plan;
     text.push_str("clear waiting ||\n");
     show_box(text, hostname, policy, (*mac, *address));
@@ -313,7 +326,7 @@ fn boot(text: &mut String, plan: &Plan, own_url: String) {
          iseq ${trouble} 30 || inc trouble 5 ||\n\
          echo remoteboot: asking again in ${trouble} s\n",
     );
-    ask_again(text, policy, (&own_url, "${trouble}"));
+    ask_again(text, policy, (own_url, "${trouble}"));
 }
 
 /// What the ancestor of this daemon showed, with values where we know them.
@@ -389,7 +402,12 @@ mod tests {
         if let Some(image) = image {
             state.apply(&Change::Instance(instance(image)));
         }
-        let asker = Asker { mac: Some(MAC), address: [10, 0, 0, 9].into(), prelude: Prelude::None };
+        let asker = Asker {
+            mac: Some(MAC),
+            address: [10, 0, 0, 9].into(),
+            prelude: Prelude::None,
+            is_again: false,
+        };
         script_for(&state, &policy(unclaimed), asker)
     }
 
@@ -431,7 +449,7 @@ mod tests {
             let instance = Instance { address: kept, ..instance(image.clone()) };
             state.apply(&Change::Instance(instance));
             let address = [10, 0, 0, 9].into();
-            let asker = Asker { mac: Some(MAC), address, prelude: Prelude::None };
+            let asker = Asker { mac: Some(MAC), address, prelude: Prelude::None, is_again: false };
             let script = script_for(&state, &policy(None), asker).text;
             assert!(script.contains(&format!(" ip={expected}::10.0.0.1")), "{script}");
         }
@@ -458,7 +476,12 @@ mod tests {
 
     #[test]
     fn a_machine_that_cannot_be_told_says_who_it_is() {
-        let asker = Asker { mac: None, address: [10, 0, 0, 9].into(), prelude: Prelude::KeepLease };
+        let asker = Asker {
+            mac: None,
+            address: [10, 0, 0, 9].into(),
+            prelude: Prelude::KeepLease,
+            is_again: false,
+        };
         let script = script_for(&State::new(None), &policy(None), asker);
         assert_eq!(script.sighting, None);
         check_golden(&script, include_str!("../../tests/golden/autoexec_unknown.ipxe"));
@@ -493,8 +516,12 @@ mod tests {
                 image: None,
                 ..testing::instance(1, MAC)
             }));
-            let asker =
-                Asker { mac: Some(MAC), address: [10, 0, 0, 9].into(), prelude: Prelude::None };
+            let asker = Asker {
+                mac: Some(MAC),
+                address: [10, 0, 0, 9].into(),
+                prelude: Prelude::None,
+                is_again: false,
+            };
             let script = script_for(&state, &policy(None), asker);
             assert_eq!(stage(&script), Some(Stage::Local));
             assert_eq!(script.text.contains("sanboot"), has_sanboot, "{}", script.text);
@@ -514,7 +541,7 @@ mod tests {
         let mut state = State::new(None);
         state.apply(&Change::Instance(instance(image)));
         let address = "fd00::100".parse().expect("an address");
-        let asker = Asker { mac: Some(MAC), address, prelude: Prelude::KeepLease };
+        let asker = Asker { mac: Some(MAC), address, prelude: Prelude::KeepLease, is_again: false };
         let text = script_for(&state, &policy, asker).text;
         for told in [
             "isset ${net0/ip6} && ifopen net0 ||\n",

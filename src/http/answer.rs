@@ -120,8 +120,9 @@ type Answered = Result<(Answer, Vec<Change>), Refusal>;
 impl Visit<'_> {
     fn answer(&self, wanted: &Wanted) -> Answered {
         match wanted {
-            Wanted::OwnScript(prelude) => self.script(Claim::None, *prelude),
-            Wanted::ScriptOf(mac) => self.script(Claim::Mac(*mac), Prelude::None),
+            Wanted::OwnScript(prelude) => self.script(Claim::None, *prelude, false),
+            Wanted::ScriptOf(mac) => self.script(Claim::Mac(*mac), Prelude::None, false),
+            Wanted::ScriptAgain(mac) => self.script(Claim::Mac(*mac), Prelude::None, true),
             Wanted::Loader(name) => {
                 let program = self.premises.catalogue.content(name).ok_or(Refusal::NotFound)?;
                 Ok((Answer::Loader(program.clone()), Vec::new()))
@@ -140,9 +141,9 @@ impl Visit<'_> {
         Ok(identify(state, premises.addressing, *visitor, (claim, *now))?)
     }
 
-    fn script(&self, claim: Claim, prelude: Prelude) -> Answered {
+    fn script(&self, claim: Claim, prelude: Prelude, is_again: bool) -> Answered {
         let mac = self.machine(claim)?;
-        let asker = Asker { mac, address: self.visitor.address, prelude };
+        let asker = Asker { mac, address: self.visitor.address, prelude, is_again };
         let script = script_for(self.state, self.premises.policy, asker);
         let sighted = |sighting| boot::seen(self.state, sighting, self.now);
         Ok((Answer::Script(script.text), script.sighting.map(sighted).unwrap_or_default()))
@@ -227,7 +228,10 @@ mod tests {
     use crate::{
         boot::{Imposter, UnclaimedImage},
         http::{range::Conditions, report::Message},
-        model::{Architecture, Destroyed, Image, Lease, LeaseState, Reason, Secrets, testing},
+        model::{
+            Architecture, BootMode, Destroyed, Image, InstanceState, Lease, LeaseState, Reason,
+            Secrets, testing,
+        },
     };
 
     const NOW: Timestamp = Timestamp(1000);
@@ -352,6 +356,41 @@ mod tests {
         let (state, policy) = (leases(), policy());
         let answered = asked((&state, &policy), "GET", "/infrakit.ipxe", ADDRESS);
         assert_eq!(stage(&answered), Some(Stage::Holding));
+    }
+
+    #[test]
+    fn a_boot_that_cannot_load_an_initrd_is_one_boot_however_often_it_asks_again() {
+        let (mut state, policy) = (leases(), policy());
+        let once = Instance { boot: BootMode::Once, ..instance(MAC, TOKEN) };
+        state.apply(&Change::Instance(once.clone()));
+        let ask = |state: &mut State, path: &str| {
+            let decision = asked((state, &policy), "GET", path, ADDRESS);
+            decision.changes.iter().for_each(|change| state.apply(change));
+            decision.answer
+        };
+        let Answer::Script(mut text) = ask(&mut state, "/infrakit.ipxe") else { panic!("none") };
+        let kernel = format!("/boot/{}/0/vm%20linuz", TOKEN.digits());
+        for _ in 0..10 {
+            assert!(matches!(ask(&mut state, &kernel), Answer::File(_)));
+            let asks_at = text.lines().find_map(|line| {
+                line.strip_prefix("chain --replace --autofree http://10.0.0.1")?.split(' ').next()
+            });
+            let Answer::Script(next) = ask(&mut state, asks_at.expect("asks")) else {
+                panic!("none")
+            };
+            assert!(next.contains("\nkernel "), "{next}");
+            text = next;
+        }
+        let progress = &state.instances.find(once.id).expect("alive").progress;
+        assert_eq!((progress.boots, progress.state), (1, InstanceState::Booting));
+        // Switched on anew it is another one, and after three it is held.
+        for boots in 2..=3 {
+            ask(&mut state, "/infrakit.ipxe");
+            assert_eq!(state.instances.find(once.id).expect("alive").progress.boots, boots);
+            ask(&mut state, &kernel);
+        }
+        let Answer::Script(text) = ask(&mut state, "/infrakit.ipxe") else { panic!("none") };
+        assert!(!text.contains("\nkernel "), "{text}");
     }
 
     #[test]

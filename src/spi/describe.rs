@@ -56,7 +56,7 @@ struct Details<'a> {
     boots: u32,
     index: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    failure: Option<&'a str>,
+    failure: Option<String>,
     #[serde(rename = "Boot")]
     boot: &'static str,
     // Not flattened from a struct of their own: that takes twice as long to write.
@@ -115,7 +115,7 @@ fn details<'a>(state: &State, instance: &'a Instance, now: Timestamp) -> Details
         since: instance.progress.since.rfc3339(),
         boots: instance.progress.boots,
         index: instance.index,
-        failure: instance.progress.failure.as_deref(),
+        failure: instance.progress.failure.as_ref().map(|text| instance.without_secrets(text)),
         boot: instance.boot.name(),
         kernel: image.map(|image| Written(&image.kernel.source)),
         initrd: image
@@ -209,5 +209,22 @@ mod tests {
         let told = described(&state, &[], Detail::Properties);
         assert_eq!(told["Descriptions"][0]["Properties"]["failure"], "no disk");
         assert_eq!(told["Descriptions"][1]["Properties"]["failure"], Value::Null);
+    }
+
+    #[test]
+    fn a_failure_that_quotes_the_url_that_failed_is_told_without_its_secret() {
+        let mut state = waiting(&[]);
+        let one = instance(500, 1, &[]);
+        let secrets = one.secrets;
+        state.apply(&Change::Instance(one.clone()));
+        for secret in [secrets.files, secrets.init, secrets.report].map(crate::model::Token::digits)
+        {
+            let words = format!("404 for http://10.0.0.1/x/{secret}/y");
+            let failed = Change::Progress(one.id, one.progress.failed(&words, NOW));
+            state.apply(&failed);
+            let told = described(&state, &[], Detail::Properties);
+            let failure = &told["Descriptions"][0]["Properties"]["failure"];
+            assert_eq!(failure, "404 for http://10.0.0.1/x/.../y");
+        }
     }
 }

@@ -118,13 +118,14 @@ impl Methods {
                         Ok(Value::Null)
                     }
                     Err(failure) => {
+                        let shown = || reply::shown(&failure, &params);
                         // Quoted: it repeats what the caller wrote, line breaks and all.
-                        debug!(method = name, failure = ?failure.to_string(), "refused");
+                        debug!(method = name, failure = ?shown(), "refused");
                         events.refused(|| Refused {
                             door: Door::Spi,
                             who: context.socket.name().to_owned(),
                             what: name.to_owned(),
-                            why: reply::shown(&failure, &params),
+                            why: shown(),
                         });
                         Err(reply::error(&failure, &params))
                     }

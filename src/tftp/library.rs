@@ -46,7 +46,7 @@ pub fn look_up(
     let visitor = Visitor { address: client, neighbour: None };
     // Without a claim nobody can be an imposter; who is not known is asked.
     let mac = identify(state, settings.addressing, visitor, (Claim::None, now)).ok().flatten();
-    let asker = Asker { mac, address: client, prelude: Prelude::KeepLease };
+    let asker = Asker { mac, address: client, prelude: Prelude::KeepLease, is_again: false };
     let script = script_for(state, policy, asker);
     let seen = script.sighting.map(|sighting| boot::seen(state, sighting, now));
     Decision {

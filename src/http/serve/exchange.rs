@@ -168,6 +168,7 @@ async fn answered(
         Wanted::Loader(_)
         | Wanted::OwnScript(_)
         | Wanted::ScriptOf(_)
+        | Wanted::ScriptAgain(_)
         | Wanted::Init { .. }
         | Wanted::Report { .. } => false,
         Wanted::InstanceFile { .. } | Wanted::UnclaimedFile { .. } => true,
