@@ -12,7 +12,7 @@ mod daemon;
 use std::{
     collections::BTreeMap,
     io::{Read, Write},
-    sync::{LazyLock, Mutex},
+    sync::Mutex,
     time::{Duration, Instant},
 };
 

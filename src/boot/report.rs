@@ -213,7 +213,8 @@ pub fn report(
         Report::Ready(stop) => {
             before.ready(stop.as_ref().map(|stop| stop.on(address)).transpose()?, now)
         }
-        Report::Failed(Failure(reason)) => before.failed(reason, now),
+        // Before it is cut: half a secret could not be found any more.
+        Report::Failed(Failure(reason)) => before.failed(&instance.without_secrets(reason), now),
         Report::Drained => before.drained(now),
     };
     let words = Words::of(&after);

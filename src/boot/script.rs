@@ -14,7 +14,9 @@ use super::{
     next, urls,
 };
 use crate::{
-    model::{Architecture, Image, Instance, InstanceState, Mac, MachineState, Source, Stage},
+    model::{
+        Architecture, Image, Instance, InstanceState, Mac, MachineState, Source, Stage, Timestamp,
+    },
     state::State,
 };
 
@@ -72,14 +74,14 @@ enum Unscriptable {
 
 /// The script for whoever asks.
 #[must_use]
-pub fn script_for(state: &State, policy: &Policy, asker: Asker) -> Script {
+pub fn script_for(state: &State, policy: &Policy, asker: Asker, now: Timestamp) -> Script {
     let mut text = String::from("#!ipxe\n");
     open_network(&mut text, policy, asker.prelude);
     let Some(mac) = asker.mac else {
         say_who_you_are(&mut text, policy);
         return Script { text, sighting: None };
     };
-    let next = next(state, policy, mac);
+    let next = next(state, policy, mac, now);
     let (next, is_same_boot) = match next {
         Next::GaveUp(instance) | Next::Instance(instance, _) if goes_on(instance, asker) => {
             (instance.image.as_ref().map_or(next, |image| Next::Instance(instance, image)), true)
@@ -376,10 +378,11 @@ fn ask_again(text: &mut String, policy: &Policy, (url, wait): (&str, &str)) {
 mod tests {
     use super::*;
     use crate::model::{
-        Asset, BootMode, Change, Machine, Secrets, Timestamp, Token,
+        Asset, BootMode, Change, Machine, Secrets, Token,
         testing::{self, file},
     };
 
+    const NOW: Timestamp = Timestamp(1000);
     const MAC: Mac = Mac::new([0x52, 0x54, 0, 0xaa, 1, 1]);
 
     fn policy(unclaimed: Option<UnclaimedImage>) -> Policy {
@@ -408,7 +411,7 @@ mod tests {
             prelude: Prelude::None,
             is_again: false,
         };
-        script_for(&state, &policy(unclaimed), asker)
+        script_for(&state, &policy(unclaimed), asker, NOW)
     }
 
     fn stage(script: &Script) -> Option<Stage> {
@@ -450,7 +453,7 @@ mod tests {
             state.apply(&Change::Instance(instance));
             let address = [10, 0, 0, 9].into();
             let asker = Asker { mac: Some(MAC), address, prelude: Prelude::None, is_again: false };
-            let script = script_for(&state, &policy(None), asker).text;
+            let script = script_for(&state, &policy(None), asker, NOW).text;
             assert!(script.contains(&format!(" ip={expected}::10.0.0.1")), "{script}");
         }
     }
@@ -482,7 +485,7 @@ mod tests {
             prelude: Prelude::KeepLease,
             is_again: false,
         };
-        let script = script_for(&State::new(None), &policy(None), asker);
+        let script = script_for(&State::new(None), &policy(None), asker, NOW);
         assert_eq!(script.sighting, None);
         check_golden(&script, include_str!("../../tests/golden/autoexec_unknown.ipxe"));
     }
@@ -522,7 +525,7 @@ mod tests {
                 prelude: Prelude::None,
                 is_again: false,
             };
-            let script = script_for(&state, &policy(None), asker);
+            let script = script_for(&state, &policy(None), asker, NOW);
             assert_eq!(stage(&script), Some(Stage::Local));
             assert_eq!(script.text.contains("sanboot"), has_sanboot, "{}", script.text);
             assert!(script.text.ends_with("exit 1\n"), "{}", script.text);
@@ -542,14 +545,14 @@ mod tests {
         state.apply(&Change::Instance(instance(image)));
         let address = "fd00::100".parse().expect("an address");
         let asker = Asker { mac: Some(MAC), address, prelude: Prelude::KeepLease, is_again: false };
-        let text = script_for(&state, &policy, asker).text;
+        let text = script_for(&state, &policy, asker, NOW).text;
         for told in [
             "isset ${net0/ip6} && ifopen net0 ||\n",
             "isset ${netX/ip6} || ifconf -c ipv6 ||\n",
             "iseq ${vain} 6 && ifconf -c ipv6 ||\n",
             "kernel --name vmlinuz http://[fd00::1]:8080/boot/",
             " ip=fd00::100 server=fd00::1 report=http://[fd00::1]:8080/report/",
-            "chain --replace --autofree http://[fd00::1]:8080/ipxe/52-54-00-aa-01-01.ipxe ||\n",
+            "chain --replace --autofree http://[fd00::1]:8080/ipxe/52-54-00-aa-01-01.ipxe?again ||\n",
         ] {
             assert!(text.contains(told), "{told} in {text}");
         }

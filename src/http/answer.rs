@@ -144,7 +144,7 @@ impl Visit<'_> {
     fn script(&self, claim: Claim, prelude: Prelude, is_again: bool) -> Answered {
         let mac = self.machine(claim)?;
         let asker = Asker { mac, address: self.visitor.address, prelude, is_again };
-        let script = script_for(self.state, self.premises.policy, asker);
+        let script = script_for(self.state, self.premises.policy, asker, self.now);
         let sighted = |sighting| boot::seen(self.state, sighting, self.now);
         Ok((Answer::Script(script.text), script.sighting.map(sighted).unwrap_or_default()))
     }
@@ -202,9 +202,9 @@ impl Visit<'_> {
         }
         let served =
             ServedFile { place: Place::Operator(path.clone()), checksum: None, instance: None };
-        let unclaimed = self
-            .machine(Claim::None)?
-            .filter(|mac| matches!(boot::next(self.state, policy, *mac), Next::Unclaimed(_)));
+        let unclaimed = self.machine(Claim::None)?.filter(|mac| {
+            matches!(boot::next(self.state, policy, *mac, self.now), Next::Unclaimed(_))
+        });
         let changes = unclaimed.map(|mac| self.kernel_seen(mac, number)).unwrap_or_default();
         Ok((Answer::File(served), changes))
     }

@@ -31,7 +31,14 @@ pub(super) struct Request {
 
 impl Request {
     pub(super) fn read(params: &Params) -> Result<Self, Unreadable> {
-        Ok(Self { name: text(params, "Name", "Name")?, path: Path::read(params, "Path")? })
+        let name = text(params, "Name", "Name")?;
+        // As InfraKit splits a name: behind the first slash is the object's.
+        match name.split_once('/') {
+            Some((_, object)) if !matches!(object, "" | ".") => {
+                Err(Unreadable::NoSuchObject(object.to_owned()))
+            }
+            Some(_) | None => Ok(Self { path: Path::read(params, "Path")?, name }),
+        }
     }
 }
 
@@ -366,7 +373,7 @@ mod tests {
 
     fn asked(path: &str) -> Request {
         let mut params = Params::new();
-        params.insert("Name".to_owned(), json!("x/y"));
+        params.insert("Name".to_owned(), json!("x"));
         params.insert("Path".to_owned(), json!(path));
         Request::read(&params).expect("parameters")
     }
@@ -374,14 +381,14 @@ mod tests {
     fn value(state: &State, path: &str) -> Value {
         let got = get(state, &asked(path), NOW).expect("JSON");
         let got: Value = serde_json::from_str(got.get()).expect("JSON");
-        assert_eq!(got["Name"], "x/y");
+        assert_eq!(got["Name"], "x");
         got["Value"].clone()
     }
 
     fn nodes(state: &State, path: &str) -> Value {
         let listed = keys(state, &asked(path), NOW).expect("JSON");
         let listed: Value = serde_json::from_str(listed.get()).expect("JSON");
-        assert_eq!(listed["Name"], "x/y");
+        assert_eq!(listed["Name"], "x");
         listed["Nodes"].clone()
     }
 

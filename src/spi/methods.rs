@@ -183,9 +183,10 @@ async fn provision(spi: Spi, params: Params, occasion: Occasion) -> Outcome {
     }
 }
 
-async fn label(spi: Spi, params: Params, _: Occasion) -> Outcome {
+async fn label(spi: Spi, params: Params, occasion: Occasion) -> Outcome {
     let request = Label::read(&params)?;
-    spi.store().decide(|state| answer::label(state, &request)).await??;
+    let now = occasion.now;
+    spi.store().decide(|state| answer::label(state, spi.settings(), &request, now)).await??;
     // Also labels that were there must be on disk.
     spi.store().look_durably(|_| ()).await?;
     info!(id = %request.instance, labels = request.labels.len(), "labelled");

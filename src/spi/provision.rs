@@ -313,7 +313,7 @@ fn hostname(
 
 /// Whether the command line can be made for this instance: a tag or a logical
 /// ID that it has not shows only here.
-fn renderable(
+pub(super) fn renderable(
     state: &State,
     settings: &Settings,
     instance: &Instance,

@@ -47,7 +47,7 @@ pub fn look_up(
     // Without a claim nobody can be an imposter; who is not known is asked.
     let mac = identify(state, settings.addressing, visitor, (Claim::None, now)).ok().flatten();
     let asker = Asker { mac, address: client, prelude: Prelude::KeepLease, is_again: false };
-    let script = script_for(state, policy, asker);
+    let script = script_for(state, policy, asker, now);
     let seen = script.sighting.map(|sighting| boot::seen(state, sighting, now));
     Decision {
         answer: Answer::Content(Bytes::from(script.text)),

@@ -81,7 +81,7 @@ async fn answered(Asked { id, mac, callback }: &Asked) {
             Ok(()) => return,
             Err(problem) => {
                 let (address, port) = (callback.address, callback.port);
-                warn!(%id, %mac, %address, port, %problem, "the machine was not asked to stop");
+                warn!(%id, %mac, %address, port, %problem, "the machine did not take the request to stop");
             }
         }
     }
