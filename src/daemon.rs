@@ -4,27 +4,30 @@
 //! Knows which parts there are and how they fit; no protocol, no policy.
 
 mod inventory;
+mod ipv6;
 mod part;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::{
     net::{TcpListener, UdpSocket},
     signal::unix::{Signal, SignalKind, signal},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::{
     boot::{Addressing, Policy},
-    config::{Config, Dhcp},
+    config::{Config, Dhcp, Tftp},
     dhcp,
     files::{Images, Loaders},
     http, spi,
+    state::State,
     store::Store,
-    tftp,
+    tftp::{self, serve::Ports, transfer::Limits},
 };
 
 /// How long the rooms may take to end. What is promised is on disk by then; who
@@ -44,6 +47,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let hangup = signal(SignalKind::hangup())?;
+        allow_many_sockets();
         let daemon = Daemon::bind(config).await?;
         let stop = async {
             tokio::select! {
@@ -55,14 +59,25 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     })
 }
 
+/// Each transfer has a socket, and each connection. Most systems give a process 1024
+/// descriptors unless it asks for more, since select(2) knows no others; we use none.
+fn allow_many_sockets() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        warn!(%error, "cannot ask for more file descriptors");
+    }
+}
+
 /// Everything bound, nothing answered yet.
 struct Daemon {
     store: Store,
     inventory: Option<PathBuf>,
     loaders: Arc<Loaders>,
     dhcp: Option<(dhcp::serve::Sockets, dhcp::Settings)>,
-    tftp: Option<(UdpSocket, tftp::library::Settings)>,
+    tftp: Option<(UdpSocket, (Ports, Limits), tftp::library::Settings)>,
     http: Option<(TcpListener, http::Http)>,
+    ipv6: Option<ipv6::Doors>,
     plugin: spi::Doors,
 }
 
@@ -77,7 +92,10 @@ impl Daemon {
         let served = config.dhcp.as_ref().filter(|_| is_server);
         let subnets = served.map(Dhcp::subnets).unwrap_or_default();
         let pools = subnets.iter().map(|subnet| subnet.pool.clone());
-        let store = Store::open(&config.state_dir, pools)?;
+        let dhcp6 = config.ipv6.as_ref().and_then(|ipv6| ipv6.dhcp.as_ref());
+        let subnets6 = dhcp6.map(|dhcp| dhcp.subnets.clone()).unwrap_or_default();
+        let state = State::new(pools).with_subnets6(subnets6);
+        let store = Store::open_over(&config.state_dir, state)?;
         std::fs::create_dir_all(&config.images).with_context(|| {
             format!("cannot make the image directory {}", config.images.display())
         })?;
@@ -94,13 +112,15 @@ impl Daemon {
         };
         let policy = policy(&config, listener.as_ref())?;
         let dhcp = part.map(|part| bind_dhcp(part, &config, policy.as_ref())).transpose()?;
-        let tftp = match config.tftp {
-            Some(address) => {
+        let tftp = match &config.tftp {
+            Some(tftp) => {
+                let address = tftp.address;
                 let socket = UdpSocket::bind(address)
                     .await
                     .with_context(|| format!("cannot serve TFTP on {address}"))?;
                 info!(address = %socket.local_addr()?, "TFTP");
-                Some((socket, tftp::library::Settings { policy: policy.clone(), addressing }))
+                let settings = tftp::library::Settings { policy: policy.clone(), addressing };
+                Some((socket, engine(tftp), settings))
             }
             None => None,
         };
@@ -117,11 +137,19 @@ impl Daemon {
             }
             (Some(_), None) | (None, _) => None,
         };
-        let server = policy.as_ref().map(|policy| policy.server).or(config.next_server);
+        let ipv6 = match &config.ipv6 {
+            Some(ipv6) => {
+                Some(ipv6::Doors::bind(&config, ipv6, (&store, &images, &loaders)).await?)
+            }
+            None => None,
+        };
+        let policy = policy.as_ref().or(ipv6.as_ref().and_then(ipv6::Doors::policy));
+        let server = policy.map(|policy| policy.server);
+        let server = server.or(config.next_server.map(Into::into));
         let settings = spi::Settings {
             subnets,
             server: server.unwrap_or([127, 0, 0, 1].into()),
-            authority: policy.as_ref().map(|policy| policy.authority.clone()),
+            authority: policy.map(|policy| policy.authority.clone()),
         };
         // Before a controller can ask for a machine.
         if let Some(inventory) = &config.inventory {
@@ -130,7 +158,7 @@ impl Daemon {
         let inventory = config.inventory.as_ref().map(|inventory| inventory.path.clone());
         let plugin = spi::Spi::new(store.clone(), images, settings);
         let plugin = spi::Doors::open(&plugin, listeners(config)?).await?;
-        Ok(Self { store, inventory, loaders, dhcp, tftp, http, plugin })
+        Ok(Self { store, inventory, loaders, dhcp, tftp, http, ipv6, plugin })
     }
 
     /// Serves until `stop`, or until a room or the disk fails.
@@ -144,16 +172,19 @@ impl Daemon {
             let ending = ending.clone();
             rooms.spawn(async { dhcp::serve::serve(sockets, hall, ending).await.context("DHCP") });
         }
-        if let Some((socket, settings)) = self.tftp {
+        if let Some((socket, engine, settings)) = self.tftp {
             let hall = (settings, Arc::clone(&self.loaders), self.store.clone());
             let ending = ending.clone();
             rooms.spawn(async {
-                tftp::machines::serve_machines(socket, hall, ending).await.context("TFTP")
+                tftp::machines::serve_machines(socket, engine, hall, ending).await.context("TFTP")
             });
         }
         if let Some((listener, http)) = self.http {
             let ending = ending.clone();
             rooms.spawn(async { http::serve(listener, http, ending).await.context("HTTP") });
+        }
+        if let Some(ipv6) = self.ipv6 {
+            ipv6.serve(&mut rooms, (&self.loaders, &self.store), &ending);
         }
         let plugin_ending = ending.clone();
         rooms.spawn(async {
@@ -196,7 +227,7 @@ fn policy(config: &Config, listener: Option<&TcpListener>) -> anyhow::Result<Opt
         80 => server.to_string(),
         _ => authority.to_string(),
     };
-    Ok(Some(Policy { unclaimed: config.unclaimed.clone(), authority, server }))
+    Ok(Some(Policy { unclaimed: config.unclaimed.clone(), authority, server: server.into() }))
 }
 
 fn bind_dhcp(
@@ -220,6 +251,19 @@ fn bind_dhcp(
         decline_hold: dhcp.decline_hold.into(),
     };
     Ok((sockets, settings))
+}
+
+/// How the TFTP room works.
+fn engine(tftp: &Tftp) -> (Ports, Limits) {
+    let usual = Limits::default();
+    let count = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+    let limits = Limits {
+        block_size: tftp.block_size.unwrap_or(usual.block_size),
+        transfers: count(tftp.transfers),
+        transfers_per_client: count(tftp.transfers_per_client),
+        ..usual
+    };
+    (if tftp.single_port { Ports::Single } else { Ports::Each }, limits)
 }
 
 fn listeners(config: Config) -> anyhow::Result<spi::Listeners> {

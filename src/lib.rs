@@ -10,6 +10,7 @@ pub mod boot;
 pub mod config;
 pub mod daemon;
 pub mod dhcp;
+pub mod dhcp6;
 pub mod events;
 pub mod files;
 pub mod http;

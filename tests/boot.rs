@@ -28,6 +28,16 @@ fn a_uefi_machine_boots_by_pxe() {
 
 #[test]
 #[ignore = "boots real firmware: needs root and QEMU, run `make test`"]
+fn a_uefi_machine_boots_by_pxe_from_a_single_port() {
+    let lab = Lab::new();
+    let daemon = lab.daemon(&["--tftp-single-port"]);
+    let mut machine = lab.machine(Firmware::UefiPxe, "52:54:00:77:00:01");
+    provision(&daemon, &machine, "initrd");
+    assert_reports(&mut machine, "a");
+}
+
+#[test]
+#[ignore = "boots real firmware: needs root and QEMU, run `make test`"]
 fn a_uefi_machine_boots_by_http() {
     check(Firmware::UefiHttp);
 }
@@ -70,6 +80,26 @@ fn a_machine_is_held_until_it_is_provisioned_and_boots_without_a_power_cycle() {
         "its firmware started once:\n{}",
         machine.console()
     );
+}
+
+#[test]
+#[ignore = "boots real firmware: needs root and QEMU, run `make test`"]
+fn an_initrd_that_cannot_be_had_is_asked_for_in_one_boot() {
+    let lab = Lab::new();
+    let daemon = lab.daemon(&[]);
+    let mut machine = lab.machine(Firmware::BiosChain, "52:54:00:77:00:01");
+    let mut properties = properties(machine.mac(), "initrd");
+    properties["Boot"] = json!("once");
+    // Nobody listens there.
+    properties["Initrd"] = json!(format!("http://{}:9/initrd", lab::SERVER));
+    daemon.provision(properties);
+    // The third script in vain: it has asked as often as an installer may boot.
+    machine.wait_for("asking again in 10 s", 240);
+    machine.wait_for("asking again in 15 s", 240);
+    let all = json!({"Type": "", "Tags": {}, "Properties": true});
+    let result = daemon.call("Instance.DescribeInstances", all);
+    let told = &result["Descriptions"][0]["Properties"];
+    assert_eq!((&told["state"], &told["boots"]), (&json!("booting"), &json!(1)), "{told}");
 }
 
 #[test]
@@ -120,6 +150,65 @@ fn the_loaders_of_every_release_boot_a_uefi_machine() {
         println!("loaders of {release}");
         assert_reports(&mut machine, "a");
     }
+}
+
+#[test]
+#[ignore = "boots real firmware: needs root and QEMU, run `make test`"]
+fn a_uefi_machine_boots_by_pxe_over_ipv6() {
+    check_ipv6(Firmware::UefiPxe6);
+}
+
+#[test]
+#[ignore = "boots real firmware: needs root and QEMU, run `make test`"]
+fn a_uefi_machine_boots_by_http_over_ipv6() {
+    check_ipv6(Firmware::UefiHttp6);
+}
+
+#[test]
+#[ignore = "boots real firmware: needs root and QEMU, run `make test`"]
+fn a_uefi_machine_boots_over_ipv6_behind_a_relay() {
+    if !lab::has_relay() {
+        println!("not booted, this release has no dhcrelay");
+        return;
+    }
+    let lab = Lab::ipv6_behind_a_relay();
+    let daemon = lab.daemon6("srv0", &[]);
+    let mut machine = lab.machine(Firmware::UefiHttp6, "52:54:00:77:00:01");
+    daemon.provision(properties6(machine.mac()));
+    assert_booted_over_ipv6(&mut machine, "fd00:99::1");
+}
+
+/// A machine with this firmware on a network that speaks IPv6 alone, provisioned
+/// and powered on, boots.
+#[track_caller]
+fn check_ipv6(firmware: Firmware) {
+    let lab = Lab::ipv6();
+    let daemon = lab.daemon6("br0", &[]);
+    let mac = "52:54:00:77:00:01";
+    daemon.provision(properties6(mac));
+    let mut machine = lab.machine(firmware, mac);
+    assert_booted_over_ipv6(&mut machine, lab::SERVER6);
+}
+
+fn properties6(mac: &str) -> serde_json::Value {
+    json!({
+        "Kernel": "vmlinuz",
+        "Initrd": "initrd",
+        "CmdLine": "console=ttyS0 lab={{ mac }} from={{ ip }} server={{ server }}",
+        "MAC": mac,
+    })
+}
+
+/// The machine has booted its own command line, from an address that it was given
+/// or made of its card.
+#[track_caller]
+fn assert_booted_over_ipv6(machine: &mut Machine, server: &str) {
+    assert_reports(machine, "a");
+    let cmdline = machine.report().cmdline;
+    assert_has_word(&cmdline, &format!("server={server}"));
+    let addresses = ["from=fd00:77::100", "from=fd00:77::5054:ff:fe77:1"];
+    let has_one = cmdline.split_whitespace().any(|word| addresses.contains(&word));
+    assert!(has_one, "one of {addresses:?} in `{cmdline}`");
 }
 
 /// A machine with this firmware, provisioned and powered on, boots.

@@ -7,7 +7,7 @@ mod machine;
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
-    net::TcpStream,
+    net::{Ipv4Addr, TcpStream, UdpSocket},
     os::unix::net::UnixStream,
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -260,6 +260,70 @@ fn what_was_refused_at_any_door_is_told_with_its_reason() {
     assert_eq!(reason, "rpc: can't find method \"Instance.Nope\"");
     assert_eq!(daemon.exchange(b"GET /nosuch HTTP/1.1\r\nHost: h\r\n\r\n").status, 404);
     assert_eq!(told("spi", "unix")["Data"]["reason"], "404: 404 page not found");
+}
+
+/// Asks for a file by TFTP, in blocks of 512.
+fn ask_for(file: &str, from: Ipv4Addr, ports: Ports) -> UdpSocket {
+    let socket = UdpSocket::bind((from, 0)).expect("the leased address");
+    socket.set_read_timeout(Some(LIMIT)).expect("a socket");
+    let request = format!("\0\x01{file}\0octet\0");
+    socket.send_to(request.as_bytes(), (Ipv4Addr::LOCALHOST, ports.tftp)).expect("sent");
+    socket
+}
+
+#[test]
+fn what_tftp_sends_and_refuses_is_told_once_from_ports_of_both_kinds() {
+    for more in [
+        &["--tftp-transfers-per-client=2"][..],
+        &["--tftp-transfers-per-client=2", "--tftp-single-port"],
+    ] {
+        let (home, ports) = (Home::new(), Ports::free());
+        let daemon = start(&home, ports, more);
+        let (one, two) = (Machine::new(1, ports), Machine::new(2, ports));
+        let mut refusals = listen(&home, "refusal/tftp/");
+        let mut refused = |what: &str, reason: &str| {
+            let data = refusals.next().expect("a refusal")["Data"].clone();
+            assert_eq!(
+                (&data["what"], &data["reason"]),
+                (&json!(what), &json!(reason)),
+                "{more:?}"
+            );
+        };
+        let [mut of_one, mut of_two] =
+            [one, two].map(|machine| listen(&home, &format!("machine/{}/file", machine.mac)));
+        let sent = |event: Option<Value>| {
+            let data = event.expect("a file")["Data"].clone();
+            (data["file"].clone(), data["bytes"].clone(), data["complete"].clone())
+        };
+
+        let lease = one.lease(UEFI);
+        one.tftp(lease.address, "etc/passwd").expect_err("a secret");
+        refused("etc/passwd", "there is no file etc/passwd");
+        one.tftp(lease.address, &lease.boot_file).expect("the loader");
+        assert_eq!(
+            sent(of_one.next()),
+            (json!("snponly.efi"), json!(3000), json!(true)),
+            "{more:?}"
+        );
+
+        let address = two.lease(UEFI).address;
+        let [client, _other, third] = [0; 3].map(|_| ask_for("snponly.efi", address, ports));
+        refused("snponly.efi", "all 2 transfers of this client are taken");
+        third.set_nonblocking(true).expect("a socket");
+        third.recv(&mut [0; 2000]).expect_err("it is left lying");
+        let (_length, transfer) = client.recv_from(&mut [0; 2000]).expect("the first block");
+        for word in [&b"\x00\x04\x00\x01"[..], b"\x00\x05\x00\x00enough\x00"] {
+            client.send_to(word, transfer).expect("sent");
+        }
+        assert_eq!(
+            sent(of_two.next()),
+            (json!("snponly.efi"), json!(512), json!(false)),
+            "{more:?}"
+        );
+
+        assert!(daemon.terminate().success());
+        assert_eq!((refusals.next(), of_one.next(), of_two.next()), (None, None, None), "{more:?}");
+    }
 }
 
 #[test]

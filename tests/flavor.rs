@@ -281,7 +281,11 @@ fn asked(listener: &TcpListener) -> (TcpStream, String) {
 
 fn callback(place: SocketAddr) -> Callback {
     let SocketAddr::V4(place) = place else { panic!("{place} is no IPv4 address") };
-    Callback { address: *place.ip(), port: place.port(), path: "/stop?why=drain".to_owned() }
+    Callback {
+        address: (*place.ip()).into(),
+        port: place.port(),
+        path: "/stop?why=drain".to_owned(),
+    }
 }
 
 /// Asks for a drain that is OK in any case.

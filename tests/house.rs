@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const ROOMS: [&str; 4] = ["dhcp", "tftp", "http", "spi"];
+const ROOMS: [&str; 5] = ["dhcp", "dhcp6", "tftp", "http", "spi"];
 
 /// Files that may touch the world: sockets, files, the clock, the environment.
 /// All others are pure.
@@ -28,7 +28,10 @@ const HANDS: &[&str] = &[
     "dhcp/door.rs",
     "dhcp/probe.rs",
     "dhcp/others.rs",
+    "dhcp6/serve.rs",
+    "dhcp6/server_id.rs",
     "tftp/serve.rs",
+    "tftp/serve/",
     "tftp/machines.rs",
     "http/serve.rs",
     "http/serve/",
@@ -63,7 +66,7 @@ const WORLD: &[&str] = &[
 
 /// A foreign crate and where it may be named.
 const CRATES: &[(&str, &[&str])] = &[
-    ("dhcproto", &["dhcp/request.rs", "dhcp/reply.rs"]),
+    ("dhcproto", &["dhcp/request.rs", "dhcp/reply.rs", "dhcp6/reply.rs"]),
     ("etherparse", &["dhcp/link.rs", "dhcp/probe.rs"]),
     ("libc", &["dhcp/link.rs"]),
     ("warp", &["http/serve.rs", "http/serve/", "spi/serve.rs", "spi/unix.rs"]),
@@ -76,6 +79,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("jsonrpc_http_server", &["spi/tcp.rs"]),
     ("mac_address", &["model/mac.rs"]),
     ("minijinja", &["boot/cmdline.rs", "boot/hostname.rs"]),
+    ("nix", &["tftp/serve/send.rs"]),
     ("redb", &["store/disk.rs"]),
     ("serde_json", &["store/rows.rs", "spi/", "boot/init.rs", "machines.rs", "machines/"]),
     ("humantime", &["model/timestamp.rs"]),

@@ -166,6 +166,37 @@ fn without_root_two_capabilities_are_enough() {
     assert!(said.contains("cannot serve") && said.contains("denied"), "{said}");
 }
 
+#[test]
+#[ignore = "makes network namespaces: needs root, run `make test`"]
+fn a_block_fits_into_one_packet_on_the_way_to_each_machine() {
+    for more in [&[][..], &["--tftp-single-port"][..]] {
+        let lab = Lab::new();
+        let daemon = lab.daemon(more);
+        let (wide, narrow) = (Host::new(&lab, 1, "br0"), Host::new(&lab, 2, "br0"));
+        for (host, address) in [(&wide, "10.77.0.51/24"), (&narrow, "10.77.0.52/24")] {
+            let added = host.run("ip", &["addr", "add", address, "dev", "eth0"]);
+            assert!(added.1, "{}", added.0);
+        }
+        ip(&lab, &["route", "add", "10.77.0.52/32", "dev", "br0", "mtu", "1400"]);
+        for (host, block_size) in [(&wide, "blksize=1468"), (&narrow, "blksize=1368")] {
+            let out = lab.folder().join(block_size).display().to_string();
+            let line =
+                ["tftp", "-b", "65464", "-g", "-r", "undionly.kpxe", "-l", &out, "10.77.0.1"];
+            let (said, is_fine) = host.run("busybox", &line);
+            assert!(is_fine, "{said}\n{}", daemon.log());
+            let (got, served) = (fs::read(&out), fs::read(lab.loader("undionly.kpxe")));
+            assert!(got.expect("received") == served.expect("there"), "{block_size}");
+            // The last ACK is on its way to the log yet.
+            let until = Instant::now() + Duration::from_secs(10);
+            while !daemon.log().contains(block_size) {
+                assert!(Instant::now() < until, "{}", daemon.log());
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            assert_eq!(host.fragments(), 0, "{block_size}");
+        }
+    }
+}
+
 /// A host that took an address by hand.
 fn squatter<'a>(lab: &'a Lab, number: u8, bridge: &str, address: &str) -> Host<'a> {
     let host = Host::new(lab, number, bridge);

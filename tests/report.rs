@@ -195,6 +195,22 @@ fn init_in_every_form_is_its_machine_s_alone_and_gone_with_its_instance() {
 }
 
 #[test]
+fn the_log_has_nothing_of_an_init_that_was_refused() {
+    let stage = Stage::new();
+    let daemon = stage.start();
+    let image = json!({"Kernel": "vmlinuz"});
+    for (method, params) in [
+        ("Instance.Provision", json!({"Spec": {"Properties": image, "Init": ["password"]}})),
+        ("Flavor.Prepare", json!({"Properties": {"Init": {"a": "a \"password\""}}, "Spec": {}})),
+    ] {
+        daemon.call(method, params).expect_err("no text");
+        let log = stage.home.log();
+        assert!(log.contains("refused") && log.contains(method), "{log}");
+        assert!(!log.contains("password"), "{log}");
+    }
+}
+
+#[test]
 fn an_init_of_a_megabyte_comes_back_to_the_byte() {
     let stage = Stage::new();
     let daemon = stage.start();

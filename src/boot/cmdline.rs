@@ -3,7 +3,7 @@
 //! What comes out goes into an iPXE script, so it must be one line that iPXE
 //! hands on as it is. Pure.
 
-use std::{fmt, net::Ipv4Addr, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use minijinja::{
     Environment, ErrorKind, UndefinedBehavior, Value, context,
@@ -41,11 +41,11 @@ const FUEL: u64 = 20_000;
 pub struct Variables<'a> {
     /// `{{ mac }}`: with colons, small letters.
     pub mac: Mac,
-    /// `{{ ip }}`: the address that is kept for the machine; else the one that it
-    /// asks from.
-    pub ip: Ipv4Addr,
+    /// `{{ ip }}`: the address that is kept for the machine, if it asks over IPv4;
+    /// else the one that it asks from.
+    pub ip: IpAddr,
     /// `{{ server }}`: the address of this daemon.
-    pub server: Ipv4Addr,
+    pub server: IpAddr,
     /// Where machines reach our HTTP server; the URLs are undefined without it.
     pub authority: Option<&'a str>,
     /// Gives `{{ hostname }}`, `{{ id }}`, `{{ logical_id }}`, `{{ index }}`,
@@ -132,6 +132,25 @@ pub fn render(template: &str, variables: &Variables) -> Result<String, InvalidCm
             .render(context! { mac, ip, server, ..of_instance(template, instance, variables) }),
     };
     one_line(rendered.map_err(|error| describe(&error))?)
+}
+
+/// The command line of this machine as its kernel gets it: with the names of this
+/// many initrds.
+///
+/// # Errors
+///
+/// As [`render`].
+pub fn complete(
+    template: &str,
+    variables: &Variables,
+    initrds: usize,
+) -> Result<String, InvalidCmdLine> {
+    let own = render(template, variables)?;
+    // The names come first: behind a `--` of the operator's they would be
+    // arguments of init. UEFI with iPXE of 2019 panics the kernel without them.
+    let names = (0..initrds).map(|number| format!("initrd=initrd.{number}"));
+    let whole = names.chain((!own.is_empty()).then_some(own)).collect::<Vec<_>>().join(" ");
+    one_line(whole)
 }
 
 /// What is known of the instance alone; what it has not stays undefined.

@@ -4,7 +4,7 @@
 //! URL must agree. Where another server does, the MAC in the URL is believed
 //! unless the kernel's neighbour table knows better.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use crate::{
     model::{Mac, Timestamp},
@@ -24,7 +24,7 @@ pub enum Addressing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Visitor {
     /// The source address of the request.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// The hardware address that the kernel's neighbour table has for it.
     pub neighbour: Option<Mac>,
 }
@@ -45,7 +45,7 @@ pub enum Imposter {
     #[error("{address} is leased to {owner}, not to {claimed}")]
     AnothersAddress {
         /// The source address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// Whose it is.
         owner: Mac,
         /// Who it says it is.
@@ -55,7 +55,7 @@ pub enum Imposter {
     #[error("{address} is leased to nobody, so it is not believed to be {claimed}")]
     NoLease {
         /// The source address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// Who it says it is.
         claimed: Mac,
     },
@@ -63,7 +63,7 @@ pub enum Imposter {
     #[error("{address} belongs to the card {neighbour}, not to {claimed}")]
     AnothersCard {
         /// The source address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// The card that answers for it.
         neighbour: Mac,
         /// Who it says it is.
@@ -112,8 +112,10 @@ pub fn identify(
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
-    use crate::model::{Change, Lease, LeaseState};
+    use crate::model::{Change, Holder, Lease, Lease6, LeaseState};
 
     const NOW: Timestamp = Timestamp(1000);
     const OWNER: Mac = Mac::new([2, 0, 0, 0, 0, 1]);
@@ -134,7 +136,7 @@ mod tests {
             state: LeaseState::Bound,
             expires: Timestamp(2000),
         }));
-        identify(&state, addressing, Visitor { address, neighbour }, (claim, NOW))
+        identify(&state, addressing, Visitor { address: address.into(), neighbour }, (claim, NOW))
     }
 
     #[test]
@@ -147,10 +149,31 @@ mod tests {
     }
 
     #[test]
+    fn over_ipv6_a_lease_or_the_card_in_the_address_tells_the_machine() {
+        let mut state = State::new(None);
+        state.apply(&Change::Lease6(Lease6 {
+            address: "fd00::100".parse().expect("an address"),
+            holder: Holder::Machine(OWNER),
+            association: 1,
+            state: LeaseState::Bound,
+            expires: Timestamp(2000),
+        }));
+        let asked = |address: &str, claim| {
+            let address = address.parse().expect("an address");
+            identify(&state, Addressing::Ours, Visitor { address, neighbour: None }, (claim, NOW))
+        };
+        assert_eq!(asked("fd00::100", Claim::None), Ok(Some(OWNER)));
+        assert!(asked("fd00::100", Claim::Mac(OTHER)).is_err());
+        assert_eq!(asked("fe80::ff:fe00:2", Claim::Mac(OTHER)), Ok(Some(OTHER)));
+        assert!(asked("fe80::ff:fe00:2", Claim::Mac(OWNER)).is_err());
+        assert!(asked("fd00::101", Claim::Mac(OWNER)).is_err());
+    }
+
+    #[test]
     fn nobody_takes_the_name_of_a_machine_without_its_lease() {
         assert_eq!(
             asked(Addressing::Ours, UNKNOWN, Some(OWNER), Claim::Mac(OWNER)),
-            Err(Imposter::NoLease { address: UNKNOWN, claimed: OWNER })
+            Err(Imposter::NoLease { address: UNKNOWN.into(), claimed: OWNER })
         );
         assert_eq!(asked(Addressing::Ours, UNKNOWN, Some(OWNER), Claim::None), Ok(None));
     }

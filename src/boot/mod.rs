@@ -14,16 +14,19 @@ mod script;
 mod sighting;
 pub mod urls;
 
+use std::time::Duration;
+
 use crate::{
-    model::{Image, Instance, Mac, Stage},
+    model::{Image, Instance, Mac, Stage, Timestamp},
     state::State,
 };
 pub use health::{Health, health};
 pub use identity::{Addressing, Claim, Imposter, Visitor, identify};
-pub use script::{Asker, Prelude, Script, base_name, script_for};
+pub use script::{AGAIN, Asker, Prelude, Script, base_name, script_for};
 pub use sighting::{Sighting, seen};
 
-/// What is the same for all machines, from the configuration.
+/// What is the same for all machines that reach us over IPv4, or over IPv6, from
+/// the configuration: a machine is told URLs of the kind that it asks by.
 #[derive(Debug, Clone)]
 pub struct Policy {
     /// What machines boot that no instance claims; without it they wait.
@@ -32,7 +35,7 @@ pub struct Policy {
     /// our HTTP server.
     pub authority: String,
     /// The host part of the authority: `{{ server }}` in a command line.
-    pub server: std::net::Ipv4Addr,
+    pub server: std::net::IpAddr,
 }
 
 /// The image of the command line's three arguments.
@@ -63,7 +66,7 @@ pub enum Next<'a> {
 
 /// What this machine shall do next.
 #[must_use]
-pub fn next<'a>(state: &'a State, policy: &'a Policy, mac: Mac) -> Next<'a> {
+pub fn next<'a>(state: &'a State, policy: &'a Policy, mac: Mac, now: Timestamp) -> Next<'a> {
     let Some(instance) = state.instances.of_machine(mac) else {
         return policy.unclaimed.as_ref().map_or(Next::Hold, Next::Unclaimed);
     };
@@ -71,7 +74,8 @@ pub fn next<'a>(state: &'a State, policy: &'a Policy, mac: Mac) -> Next<'a> {
         Some(image) if !instance.progress.boots_locally(instance.boot) => image,
         Some(_) | None => return Next::Local(instance),
     };
-    if instance.progress.is_exhausted(instance.boot) && begins_anew(state, mac) {
+    let is_exhausted = instance.progress.is_exhausted(instance.boot);
+    if is_exhausted && begins_anew(state, instance, now) {
         return Next::GaveUp(instance);
     }
     Next::Instance(instance, image)
@@ -86,16 +90,22 @@ pub fn boots_locally(state: &State, mac: Mac) -> bool {
         .is_some_and(|instance| instance.progress.boots_locally(instance.boot))
 }
 
-/// Whether a script that this machine is given now begins a boot, and is not the
-/// same one again, asked for since something could not be loaded.
-fn begins_anew(state: &State, mac: Mac) -> bool {
-    state.machines.find(mac).and_then(|machine| machine.stage) != Some(Stage::Script)
+/// No machine comes from one script through a kernel to the next in less time: it
+/// asks for the first one again, since the answer was lost.
+const SHORTEST_BOOT: Duration = Duration::from_secs(60);
+
+/// Whether a script that this machine is given now begins a boot. Where another
+/// server gives out the addresses and the kernel is fetched elsewhere, nothing is
+/// seen between two scripts but the time.
+fn begins_anew(state: &State, instance: &Instance, now: Timestamp) -> bool {
+    let stage = state.machines.find(instance.mac).and_then(|machine| machine.stage);
+    stage != Some(Stage::Script) || now.since(instance.progress.since) >= SHORTEST_BOOT
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{BootMode, Change, MOST_INSTALLS, Machine, Timestamp, testing};
+    use crate::model::{BootMode, Change, MOST_INSTALLS, Machine, testing};
 
     const MAC: Mac = Mac::new([2, 0, 0, 0, 0, 1]);
     const NOW: Timestamp = Timestamp(1000);
@@ -136,20 +146,26 @@ mod tests {
             }
             assert_eq!(boots_locally(&state, MAC), expected, "{boot:?} {ready}");
             let policy = policy();
-            let next = next(&state, &policy, MAC);
+            let next = next(&state, &policy, MAC, NOW);
             assert_eq!(matches!(next, Next::Local(_)), expected, "{boot:?} {ready} {next:?}");
         }
     }
 
     #[test]
     fn an_installation_that_never_reports_is_not_begun_again_but_may_be_ended() {
-        for (stage, gives_up) in [(Stage::Firmware, true), (Stage::Script, false)] {
+        let soon = NOW.after(SHORTEST_BOOT - Duration::from_millis(1));
+        let later = NOW.after(SHORTEST_BOOT);
+        for (stage, now, gives_up) in [
+            (Stage::Firmware, NOW, true),
+            (Stage::Script, soon, false),
+            (Stage::Script, later, true),
+        ] {
             let mut state = state(BootMode::Once, stage);
             for _ in 0..MOST_INSTALLS {
                 progress(&mut state, |instance| instance.progress.script(true, NOW));
             }
             let policy = policy();
-            let next = next(&state, &policy, MAC);
+            let next = next(&state, &policy, MAC, now);
             assert_eq!(matches!(next, Next::GaveUp(_)), gives_up, "{stage:?} {next:?}");
         }
     }

@@ -3,7 +3,11 @@
 //!
 //! Pure. Who may report at all is [`super::identify`]'s to say.
 
-use std::{fmt, net::Ipv4Addr, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
 
 use crate::model::{Callback, Change, Decision, Instance, Progress, Reason, Timestamp};
 
@@ -55,11 +59,11 @@ impl Failure {
 }
 
 /// Where a machine wants to be asked to stop, as it says it: by plain HTTP, on
-/// itself. `http://10.0.0.9:8080/stop`, or `:8080/stop`.
+/// itself. `http://10.0.0.9:8080/stop`, `http://[fd00::9]:8080/stop`, or `:8080/stop`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StopUrl {
     /// The host, if the machine names one.
-    host: Option<Ipv4Addr>,
+    host: Option<IpAddr>,
     port: u16,
     path: String,
 }
@@ -73,17 +77,20 @@ pub enum InvalidStopUrl {
     /// Neither of the two forms.
     #[error("`drain` is neither http://ADDRESS:PORT/PATH nor :PORT/PATH")]
     Form,
-    /// A host that is no IPv4 address.
-    #[error("`drain`: the host `{0}` is no IPv4 address")]
+    /// A host that is no address.
+    #[error("`drain`: the host `{0}` is no IPv4 address, and no IPv6 address in brackets")]
     Host(String),
     /// Somebody else's address.
     #[error("`drain`: the host must be the machine's own address {own}, not {named}")]
     AnothersHost {
         /// Where the report comes from.
-        own: Ipv4Addr,
+        own: IpAddr,
         /// What it names.
-        named: Ipv4Addr,
+        named: IpAddr,
     },
+    /// An address of the link, which alone does not say on which link.
+    #[error("`drain`: {0} is an address of the link; report from one that is known beyond it")]
+    LinkLocal(IpAddr),
     /// No port from 1 to 65535.
     #[error("`drain`: the port `{0}` is no number from 1 to 65535")]
     Port(String),
@@ -105,10 +112,14 @@ impl FromStr for StopUrl {
             (None, Some(rest)) => rest.split_at(rest.find('/').ok_or(InvalidStopUrl::Form)?),
             (None, None) => return Err(InvalidStopUrl::Form),
         };
-        let (host, port) = authority.split_once(':').ok_or(InvalidStopUrl::Form)?;
+        let (host, port) = match authority.find(']') {
+            Some(end) => authority.split_at(end + 1),
+            None => authority.split_at(authority.find(':').ok_or(InvalidStopUrl::Form)?),
+        };
+        let port = port.strip_prefix(':').ok_or(InvalidStopUrl::Form)?;
         let host = match host {
             "" if start.is_some() => None,
-            named => Some(named.parse().map_err(|_| InvalidStopUrl::Host(shortened(named)))?),
+            named => Some(host_of(named).ok_or_else(|| InvalidStopUrl::Host(shortened(named)))?),
         };
         let number = port.parse().ok().filter(|_| port.bytes().all(|byte| byte.is_ascii_digit()));
         let port = number
@@ -124,6 +135,14 @@ impl FromStr for StopUrl {
     }
 }
 
+/// The address that a URL names: over IPv6 in brackets (RFC 3986 §3.2.2).
+fn host_of(text: &str) -> Option<IpAddr> {
+    match text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
+        Some(inner) => inner.parse::<Ipv6Addr>().ok().map(IpAddr::from),
+        None => text.parse::<Ipv4Addr>().ok().map(IpAddr::from),
+    }
+}
+
 /// The beginning of what somebody sent, for an error in one line.
 fn shortened(text: &str) -> String {
     const LONGEST: usize = 40;
@@ -132,7 +151,10 @@ fn shortened(text: &str) -> String {
 
 impl StopUrl {
     /// On the machine that has this address and no other.
-    fn on(&self, own: Ipv4Addr) -> Result<Callback, InvalidStopUrl> {
+    fn on(&self, own: IpAddr) -> Result<Callback, InvalidStopUrl> {
+        if matches!(own, IpAddr::V6(own) if own.is_unicast_link_local()) {
+            return Err(InvalidStopUrl::LinkLocal(own));
+        }
         match self.host {
             Some(named) if named != own => Err(InvalidStopUrl::AnothersHost { own, named }),
             Some(_) | None => {
@@ -183,7 +205,7 @@ impl Words {
 pub fn report(
     instance: &Instance,
     report: &Report,
-    (address, now): (Ipv4Addr, Timestamp),
+    (address, now): (IpAddr, Timestamp),
 ) -> Result<Decision<Words>, InvalidStopUrl> {
     let before = &instance.progress;
     let after = match report {
@@ -191,7 +213,8 @@ pub fn report(
         Report::Ready(stop) => {
             before.ready(stop.as_ref().map(|stop| stop.on(address)).transpose()?, now)
         }
-        Report::Failed(Failure(reason)) => before.failed(reason, now),
+        // Before it is cut: half a secret could not be found any more.
+        Report::Failed(Failure(reason)) => before.failed(&instance.without_secrets(reason), now),
         Report::Drained => before.drained(now),
     };
     let words = Words::of(&after);
@@ -208,7 +231,7 @@ mod tests {
     use super::*;
     use crate::model::{InstanceState, LONGEST_FAILURE, Mac, testing};
 
-    const OWN: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
+    const OWN: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9));
 
     fn instance() -> Instance {
         testing::instance(1, Mac::new([2, 0, 0, 0, 0, 1]))
@@ -280,6 +303,31 @@ mod tests {
     }
 
     #[test]
+    fn over_ipv6_too_a_machine_is_called_on_itself_alone() {
+        let instance = instance();
+        let at = |own: &str, url: &str| {
+            let own: IpAddr = own.parse().expect("an address");
+            let changes = report(&instance, &ready(url), (own, Timestamp(1)))?.changes;
+            let [Change::Progress(_, progress)] = changes.as_slice() else { panic!("{changes:?}") };
+            Ok::<_, InvalidStopUrl>(progress.drain.callback.clone().expect("given"))
+        };
+        for url in [":8080/stop", "http://[fd00::9]:8080/stop", "http://[fd00:0:0::9]:8080/stop"] {
+            let callback = at("fd00::9", url).expect(url);
+            assert_eq!(callback.address, "fd00::9".parse::<IpAddr>().expect("an address"));
+            assert_eq!((callback.port, callback.path.as_str()), (8080, "/stop"));
+        }
+        for (own, url, expected) in [
+            ("fd00::9", "http://[fd00::a]:22/", "own address fd00::9, not fd00::a"),
+            ("fd00::9", "http://10.0.0.9:22/", "own address fd00::9, not 10.0.0.9"),
+            ("10.0.0.9", "http://[::ffff:10.0.0.9]:22/", "own address 10.0.0.9"),
+            ("fe80::9", ":22/", "fe80::9 is an address of the link"),
+        ] {
+            let error = at(own, url).expect_err(url).to_string();
+            assert!(error.contains(expected), "{url}: {error}");
+        }
+    }
+
+    #[test]
     fn a_place_to_be_asked_at_is_one_that_can_be_called() {
         let long = format!(":1/{}", "x".repeat(LONGEST_PATH));
         for (url, expected) in [
@@ -294,6 +342,12 @@ mod tests {
             ("http://:80/", "``"),
             ("http://me@10.0.0.9:80/", "`me@10.0.0.9`"),
             ("http://010.0.0.9:80/", "`010.0.0.9`"),
+            ("http://fd00::9:80/", "`fd00`"),
+            ("http://[fd00::9/", "`[fd00`"),
+            ("http://[fd00::9]/", "neither"),
+            ("http://[fd00::9]80/", "neither"),
+            ("http://[10.0.0.9]:80/", "`[10.0.0.9]`"),
+            ("http://[fe80::9%eth0]:80/", "`[fe80::9%eth0]`"),
             (":0/", "`0`"),
             (":+1/", "`+1`"),
             (":65536/", "`65536`"),

@@ -6,7 +6,7 @@
 //! an iPXE script; `||` behind it says that it may fail. Only commands that
 //! iPXE 1.0.0 of 2019 has are used. Pure.
 
-use std::{fmt::Write as _, net::Ipv4Addr, path::Path};
+use std::{fmt::Write as _, net::IpAddr, path::Path};
 
 use super::{
     Next, Policy, Sighting, UnclaimedImage,
@@ -14,7 +14,9 @@ use super::{
     next, urls,
 };
 use crate::{
-    model::{Architecture, Image, Instance, Mac, MachineState, Source, Stage},
+    model::{
+        Architecture, Image, Instance, InstanceState, Mac, MachineState, Source, Stage, Timestamp,
+    },
     state::State,
 };
 
@@ -34,9 +36,12 @@ pub struct Asker {
     /// The machine, if it can be told.
     pub mac: Option<Mac>,
     /// The address that it asks from.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// How far its network is.
     pub prelude: Prelude,
+    /// Whether it could not load what its last script named, and asks in the same
+    /// boot again.
+    pub is_again: bool,
 }
 
 /// A script, and what its machine does next.
@@ -48,6 +53,9 @@ pub struct Script {
     /// if it is not known which one asks.
     pub sighting: Option<Sighting>,
 }
+
+/// The query by which a machine says that it asks again in the same boot.
+pub const AGAIN: &str = "again";
 
 /// Seconds between two questions of a machine that waits.
 const HOLD: u32 = 5;
@@ -66,14 +74,21 @@ enum Unscriptable {
 
 /// The script for whoever asks.
 #[must_use]
-pub fn script_for(state: &State, policy: &Policy, asker: Asker) -> Script {
+pub fn script_for(state: &State, policy: &Policy, asker: Asker, now: Timestamp) -> Script {
     let mut text = String::from("#!ipxe\n");
-    open_network(&mut text, asker.prelude);
+    open_network(&mut text, policy, asker.prelude);
     let Some(mac) = asker.mac else {
         say_who_you_are(&mut text, policy);
         return Script { text, sighting: None };
     };
-    let stage = match next(state, policy, mac) {
+    let next = next(state, policy, mac, now);
+    let (next, is_same_boot) = match next {
+        Next::GaveUp(instance) | Next::Instance(instance, _) if goes_on(instance, asker) => {
+            (instance.image.as_ref().map_or(next, |image| Next::Instance(instance, image)), true)
+        }
+        other => (other, false),
+    };
+    let stage = match next {
         Next::Hold => {
             hold(&mut text, policy, (mac, asker.address), &waiting(state, mac));
             Stage::Holding
@@ -91,19 +106,30 @@ pub fn script_for(state: &State, policy: &Policy, asker: Asker) -> Script {
         next @ (Next::Instance(..) | Next::Unclaimed(_)) => {
             match plan(policy, next, (mac, asker.address)) {
                 Ok(plan) => {
-                    boot(&mut text, &plan, own_url(policy, mac));
+                    boot(&mut text, &plan, &format!("{}?{AGAIN}", own_url(policy, mac)));
                     Stage::Script
                 }
                 Err(error) => {
                     show(&mut text, &format!("{mac} cannot boot: {error}"));
-                    ask_again(&mut text, &own_url(policy, mac), &UNSCRIPTABLE.to_string());
+                    ask_again(
+                        &mut text,
+                        policy,
+                        (&own_url(policy, mac), &UNSCRIPTABLE.to_string()),
+                    );
                     Stage::Holding
                 }
             }
         }
     };
+    // It shows nothing new: the kernel that it has fetched meanwhile is no boot.
+    let is_new = !(is_same_boot && stage == Stage::Script);
     let sighting = Sighting { mac, architecture: None, uuid: None, stage };
-    Script { text, sighting: Some(sighting) }
+    Script { text, sighting: is_new.then_some(sighting) }
+}
+
+/// Whether the machine of this instance asks again in a boot that was counted.
+fn goes_on(instance: &Instance, asker: Asker) -> bool {
+    asker.is_again && instance.progress.state == InstanceState::Booting
 }
 
 /// The name that a file of the unclaimed image has in its URL.
@@ -116,7 +142,7 @@ pub fn base_name(path: &Path) -> &str {
 struct Plan<'a> {
     policy: &'a Policy,
     mac: Mac,
-    address: Ipv4Addr,
+    address: IpAddr,
     hostname: &'a str,
     /// The kernel, then the initrds.
     urls: Vec<String>,
@@ -126,7 +152,7 @@ struct Plan<'a> {
 fn plan<'a>(
     policy: &'a Policy,
     next: Next<'a>,
-    (mac, address): (Mac, Ipv4Addr),
+    (mac, address): (Mac, IpAddr),
 ) -> Result<Plan<'a>, Unscriptable> {
     let (urls, template, instance) = match next {
         Next::Instance(instance, image) => {
@@ -138,16 +164,10 @@ fn plan<'a>(
     let authority = Some(policy.authority.as_str());
     // A machine that waits may have asked for its address before another was kept
     // for its instance: the system that it boots gets that one.
-    let ip = instance.and_then(|instance| instance.address).unwrap_or(address);
+    let kept = instance.and_then(|instance| instance.address).map(IpAddr::from);
+    let ip = kept.filter(|kept| kept.is_ipv4() == address.is_ipv4()).unwrap_or(address);
     let variables = Variables { mac, ip, server: policy.server, authority, instance };
-    let own = cmdline::render(template, &variables)?;
-    // The names come first: behind a `--` of the operator's they would be
-    // arguments of init. UEFI with iPXE of 2019 panics the kernel without them.
-    let names = (0..urls.len().saturating_sub(1)).map(|number| format!("initrd=initrd.{number}"));
-    let cmdline = names.chain((!own.is_empty()).then_some(own)).collect::<Vec<_>>().join(" ");
-    if cmdline.len() > cmdline::MAX_LENGTH {
-        return Err(InvalidCmdLine::TooLong(cmdline.len()).into());
-    }
+    let cmdline = cmdline::complete(template, &variables, urls.len().saturating_sub(1))?;
     let hostname = instance.map_or("${hostname}", |instance| instance.hostname.as_str());
     Ok(Plan { policy, mac, address, hostname, urls, cmdline })
 }
@@ -207,21 +227,33 @@ fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
 
 /// Opens the card that the firmware's lease is for: iPXE 2.x has it before the
 /// card is open. The last card opened is `netX`. Without a lease it asks.
-fn open_network(text: &mut String, prelude: Prelude) {
+fn open_network(text: &mut String, policy: &Policy, prelude: Prelude) {
+    let (ip, dhcp) = (address_setting(policy), dhcp(policy));
     match prelude {
         Prelude::None => {}
         Prelude::KeepLease => {
             for card in 0..4 {
-                line(text, format_args!("isset ${{net{card}/ip}} && ifopen net{card} ||\n"));
+                line(text, format_args!("isset ${{net{card}/{ip}}} && ifopen net{card} ||\n"));
             }
-            text.push_str("isset ${netX/ip} || dhcp ||\n");
+            line(text, format_args!("isset ${{netX/{ip}}} || {dhcp} ||\n"));
         }
     }
 }
 
+/// What iPXE calls the address of a card, of the kind that is spoken here.
+const fn address_setting(policy: &Policy) -> &'static str {
+    if policy.server.is_ipv6() { "ip6" } else { "ip" }
+}
+
+/// Gets an address. Where IPv6 is spoken nothing else is waited for: an IPv4 server
+/// that is not there costs 17 seconds.
+const fn dhcp(policy: &Policy) -> &'static str {
+    if policy.server.is_ipv6() { "ifconf -c ipv6" } else { "dhcp" }
+}
+
 fn say_who_you_are(text: &mut String, policy: &Policy) {
     let url = format!("http://{}/ipxe/${{netX/mac:hexhyp}}.ipxe", policy.authority);
-    ask_again(text, &url, "0");
+    ask_again(text, policy, (&url, "0"));
 }
 
 /// What a machine says that waits.
@@ -249,16 +281,16 @@ fn local(text: &mut String, mac: Mac, architecture: Option<Architecture>) {
     text.push_str("exit 1\n");
 }
 
-fn hold(text: &mut String, policy: &Policy, (mac, address): (Mac, Ipv4Addr), why: &str) {
+fn hold(text: &mut String, policy: &Policy, (mac, address): (Mac, IpAddr), why: &str) {
     // A waiting machine asks every few seconds; the box is shown once.
     text.push_str("isset ${waiting} && goto waiting ||\n");
     show_box(text, "${hostname}", policy, (mac, address));
     text.push_str("set waiting 1\nclear trouble ||\n:waiting\n");
     show(text, why);
-    ask_again(text, &own_url(policy, mac), &HOLD.to_string());
+    ask_again(text, policy, (&own_url(policy, mac), &HOLD.to_string()));
 }
 
-fn boot(text: &mut String, plan: &Plan, own_url: String) {
+fn boot(text: &mut String, plan: &Plan, own_url: &str) {
     let Plan { policy, mac, address, hostname, urls, cmdline } = plan;
     text.push_str("clear waiting ||\n");
     show_box(text, hostname, policy, (*mac, *address));
@@ -296,11 +328,11 @@ fn boot(text: &mut String, plan: &Plan, own_url: String) {
          iseq ${trouble} 30 || inc trouble 5 ||\n\
          echo remoteboot: asking again in ${trouble} s\n",
     );
-    ask_again(text, &own_url, "${trouble}");
+    ask_again(text, policy, (own_url, "${trouble}"));
 }
 
 /// What the ancestor of this daemon showed, with values where we know them.
-fn show_box(text: &mut String, hostname: &str, policy: &Policy, (mac, address): (Mac, Ipv4Addr)) {
+fn show_box(text: &mut String, hostname: &str, policy: &Policy, (mac, address): (Mac, IpAddr)) {
     let server = policy.server;
     line(
         text,
@@ -324,7 +356,8 @@ fn show(text: &mut String, shown: &str) {
 
 /// Waits, then asks for the script at `url` for ever: every 5 seconds, and with
 /// a new address after each 6 questions in vain.
-fn ask_again(text: &mut String, url: &str, wait: &str) {
+fn ask_again(text: &mut String, policy: &Policy, (url, wait): (&str, &str)) {
+    let dhcp = dhcp(policy);
     line(
         text,
         format_args!(
@@ -333,7 +366,7 @@ fn ask_again(text: &mut String, url: &str, wait: &str) {
              :ask\n\
              chain --replace --autofree {url} ||\n\
              inc vain ||\n\
-             iseq ${{vain}} 6 && dhcp ||\n\
+             iseq ${{vain}} 6 && {dhcp} ||\n\
              iseq ${{vain}} 6 && set vain:int32 0 ||\n\
              sleep 5 ||\n\
              goto ask\n"
@@ -345,10 +378,11 @@ fn ask_again(text: &mut String, url: &str, wait: &str) {
 mod tests {
     use super::*;
     use crate::model::{
-        Asset, BootMode, Change, Machine, Secrets, Timestamp, Token,
+        Asset, BootMode, Change, Machine, Secrets, Token,
         testing::{self, file},
     };
 
+    const NOW: Timestamp = Timestamp(1000);
     const MAC: Mac = Mac::new([0x52, 0x54, 0, 0xaa, 1, 1]);
 
     fn policy(unclaimed: Option<UnclaimedImage>) -> Policy {
@@ -371,8 +405,13 @@ mod tests {
         if let Some(image) = image {
             state.apply(&Change::Instance(instance(image)));
         }
-        let asker = Asker { mac: Some(MAC), address: [10, 0, 0, 9].into(), prelude: Prelude::None };
-        script_for(&state, &policy(unclaimed), asker)
+        let asker = Asker {
+            mac: Some(MAC),
+            address: [10, 0, 0, 9].into(),
+            prelude: Prelude::None,
+            is_again: false,
+        };
+        script_for(&state, &policy(unclaimed), asker, NOW)
     }
 
     fn stage(script: &Script) -> Option<Stage> {
@@ -413,8 +452,8 @@ mod tests {
             let instance = Instance { address: kept, ..instance(image.clone()) };
             state.apply(&Change::Instance(instance));
             let address = [10, 0, 0, 9].into();
-            let asker = Asker { mac: Some(MAC), address, prelude: Prelude::None };
-            let script = script_for(&state, &policy(None), asker).text;
+            let asker = Asker { mac: Some(MAC), address, prelude: Prelude::None, is_again: false };
+            let script = script_for(&state, &policy(None), asker, NOW).text;
             assert!(script.contains(&format!(" ip={expected}::10.0.0.1")), "{script}");
         }
     }
@@ -440,8 +479,13 @@ mod tests {
 
     #[test]
     fn a_machine_that_cannot_be_told_says_who_it_is() {
-        let asker = Asker { mac: None, address: [10, 0, 0, 9].into(), prelude: Prelude::KeepLease };
-        let script = script_for(&State::new(None), &policy(None), asker);
+        let asker = Asker {
+            mac: None,
+            address: [10, 0, 0, 9].into(),
+            prelude: Prelude::KeepLease,
+            is_again: false,
+        };
+        let script = script_for(&State::new(None), &policy(None), asker, NOW);
         assert_eq!(script.sighting, None);
         check_golden(&script, include_str!("../../tests/golden/autoexec_unknown.ipxe"));
     }
@@ -475,13 +519,44 @@ mod tests {
                 image: None,
                 ..testing::instance(1, MAC)
             }));
-            let asker =
-                Asker { mac: Some(MAC), address: [10, 0, 0, 9].into(), prelude: Prelude::None };
-            let script = script_for(&state, &policy(None), asker);
+            let asker = Asker {
+                mac: Some(MAC),
+                address: [10, 0, 0, 9].into(),
+                prelude: Prelude::None,
+                is_again: false,
+            };
+            let script = script_for(&state, &policy(None), asker, NOW);
             assert_eq!(stage(&script), Some(Stage::Local));
             assert_eq!(script.text.contains("sanboot"), has_sanboot, "{}", script.text);
             assert!(script.text.ends_with("exit 1\n"), "{}", script.text);
         }
+    }
+
+    #[test]
+    fn a_machine_that_asks_over_ipv6_is_told_ipv6_and_waits_for_no_ipv4() {
+        let server = "fd00::1".parse().expect("an address");
+        let policy = Policy { unclaimed: None, authority: "[fd00::1]:8080".to_owned(), server };
+        let image = Image {
+            kernel: file("vmlinuz"),
+            initrds: Vec::new(),
+            cmdline: "ip={{ ip }} server={{ server }} report={{ report }}".to_owned(),
+        };
+        let mut state = State::new(None);
+        state.apply(&Change::Instance(instance(image)));
+        let address = "fd00::100".parse().expect("an address");
+        let asker = Asker { mac: Some(MAC), address, prelude: Prelude::KeepLease, is_again: false };
+        let text = script_for(&state, &policy, asker, NOW).text;
+        for told in [
+            "isset ${net0/ip6} && ifopen net0 ||\n",
+            "isset ${netX/ip6} || ifconf -c ipv6 ||\n",
+            "iseq ${vain} 6 && ifconf -c ipv6 ||\n",
+            "kernel --name vmlinuz http://[fd00::1]:8080/boot/",
+            " ip=fd00::100 server=fd00::1 report=http://[fd00::1]:8080/report/",
+            "chain --replace --autofree http://[fd00::1]:8080/ipxe/52-54-00-aa-01-01.ipxe?again ||\n",
+        ] {
+            assert!(text.contains(told), "{told} in {text}");
+        }
+        assert!(!text.contains("dhcp"), "{text}");
     }
 
     #[test]

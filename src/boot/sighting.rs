@@ -64,7 +64,7 @@ fn progress(state: &State, mac: Mac, stage: Stage, now: Timestamp) -> Option<Cha
     let instance = state.instances.of_machine(mac)?;
     let before = &instance.progress;
     let after = match stage {
-        Stage::Script => before.script(super::begins_anew(state, mac), now),
+        Stage::Script => before.script(super::begins_anew(state, instance, now), now),
         Stage::Holding if before.is_exhausted(instance.boot) => before.gave_up(now),
         Stage::Holding | Stage::Firmware | Stage::Ipxe | Stage::Kernel | Stage::Local => {
             return None;
@@ -142,6 +142,17 @@ mod tests {
         ] {
             see(&mut state, sighting(stage), 3);
             assert_eq!(boots(&state), (count, InstanceState::Booting), "{stage:?}");
+        }
+    }
+
+    #[test]
+    fn a_start_of_which_nothing_is_seen_but_its_script_is_counted_all_the_same() {
+        let mut state = State::new(None);
+        state.apply(&Change::Instance(testing::instance(1, MAC)));
+        for (at, expected) in [(0, 1), (59_000, 1), (61_000, 2), (100_000, 2), (121_000, 3)] {
+            see(&mut state, sighting(Stage::Script), at);
+            let instance = state.instances.of_machine(MAC).expect("provisioned");
+            assert_eq!(instance.progress.boots, expected, "{at}");
         }
     }
 

@@ -16,7 +16,9 @@ use super::{
     given::IMAGE,
     inventory,
     network::{self, Network},
+    network6,
     setting::VARIABLE_PREFIX,
+    tftp::tftp,
 };
 use crate::{
     boot::{UnclaimedImage, cmdline},
@@ -92,18 +94,28 @@ impl Checker<'_> {
         let http_address = network.told(self, Setting::AddressHttp, Setting::EnableHttp);
         let on = |address: Option<Ipv4Addr>, port| Some(SocketAddrV4::new(address?, port));
         let http_authority = on(http_address, ports.http);
-        let tftp = on(next_server, ports.tftp).filter(|_| self.switch(Setting::EnableTftp));
+        let tftp_address = on(next_server, ports.tftp).filter(|_| self.switch(Setting::EnableTftp));
         let http = http_authority.filter(|_| self.switch(Setting::EnableHttp));
+        let ipv6 = network6::ipv6(self);
+        let has_tftp = self.switch(Setting::EnableTftp);
+        let tftp6_address = ipv6.as_ref().filter(|_| has_tftp);
+        let tftp6_address = tftp6_address.map(|ipv6| (ipv6.server, ports.tftp).into());
+        let [tftp, tftp6] = tftp(self, [tftp_address.map(SocketAddr::V4), tftp6_address]);
         let config = Config {
             state_dir,
             images,
             inventory: self.inventory(),
             plugin: self.plugin(),
             dhcp,
-            tftp: tftp.map(SocketAddr::V4),
+            tftp,
             http: http.map(SocketAddr::V4),
             next_server,
             http_authority,
+            ipv6: ipv6.map(|ipv6| super::Ipv6 { tftp: tftp6, ..ipv6 }),
+            ports: super::Ports {
+                tftp: self.switch(Setting::EnableTftp).then_some(ports.tftp),
+                http: self.switch(Setting::EnableHttp).then_some(ports.http),
+            },
             unclaimed: self.unclaimed(),
             ipxe_path: self.ipxe_path(),
             ipxe_dir: self.ipxe_dir(),
@@ -301,10 +313,15 @@ impl Checker<'_> {
     }
 
     fn same_ports(&mut self, config: &Config) {
-        if let (Some(dhcp), Some(tftp)) = (&config.dhcp, config.tftp)
-            && dhcp.port == tftp.port()
+        if let (Some(dhcp), Some(tftp)) = (&config.dhcp, &config.tftp)
+            && dhcp.port == tftp.address.port()
         {
             let other = self.given.place(Setting::DhcpPort);
+            self.problem(Setting::TftpPort, Fault::SamePort { other });
+        }
+        let dhcp6 = config.ipv6.as_ref().and_then(|ipv6| ipv6.dhcp.as_ref());
+        if dhcp6.is_some_and(|dhcp| Some(dhcp.port) == config.ports.tftp) {
+            let other = self.given.place(Setting::Dhcp6Port);
             self.problem(Setting::TftpPort, Fault::SamePort { other });
         }
         if let (Some(listen), Some(http)) = (&config.plugin.listen, config.http)
@@ -317,12 +334,9 @@ impl Checker<'_> {
     }
 
     fn boot_programs(&mut self, config: &Config) {
-        if config.tftp.is_none() {
-            return;
-        }
-        if config.dhcp.is_some()
-            && config.tftp.is_some_and(|tftp| u32::from(tftp.port()) != TFTP_PORT)
-        {
+        let Some(port) = config.ports.tftp else { return };
+        let dhcp6 = config.ipv6.as_ref().and_then(|ipv6| ipv6.dhcp.as_ref());
+        if (config.dhcp.is_some() || dhcp6.is_some()) && u32::from(port) != TFTP_PORT {
             let text = "firmware asks for boot programs on port 69 only, whatever --tftp-port is";
             self.remark(Remark::Warning(text.to_owned()));
         }
@@ -378,8 +392,12 @@ pub(super) mod tests {
         std::fs::write(directory.path().join("nothing"), "").expect("written");
         let adapter = |name: &str, addresses: &[&str], is_up| {
             let addresses = addresses.iter().map(|text| text.parse().expect("a network"));
-            Adapter { name: name.to_owned(), addresses: addresses.collect(), is_up }
+            let addresses6 = Vec::new();
+            Adapter { name: name.to_owned(), addresses: addresses.collect(), addresses6, is_up }
         };
+        let addresses6 =
+            ["fe80::1/64", "fd00:77::1/64"].map(|text| text.parse().expect("a network"));
+        let six = Adapter { addresses6: addresses6.to_vec(), ..adapter("six0", &[], true) };
         let host = Host {
             adapters: vec![
                 adapter("eth0", &["192.168.0.1/24"], true),
@@ -387,6 +405,7 @@ pub(super) mod tests {
                 adapter("tiny0", &["172.16.0.1/29"], false),
                 adapter("bare0", &[], true),
                 adapter("top0", &["255.255.255.1/24"], true),
+                six,
             ],
             home: Some(directory.path().join("home")),
             working_directory: directory.path().to_owned(),
@@ -448,7 +467,8 @@ pub(super) mod tests {
         assert_eq!(subnet.dns, [own]);
         assert_eq!(subnet.pool.ranges, ["192.168.0.2-192.168.0.51".parse().expect("a range")]);
         assert_eq!(subnet.times.lease.0, 7200);
-        assert_eq!(config.tftp, Some(SocketAddr::from((own, 69))));
+        let tftp = config.tftp.map(|tftp| tftp.address);
+        assert_eq!(tftp, Some(SocketAddr::from((own, 69))));
         assert_eq!(config.http, Some(SocketAddr::from((own, 80))));
         assert_eq!(config.http_authority, Some(SocketAddrV4::new(own, 80)));
         assert_eq!(config.next_server, Some(own));
@@ -630,6 +650,8 @@ pub(super) mod tests {
             .map(|line| line.strip_prefix("# ").filter(|rest| rest.contains(" = ")).unwrap_or(line))
             .fold(String::new(), |text, line| text + line + "\n");
         std::fs::write(directory.path().join("example.toml"), all).expect("written");
+        let mut host = host;
+        host.adapters[0].addresses6 = vec!["fd00::1/64".parse().expect("a network")];
         let problems = problems_of(&host, &["--config=example.toml"]);
         let unexpected = problems.lines().find(|line| {
             !["listen-token-file", "`ipxe-", "`inventory"].iter().any(|one| line.contains(one))

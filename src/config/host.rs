@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 /// This machine, at the moment of starting.
 #[derive(Debug, Clone, Default)]
@@ -33,6 +33,8 @@ pub struct Adapter {
     pub name: String,
     /// Its IPv4 addresses with their masks, in the order of the system.
     pub addresses: Vec<Ipv4Net>,
+    /// Its IPv6 addresses with their prefixes, those of the link alone among them.
+    pub addresses6: Vec<Ipv6Net>,
     /// Whether packets would go out.
     pub is_up: bool,
 }
@@ -93,7 +95,8 @@ fn adapters() -> io::Result<Vec<Adapter>> {
         let is_up = interface.is_oper_up();
         let known = adapters.iter().position(|adapter| adapter.name == interface.name);
         let place = known.unwrap_or_else(|| {
-            adapters.push(Adapter { name: interface.name.clone(), addresses: Vec::new(), is_up });
+            let name = interface.name.clone();
+            adapters.push(Adapter { name, addresses: Vec::new(), addresses6: Vec::new(), is_up });
             adapters.len() - 1
         });
         if let if_addrs::IfAddr::V4(address) = &interface.addr
@@ -102,10 +105,16 @@ fn adapters() -> io::Result<Vec<Adapter>> {
         {
             adapters[place].addresses.push(address);
         }
+        if let if_addrs::IfAddr::V6(address) = &interface.addr
+            && let Ok(address) = Ipv6Net::with_netmask(address.ip, address.netmask)
+        {
+            adapters[place].addresses6.push(address);
+        }
     }
     for name in listed(Path::new("/sys/class/net")) {
         if adapters.iter().all(|adapter| adapter.name != name) {
-            adapters.push(Adapter { name, addresses: Vec::new(), is_up: false });
+            let addresses6 = Vec::new();
+            adapters.push(Adapter { name, addresses: Vec::new(), addresses6, is_up: false });
         }
     }
     Ok(adapters)

@@ -13,17 +13,19 @@ mod log;
 mod logfmt;
 mod machines;
 mod network;
+mod network6;
 mod problem;
 mod setting;
 mod show;
 mod subnet_table;
 mod subnets;
 mod table;
+mod tftp;
 mod wire;
 
 use std::{
     fmt,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4},
     path::PathBuf,
 };
 
@@ -38,10 +40,11 @@ pub use problem::{Fault, Problem, Problems, Remark};
 pub use setting::{Description, Form, Setting};
 pub use show::show;
 pub use subnet_table::SubnetTable;
+pub use tftp::Tftp;
 
 use crate::{
     boot::UnclaimedImage,
-    model::{Pool, Seconds, Subnet, Subnets},
+    model::{Pool, Seconds, Subnet, Subnet6, Subnets},
 };
 
 /// Everything that is configured, as it is meant.
@@ -57,8 +60,8 @@ pub struct Config {
     pub plugin: Plugin,
     /// Our part in DHCP, if we have one.
     pub dhcp: Option<Dhcp>,
-    /// What the TFTP server listens on, if it is wanted; port 0 is any port.
-    pub tftp: Option<SocketAddr>,
+    /// The TFTP server, if it is wanted.
+    pub tftp: Option<Tftp>,
     /// What the HTTP server listens on, if it is wanted; port 0 is any port.
     pub http: Option<SocketAddr>,
     /// The address of the TFTP server that machines are told (`siaddr`, RFC
@@ -67,6 +70,10 @@ pub struct Config {
     /// Under which address and port machines reach the HTTP server, ours or
     /// another's; none only if neither HTTP nor DHCP is wanted.
     pub http_authority: Option<SocketAddrV4>,
+    /// What is served over IPv6, if anything is.
+    pub ipv6: Option<Ipv6>,
+    /// The ports of TFTP and HTTP, wherever they are served; 0 is any port.
+    pub ports: Ports,
     /// What machines boot that no instance claims.
     pub unclaimed: Option<UnclaimedImage>,
     /// The boot program that goes before all others of its architecture.
@@ -179,6 +186,45 @@ impl DhcpPart {
             Self::Auto => "auto",
         }
     }
+}
+
+/// What is served over IPv6: TFTP and HTTP as over IPv4, and maybe DHCP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ipv6 {
+    /// The network adapter that requests come in by.
+    pub adapter: String,
+    /// Our own address on it.
+    pub server: Ipv6Addr,
+    /// The TFTP server on that address, if it is wanted.
+    pub tftp: Option<Tftp>,
+    /// The DHCPv6 server, if it is wanted.
+    pub dhcp: Option<Dhcp6>,
+}
+
+/// The DHCPv6 server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dhcp6 {
+    /// The server's port, 2 to 65535.
+    pub port: u16,
+    /// The networks, and what may be given of them.
+    pub subnets: Vec<Subnet6>,
+    /// The name servers that machines are told.
+    pub dns: Vec<Ipv6Addr>,
+    /// The domains that machines look names up in.
+    pub search: Vec<String>,
+    /// The time servers that machines are told.
+    pub ntp: Vec<Ipv6Addr>,
+    /// How long an address is leased.
+    pub lease_time: Seconds,
+}
+
+/// The ports that both families share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ports {
+    /// TFTP; none if it is not served.
+    pub tftp: Option<u16>,
+    /// HTTP; none if it is not served.
+    pub http: Option<u16>,
 }
 
 /// The variable that names the file, as `--config` does.

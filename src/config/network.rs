@@ -11,7 +11,7 @@ use crate::model::{DhcpOptions, LeaseTimes, Pool, Range, Seconds, Subnet};
 /// The ancestor's number of leases.
 const LEASE_COUNT: u32 = 20;
 /// So many addresses can be kept in memory, and are more than a site has machines.
-const MOST_LEASES: u32 = 1 << 16;
+pub(super) const MOST_LEASES: u32 = 1 << 16;
 /// The ancestor's two hours.
 pub(super) const LEASE_TIME: u32 = 7200;
 /// Shorter ones are renewed without end, a longer one than a year is forgotten.
@@ -288,7 +288,10 @@ fn adapter<'a>(checker: &mut Checker<'a>) -> Option<&'a super::Adapter> {
         checker.problem(Setting::Adapter, Fault::UnknownAdapter { known });
         return None;
     };
-    if adapter.addresses.is_empty() {
+    // Over IPv6 alone, too, machines are booted.
+    let has_ipv6 = checker.switch(Setting::EnableDhcp6) || checker.given.has(Setting::Address6);
+    let needs_ipv4 = checker.switch(Setting::EnableDhcp) || !has_ipv6;
+    if adapter.addresses.is_empty() && needs_ipv4 {
         let adapter = adapter.name.clone();
         checker.problem(Setting::Adapter, Fault::AdapterWithoutAddress { adapter });
         return None;

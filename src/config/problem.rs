@@ -1,8 +1,12 @@
 //! What can be wrong with a configuration, and what is worth a remark.
 
-use std::{fmt, net::Ipv4Addr, path::PathBuf};
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+};
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 /// Something that must be put right first.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,6 +70,28 @@ pub enum Fault {
     StartsAtServer { address: Ipv4Addr },
     #[error("every address of the range belongs to the server, the router or a name server")]
     NothingLeft,
+    #[error("`{text}` is not an IPv6 address of a machine, such as fd00::1")]
+    NotAnAddress6 { text: String },
+    #[error("`{text}` is not an IPv6 network, such as fd00::/64")]
+    NotANetwork6 { text: String },
+    #[error("`{text}` is not a first and a last IPv6 address, such as fd00::100-fd00::1ff")]
+    NotARange6 { text: String },
+    #[error("it has more than {most} addresses, which are not kept in memory")]
+    Range6TooLarge { most: u32 },
+    #[error("{first}-{last} is in none of the networks of --subnet6")]
+    Range6Outside { first: Ipv6Addr, last: Ipv6Addr },
+    #[error("{network} has a range already")]
+    SecondRange6 { network: Ipv6Net },
+    #[error("{network} overlaps with another one")]
+    Overlap6 { network: Ipv6Net },
+    #[error("`{text}` is no domain, such as example.org")]
+    NotADomain { text: String },
+    #[error(
+        "the adapter {adapter} has no IPv6 address but that of the link; give it one first: ip address add fd00::1/64 dev {adapter}"
+    )]
+    AdapterWithoutAddress6 { adapter: String },
+    #[error("is not an address of {of}, which has {}", list(known))]
+    NotOurs6 { of: String, known: Vec<Ipv6Addr> },
     #[error("overlaps {other}")]
     Overlaps { other: String },
     #[error("{other} has this adapter, too; machines on it could be of either")]

@@ -62,6 +62,8 @@ fn effective(setting: Setting, config: &Config) -> Option<String> {
     // What is told nobody without addresses to give is not shown.
     let told = subnet.filter(|subnet| !subnet.pool.ranges.is_empty());
     let range = subnet.and_then(|subnet| subnet.pool.ranges.first());
+    let tftp6 = config.ipv6.as_ref().and_then(|ipv6| ipv6.tftp.as_ref());
+    let tftp = config.tftp.as_ref().or(tftp6);
     let image = config.unclaimed.as_ref();
     let path = |path: &Path| quoted(&path.display().to_string());
     let text = |shown: &dyn std::fmt::Display| quoted(&shown.to_string());
@@ -87,12 +89,26 @@ fn effective(setting: Setting, config: &Config) -> Option<String> {
         Setting::DhcpPort => dhcp.map(|dhcp| dhcp.port.to_string()),
         Setting::Probe => dhcp.map(|dhcp| dhcp.probe.to_string()),
         Setting::DeclineHold => dhcp.map(|dhcp| dhcp.decline_hold.0.to_string()),
-        Setting::EnableTftp => Some(config.tftp.is_some().to_string()),
+        Setting::EnableDhcp6
+        | Setting::Address6
+        | Setting::Subnet6
+        | Setting::Range6
+        | Setting::Dns6
+        | Setting::Search6
+        | Setting::Ntp6
+        | Setting::Dhcp6Port => effective6(setting, config),
+        Setting::EnableTftp => Some(config.ports.tftp.is_some().to_string()),
         Setting::AddressTftp => config.next_server.map(|address| text(&address)),
-        Setting::TftpPort => config.tftp.map(|tftp| tftp.port().to_string()),
+        Setting::TftpPort => tftp.map(|tftp| tftp.address.port().to_string()),
+        Setting::TftpSinglePort => tftp.map(|tftp| tftp.single_port.to_string()),
+        Setting::TftpBlockSize => {
+            tftp.and_then(|tftp| tftp.block_size).map(|size| size.to_string())
+        }
+        Setting::TftpTransfers => tftp.map(|tftp| tftp.transfers.to_string()),
+        Setting::TftpTransfersPerClient => tftp.map(|tftp| tftp.transfers_per_client.to_string()),
         Setting::IpxePath => config.ipxe_path.as_deref().map(path),
         Setting::IpxeDir => config.ipxe_dir.as_deref().map(path),
-        Setting::EnableHttp => Some(config.http.is_some().to_string()),
+        Setting::EnableHttp => Some(config.ports.http.is_some().to_string()),
         Setting::AddressHttp => config.http_authority.map(|authority| text(authority.ip())),
         Setting::HttpPort => config.http_authority.map(|authority| authority.port().to_string()),
         Setting::Name => Some(quoted(&plugin.name)),
@@ -109,6 +125,31 @@ fn effective(setting: Setting, config: &Config) -> Option<String> {
         Setting::LogStack => Some(log.stack.to_string()),
         Setting::LogStdout => Some((log.output == LogOutput::Standard).to_string()),
     }
+}
+
+/// The same of what is served over IPv6.
+fn effective6(setting: Setting, config: &Config) -> Option<String> {
+    let ipv6 = config.ipv6.as_ref();
+    let dhcp = ipv6.and_then(|ipv6| ipv6.dhcp.as_ref());
+    match setting {
+        Setting::EnableDhcp6 => Some(dhcp.is_some().to_string()),
+        Setting::Address6 => ipv6.map(|ipv6| quoted(&ipv6.server.to_string())),
+        Setting::Subnet6 => list(&dhcp?.subnets, |subnet| Some(subnet.network.to_string())),
+        Setting::Range6 => list(&dhcp?.subnets, |subnet| {
+            subnet.pool.as_ref().map(|pool| format!("{}-{}", pool.first, pool.last))
+        }),
+        Setting::Dns6 => list(&dhcp?.dns, |address| Some(address.to_string())),
+        Setting::Search6 => list(&dhcp?.search, |name| Some(name.clone())),
+        Setting::Ntp6 => list(&dhcp?.ntp, |address| Some(address.to_string())),
+        Setting::Dhcp6Port => dhcp.map(|dhcp| dhcp.port.to_string()),
+        _ => None,
+    }
+}
+
+/// A list as TOML has it; nothing if it is empty.
+fn list<T>(things: &[T], text: impl Fn(&T) -> Option<String>) -> Option<String> {
+    let texts: Vec<String> = things.iter().filter_map(text).map(|text| quoted(&text)).collect();
+    (!texts.is_empty()).then(|| format!("[{}]", texts.join(", ")))
 }
 
 /// A text as TOML has it.

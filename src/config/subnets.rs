@@ -503,6 +503,7 @@ mod tests {
             host.adapters.push(crate::config::Adapter {
                 name: format!("rack{place}"),
                 addresses: vec![network.parse().expect("a network")],
+                addresses6: Vec::new(),
                 is_up: true,
             });
         }

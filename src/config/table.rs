@@ -3,7 +3,7 @@
 use super::setting::{Description, Form, Setting};
 
 /// One row for each setting, in the order of the enum and of `--help`.
-pub(super) const TABLE: [Description; 35] = [
+pub(super) const TABLE: [Description; 47] = [
     Description {
         setting: Setting::Kernel,
         name: "kernel",
@@ -137,6 +137,70 @@ pub(super) const TABLE: [Description; 35] = [
                31536000 [default: 86400]",
     },
     Description {
+        setting: Setting::EnableDhcp6,
+        name: "enable-dhcp6",
+        ancestral: None,
+        form: Form::Switch,
+        heading: "IPv6",
+        help: "Answers DHCPv6; needs --adapter. TFTP and HTTP are then served over IPv6, too",
+    },
+    Description {
+        setting: Setting::Address6,
+        name: "address6",
+        ancestral: None,
+        form: Form::Value("IP"),
+        heading: "IPv6",
+        help: "Our own IPv6 address [default: the adapter's first that is not of the link alone]",
+    },
+    Description {
+        setting: Setting::Subnet6,
+        name: "subnet6",
+        ancestral: None,
+        form: Form::Value("NET,..."),
+        heading: "IPv6",
+        help: "The IPv6 networks that are served, also behind relays [default: that of --address6]",
+    },
+    Description {
+        setting: Setting::Range6,
+        name: "range6",
+        ancestral: None,
+        form: Form::Value("IP-IP,..."),
+        heading: "IPv6",
+        help: "The first and last IPv6 address to give, a range for each network; else none is given",
+    },
+    Description {
+        setting: Setting::Dns6,
+        name: "dns6",
+        ancestral: None,
+        form: Form::Value("IP,..."),
+        heading: "IPv6",
+        help: "The IPv6 name servers that machines are told [default: none]",
+    },
+    Description {
+        setting: Setting::Search6,
+        name: "search6",
+        ancestral: None,
+        form: Form::Value("DOMAIN,..."),
+        heading: "IPv6",
+        help: "The domains that machines look names up in [default: none]",
+    },
+    Description {
+        setting: Setting::Ntp6,
+        name: "ntp6",
+        ancestral: None,
+        form: Form::Value("IP,..."),
+        heading: "IPv6",
+        help: "The IPv6 time servers that machines are told [default: none]",
+    },
+    Description {
+        setting: Setting::Dhcp6Port,
+        name: "dhcp6-port",
+        ancestral: None,
+        form: Form::Value("PORT"),
+        heading: "IPv6",
+        help: "The port of the DHCPv6 server; machines have the one before it [default: 547]",
+    },
+    Description {
         setting: Setting::EnableTftp,
         name: "enable-tftp",
         ancestral: Some("enableTFTP"),
@@ -160,6 +224,42 @@ pub(super) const TABLE: [Description; 35] = [
         form: Form::Value("PORT"),
         heading: "TFTP",
         help: "The port of the TFTP server; firmware knows no other than 69 [default: 69]",
+    },
+    Description {
+        setting: Setting::TftpSinglePort,
+        name: "tftp-single-port",
+        ancestral: None,
+        form: Form::Switch,
+        heading: "TFTP",
+        help: "Sends files from the TFTP server's own port, as NAT, containers and some firewalls \
+               need it; without it each transfer has a port of its own",
+    },
+    Description {
+        setting: Setting::TftpBlockSize,
+        name: "tftp-block-size",
+        ancestral: None,
+        form: Form::Value("OCTETS"),
+        heading: "TFTP",
+        help: "The largest block that is agreed on, 8 to 65464, for networks that take less than \
+               they say [default: what fits into one packet on the way to each machine]",
+    },
+    Description {
+        setting: Setting::TftpTransfers,
+        name: "tftp-transfers",
+        ancestral: None,
+        form: Form::Value("COUNT"),
+        heading: "TFTP",
+        help: "How many transfers run at one time; other machines are not answered until one \
+               ends, and ask again [default: 1024]",
+    },
+    Description {
+        setting: Setting::TftpTransfersPerClient,
+        name: "tftp-transfers-per-client",
+        ancestral: None,
+        form: Form::Value("COUNT"),
+        heading: "TFTP",
+        help: "How many of them one address may have, which may be that of a NAT with many \
+               machines [default: 128]",
     },
     Description {
         setting: Setting::IpxePath,

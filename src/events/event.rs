@@ -1,6 +1,6 @@
 //! An event: what it is about, its sentence and its facts. Pure.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use serde::{Serialize, Serializer};
 
@@ -60,6 +60,8 @@ impl Fact {
 pub enum Door {
     /// DHCP.
     Dhcp,
+    /// DHCP over IPv6.
+    Dhcp6,
     /// TFTP.
     Tftp,
     /// HTTP, towards machines.
@@ -74,6 +76,7 @@ impl Door {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Dhcp => "dhcp",
+            Self::Dhcp6 => "dhcp6",
             Self::Tftp => "tftp",
             Self::Http => "http",
             Self::Spi => "spi",
@@ -100,7 +103,7 @@ pub struct Served {
     /// Its name, without secrets.
     pub file: String,
     /// Where it was sent.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// The machine there, as far as it is known.
     pub mac: Option<Mac>,
     /// The instance whose file it is, or which the machine has.

@@ -4,8 +4,8 @@
 use super::{Event, Fact};
 use crate::{
     model::{
-        Architecture, Change, Destroyed, Instance, InstanceState, Lease, LeaseState, Mac, Machine,
-        MachineEvent, MachineState, Progress, Stage, Timestamp,
+        Architecture, Change, Destroyed, Holder, Instance, InstanceState, Lease, Lease6,
+        LeaseState, Mac, Machine, MachineEvent, MachineState, Progress, Stage, Timestamp,
     },
     state::State,
 };
@@ -16,6 +16,7 @@ use crate::{
 pub fn story(before: &State, change: &Change, now: Timestamp) -> Vec<Event> {
     match change {
         Change::Lease(lease) => of_lease(before, lease, now).into_iter().collect(),
+        Change::Lease6(lease) => of_lease6(before, lease, now).into_iter().collect(),
         Change::Seen(machine) | Change::Machine(machine) => of_machine(before, machine, now),
         Change::Forgotten(mac) => {
             before.machines.find(*mac).map(|machine| forgotten(machine, now)).into_iter().collect()
@@ -78,7 +79,7 @@ fn reached(before: &State, mac: Mac, stage: Stage, now: Timestamp) -> Event {
         ("mac", Fact::text(mac)),
         ("stage", Fact::text(stage.name())),
         ("id", Fact::maybe(before.instances.of_machine(mac).map(|instance| instance.id))),
-        ("ip", Fact::maybe(before.address_of(mac, now))),
+        ("ip", Fact::maybe(before.any_address_of(mac, None, now))),
     ];
     Event::new(("machine", &mac.to_string(), "stage"), format!("machine {mac} {does}"), data, now)
 }
@@ -213,30 +214,68 @@ fn of_lease(before: &State, lease: &Lease, now: Timestamp) -> Option<Event> {
     let Lease { address, mac, state, expires } = *lease;
     let known = before.addresses.lease(address);
     let is_same = known.is_some_and(|known| known.state == state && known.mac == mac);
-    let (what, message) = match state {
-        LeaseState::Probing | LeaseState::Offered => return None,
-        LeaseState::Bound => ("bound", format!("{address} is leased to {mac}")),
-        LeaseState::Released if is_same => return None,
-        LeaseState::Released => ("released", format!("{mac} gives {address} back")),
-        LeaseState::Declined => {
-            ("declined", format!("{mac} found {address} in use: nobody gets it for now"))
-        }
-    };
-    let is_renewed = is_same && known.is_some_and(|known| known.is_bound(now));
-    let expires = match state {
-        LeaseState::Released => Fact::Nothing,
-        LeaseState::Probing | LeaseState::Offered | LeaseState::Bound | LeaseState::Declined => {
-            Fact::Text(expires.rfc3339())
-        }
-    };
-    let data = vec![
-        ("ip", Fact::text(address)),
-        ("mac", Fact::text(mac)),
-        ("id", Fact::maybe(before.instances.of_machine(mac).map(|instance| instance.id))),
-        ("expires", expires),
-        ("renewed", Fact::Flag(is_renewed)),
-    ];
+    let is_bound = known.is_some_and(|known| known.is_bound(now));
+    let step = Step { state, expires, is_same, is_renewed: is_same && is_bound };
+    let (what, message) = step.told(&address.to_string(), &mac.to_string())?;
+    let mut data = vec![("ip", Fact::text(address)), ("mac", Fact::text(mac))];
+    data.extend(step.facts(before, Some(mac)));
     Some(Event::new(("lease", &address.to_string(), what), message, data, now))
+}
+
+/// The same over IPv6, where also a client without a card has an address.
+fn of_lease6(before: &State, lease: &Lease6, now: Timestamp) -> Option<Event> {
+    let Lease6 { address, ref holder, state, expires, .. } = *lease;
+    let known = before.addresses6.lease(address);
+    let is_same = known.is_some_and(|known| known.state == state && known.holder == *holder);
+    let is_bound = known.is_some_and(|known| known.is_bound(now));
+    let step = Step { state, expires, is_same, is_renewed: is_same && is_bound };
+    let (what, message) = step.told(&address.to_string(), &holder.to_string())?;
+    let mut data = vec![("ip", Fact::text(address)), ("mac", Fact::maybe(holder.machine()))];
+    if let Holder::Client(..) = holder {
+        data.push(("client", Fact::text(holder)));
+    }
+    data.extend(step.facts(before, holder.machine()));
+    Some(Event::new(("lease", &address.to_string(), what), message, data, now))
+}
+
+/// What becomes of an address.
+struct Step {
+    state: LeaseState,
+    expires: Timestamp,
+    /// Whether that was so before, for the same client.
+    is_same: bool,
+    is_renewed: bool,
+}
+
+impl Step {
+    /// The last word of the topic and the sentence, if it is told at all.
+    fn told(&self, address: &str, holder: &str) -> Option<(&'static str, String)> {
+        Some(match self.state {
+            LeaseState::Probing | LeaseState::Offered => return None,
+            LeaseState::Bound => ("bound", format!("{address} is leased to {holder}")),
+            LeaseState::Released if self.is_same => return None,
+            LeaseState::Released => ("released", format!("{holder} gives {address} back")),
+            LeaseState::Declined => {
+                ("declined", format!("{holder} found {address} in use: nobody gets it for now"))
+            }
+        })
+    }
+
+    fn facts(&self, before: &State, mac: Option<Mac>) -> [(&'static str, Fact); 3] {
+        let instance = mac.and_then(|mac| before.instances.of_machine(mac));
+        let expires = match self.state {
+            LeaseState::Released => Fact::Nothing,
+            LeaseState::Probing
+            | LeaseState::Offered
+            | LeaseState::Bound
+            | LeaseState::Declined => Fact::Text(self.expires.rfc3339()),
+        };
+        [
+            ("id", Fact::maybe(instance.map(|instance| instance.id))),
+            ("expires", expires),
+            ("renewed", Fact::Flag(self.is_renewed)),
+        ]
+    }
 }
 
 /// What tells an instance from others. Neither its tags nor `Init`, which may
@@ -487,5 +526,56 @@ mod tests {
             [("bound", false), ("bound", true), ("released", false), ("declined", false)]
                 .map(|(what, renewed)| (format!("lease/10.0.0.9/{what}"), Fact::Flag(renewed)));
         assert_eq!(renewed, expected);
+    }
+
+    #[test]
+    fn over_ipv6_a_lease_is_told_of_its_machine_or_of_its_client() {
+        let mut state = State::new(None);
+        state.apply(&Change::Instance(testing::instance(7, MAC)));
+        let lease = |holder: &Holder, state| {
+            Change::Lease6(Lease6 {
+                address: "fd00::9".parse().expect("an address"),
+                holder: holder.clone(),
+                association: 1,
+                state,
+                expires: Timestamp(500),
+            })
+        };
+        let machine = Holder::Machine(MAC);
+        let client = Holder::Client(crate::model::Duid::of_uuid([7; 16]), 2);
+        let told = [
+            (&machine, LeaseState::Offered),
+            (&machine, LeaseState::Bound),
+            (&machine, LeaseState::Bound),
+            (&machine, LeaseState::Released),
+            (&machine, LeaseState::Released),
+            (&client, LeaseState::Bound),
+            (&client, LeaseState::Declined),
+        ]
+        .into_iter()
+        .flat_map(|(holder, kind)| {
+            let change = lease(holder, kind);
+            let events = story(&state, &change, NOW);
+            state.apply(&change);
+            events
+        });
+        let told: Vec<Event> = told.collect();
+        let brief: Vec<_> = told
+            .iter()
+            .map(|event| {
+                let has = |name| *fact(event, name) != Fact::Nothing;
+                let what = event.topic.strip_prefix("lease/fd00::9/").expect("its topic");
+                (what, fact(event, "renewed").clone(), has("mac"), has("id"), has("client"))
+            })
+            .collect();
+        let (first, again) = (Fact::Flag(false), Fact::Flag(true));
+        let expected = [
+            ("bound", first.clone(), true, true, false),
+            ("bound", again, true, true, false),
+            ("released", first.clone(), true, true, false),
+            ("bound", first.clone(), false, false, true),
+            ("declined", first, false, false, true),
+        ];
+        assert_eq!(brief, expected);
     }
 }

@@ -15,7 +15,7 @@ pub const INSTANCE_EVENTS: [&str; 6] =
 pub const LEASE_EVENTS: [&str; 3] = ["bound", "declined", "released"];
 
 /// Where something is refused: `refusal/<door>/...`.
-pub const DOORS: [&str; 4] = ["dhcp", "http", "spi", "tftp"];
+pub const DOORS: [&str; 5] = ["dhcp", "dhcp6", "http", "spi", "tftp"];
 
 /// Which topics a listener wants: one, all below one, or all.
 #[derive(Debug, Clone, PartialEq, Eq)]

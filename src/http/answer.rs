@@ -120,8 +120,9 @@ type Answered = Result<(Answer, Vec<Change>), Refusal>;
 impl Visit<'_> {
     fn answer(&self, wanted: &Wanted) -> Answered {
         match wanted {
-            Wanted::OwnScript(prelude) => self.script(Claim::None, *prelude),
-            Wanted::ScriptOf(mac) => self.script(Claim::Mac(*mac), Prelude::None),
+            Wanted::OwnScript(prelude) => self.script(Claim::None, *prelude, false),
+            Wanted::ScriptOf(mac) => self.script(Claim::Mac(*mac), Prelude::None, false),
+            Wanted::ScriptAgain(mac) => self.script(Claim::Mac(*mac), Prelude::None, true),
             Wanted::Loader(name) => {
                 let program = self.premises.catalogue.content(name).ok_or(Refusal::NotFound)?;
                 Ok((Answer::Loader(program.clone()), Vec::new()))
@@ -140,10 +141,10 @@ impl Visit<'_> {
         Ok(identify(state, premises.addressing, *visitor, (claim, *now))?)
     }
 
-    fn script(&self, claim: Claim, prelude: Prelude) -> Answered {
+    fn script(&self, claim: Claim, prelude: Prelude, is_again: bool) -> Answered {
         let mac = self.machine(claim)?;
-        let asker = Asker { mac, address: self.visitor.address, prelude };
-        let script = script_for(self.state, self.premises.policy, asker);
+        let asker = Asker { mac, address: self.visitor.address, prelude, is_again };
+        let script = script_for(self.state, self.premises.policy, asker, self.now);
         let sighted = |sighting| boot::seen(self.state, sighting, self.now);
         Ok((Answer::Script(script.text), script.sighting.map(sighted).unwrap_or_default()))
     }
@@ -201,9 +202,9 @@ impl Visit<'_> {
         }
         let served =
             ServedFile { place: Place::Operator(path.clone()), checksum: None, instance: None };
-        let unclaimed = self
-            .machine(Claim::None)?
-            .filter(|mac| matches!(boot::next(self.state, policy, *mac), Next::Unclaimed(_)));
+        let unclaimed = self.machine(Claim::None)?.filter(|mac| {
+            matches!(boot::next(self.state, policy, *mac, self.now), Next::Unclaimed(_))
+        });
         let changes = unclaimed.map(|mac| self.kernel_seen(mac, number)).unwrap_or_default();
         Ok((Answer::File(served), changes))
     }
@@ -227,7 +228,10 @@ mod tests {
     use crate::{
         boot::{Imposter, UnclaimedImage},
         http::{range::Conditions, report::Message},
-        model::{Architecture, Destroyed, Image, Lease, LeaseState, Reason, Secrets, testing},
+        model::{
+            Architecture, BootMode, Destroyed, Image, InstanceState, Lease, LeaseState, Reason,
+            Secrets, testing,
+        },
     };
 
     const NOW: Timestamp = Timestamp(1000);
@@ -290,7 +294,7 @@ mod tests {
         path: &str,
         address: Ipv4Addr,
     ) -> Decision<Answer> {
-        let visitor = Visitor { address, neighbour: None };
+        let visitor = Visitor { address: address.into(), neighbour: None };
         visited((state, policy), (method, path), Addressing::Ours, visitor)
     }
 
@@ -355,6 +359,41 @@ mod tests {
     }
 
     #[test]
+    fn a_boot_that_cannot_load_an_initrd_is_one_boot_however_often_it_asks_again() {
+        let (mut state, policy) = (leases(), policy());
+        let once = Instance { boot: BootMode::Once, ..instance(MAC, TOKEN) };
+        state.apply(&Change::Instance(once.clone()));
+        let ask = |state: &mut State, path: &str| {
+            let decision = asked((state, &policy), "GET", path, ADDRESS);
+            decision.changes.iter().for_each(|change| state.apply(change));
+            decision.answer
+        };
+        let Answer::Script(mut text) = ask(&mut state, "/infrakit.ipxe") else { panic!("none") };
+        let kernel = format!("/boot/{}/0/vm%20linuz", TOKEN.digits());
+        for _ in 0..10 {
+            assert!(matches!(ask(&mut state, &kernel), Answer::File(_)));
+            let asks_at = text.lines().find_map(|line| {
+                line.strip_prefix("chain --replace --autofree http://10.0.0.1")?.split(' ').next()
+            });
+            let Answer::Script(next) = ask(&mut state, asks_at.expect("asks")) else {
+                panic!("none")
+            };
+            assert!(next.contains("\nkernel "), "{next}");
+            text = next;
+        }
+        let progress = &state.instances.find(once.id).expect("alive").progress;
+        assert_eq!((progress.boots, progress.state), (1, InstanceState::Booting));
+        // Switched on anew it is another one, and after three it is held.
+        for boots in 2..=3 {
+            ask(&mut state, "/infrakit.ipxe");
+            assert_eq!(state.instances.find(once.id).expect("alive").progress.boots, boots);
+            ask(&mut state, &kernel);
+        }
+        let Answer::Script(text) = ask(&mut state, "/infrakit.ipxe") else { panic!("none") };
+        assert!(!text.contains("\nkernel "), "{text}");
+    }
+
+    #[test]
     fn head_changes_nothing() {
         let (state, policy) = (state(), policy());
         let kernel = format!("/boot/{}/0/vm%20linuz", TOKEN.digits());
@@ -402,7 +441,7 @@ mod tests {
         state.apply(&Change::Instance(instance(MAC, TOKEN)));
         let path = format!("/boot/{}/0/vm%20linuz", TOKEN.digits());
         for (neighbour, is_given) in [(Some(MAC), true), (None, true), (Some(OTHER), false)] {
-            let visitor = Visitor { address: ADDRESS, neighbour };
+            let visitor = Visitor { address: ADDRESS.into(), neighbour };
             let answered = visited((&state, &policy), ("GET", &path), Addressing::Foreign, visitor);
             assert_eq!(matches!(answered.answer, Answer::File(_)), is_given, "{neighbour:?}");
             assert_eq!(stage(&answered), is_given.then_some(Stage::Kernel));
@@ -521,6 +560,32 @@ mod tests {
     }
 
     #[test]
+    fn init_and_reports_are_for_the_ipv6_address_of_the_machine_too() {
+        let (mut state, policy) = (state(), policy());
+        let address = "fd00::9".parse().expect("an address");
+        let lease = crate::model::Lease6 {
+            address,
+            holder: crate::model::Holder::Machine(MAC),
+            association: 1,
+            state: LeaseState::Bound,
+            expires: Timestamp(NOW.0 + 1),
+        };
+        state.apply(&Change::Lease6(lease));
+        let asked = |path: &str, address: std::net::Ipv6Addr| {
+            let visitor = Visitor { address: address.into(), neighbour: None };
+            visited((&state, &policy), ("GET", path), Addressing::Ours, visitor).answer
+        };
+        // This `Init` is no Ignition.
+        for path in own_paths(&state, TOKEN).into_iter().filter(|path| !path.ends_with("ignition"))
+        {
+            let own = asked(&path, address);
+            assert!(!matches!(own, Answer::Refused(_)), "{path}: {own:?}");
+            let other = asked(&path, "fd00::a".parse().expect("an address"));
+            assert!(matches!(other, Answer::Refused(Refusal::Imposter(_))), "{path}: {other:?}");
+        }
+    }
+
+    #[test]
     fn the_machine_of_what_was_destroyed_is_told_so_and_nobody_else() {
         for reason in [Reason::Terminate, Reason::RollingUpdate] {
             let (mut state, policy) = (state(), policy());
@@ -572,7 +637,7 @@ mod tests {
                 else {
                     continue;
                 };
-                let visitor = Visitor { address: ADDRESS, neighbour: None };
+                let visitor = Visitor { address: ADDRESS.into(), neighbour: None };
                 let asked = Asked { request: &request, visitor };
                 let decision = answer(&state, &premises, &asked, NOW);
                 prop_assert!(matches!(decision.answer, Answer::Refused(_)), "{}: {:?}", path, decision);

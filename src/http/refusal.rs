@@ -35,9 +35,6 @@ pub enum Refusal {
     /// The visitor says to be a machine that it is not.
     #[error("refused: {0}")]
     Imposter(#[from] Imposter),
-    /// The visitor comes by IPv6, where we know no machine.
-    #[error("machines are known by their IPv4 address")]
-    NotIpv4,
     /// The file is still being read for its checksum.
     #[error("the file is being checked, come again")]
     Checking,
@@ -64,7 +61,7 @@ impl Refusal {
     pub const fn status(&self) -> u16 {
         match self {
             Self::Malformed(_) | Self::Path | Self::StopUrl(_) => 400,
-            Self::Imposter(_) | Self::NotIpv4 => 403,
+            Self::Imposter(_) => 403,
             Self::NotFound | Self::FileMissing => 404,
             Self::Method(_) => 405,
             Self::Checksum => 409,
@@ -93,7 +90,6 @@ impl Refusal {
             | Self::StopUrl(_)
             | Self::NotFound
             | Self::Imposter(_)
-            | Self::NotIpv4
             | Self::Checking
             | Self::Checksum
             | Self::FileMissing

@@ -95,7 +95,6 @@ pub fn refusal(refusal: &Refusal) -> Reply {
         | Refusal::StopUrl(_)
         | Refusal::NotFound
         | Refusal::Imposter(_)
-        | Refusal::NotIpv4
         | Refusal::Checksum
         | Refusal::FileMissing
         | Refusal::FileUnreadable => Vec::new(),

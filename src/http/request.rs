@@ -13,7 +13,7 @@ use super::{
     report::{self, Message},
 };
 use crate::{
-    boot::{Prelude, init::Document, report::Report},
+    boot::{AGAIN, Prelude, init::Document, report::Report},
     model::{Mac, Token},
 };
 
@@ -49,6 +49,8 @@ pub enum Wanted {
     OwnScript(Prelude),
     /// `/ipxe/<mac>.ipxe`: the script of this machine.
     ScriptOf(Mac),
+    /// `/ipxe/<mac>.ipxe?again`: the same, asked for again in the same boot.
+    ScriptAgain(Mac),
     /// `/loader/<name>`: a boot program.
     Loader(String),
     /// `/boot/<token>/<number>/<base name>`: a file of an instance.
@@ -154,7 +156,11 @@ fn wanted(parts: &[&str], message: &Message) -> Result<Option<Wanted>, Refusal> 
         let report = report::read(name, message)?;
         return Ok(report.map(|report| Wanted::Report { token, report }));
     }
-    Ok(thing(parts))
+    let is_again = message.query == AGAIN;
+    Ok(thing(parts).map(|thing| match thing {
+        Wanted::ScriptOf(mac) if is_again => Wanted::ScriptAgain(mac),
+        other => other,
+    }))
 }
 
 fn thing(parts: &[&str]) -> Option<Wanted> {
@@ -232,7 +238,7 @@ impl Wanted {
     #[must_use]
     pub fn file(&self) -> &str {
         match self {
-            Self::OwnScript(_) | Self::ScriptOf(_) => "script",
+            Self::OwnScript(_) | Self::ScriptOf(_) | Self::ScriptAgain(_) => "script",
             Self::Init { document, .. } => document.name(),
             Self::Report { .. } => "report",
             Self::Loader(name)
@@ -248,7 +254,9 @@ impl fmt::Display for Wanted {
         match self {
             Self::OwnScript(Prelude::None) => formatter.write_str("/infrakit.ipxe"),
             Self::OwnScript(Prelude::KeepLease) => formatter.write_str("/autoexec.ipxe"),
-            Self::ScriptOf(mac) => write!(formatter, "/ipxe/{}.ipxe", mac.hyphenated()),
+            Self::ScriptOf(mac) | Self::ScriptAgain(mac) => {
+                write!(formatter, "/ipxe/{}.ipxe", mac.hyphenated())
+            }
             Self::Loader(name) => write!(formatter, "/loader/{name}"),
             Self::InstanceFile { token: _, number, name } => {
                 write!(formatter, "/boot/.../{number}/{name}")

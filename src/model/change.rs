@@ -1,6 +1,6 @@
 //! How anything becomes different.
 
-use super::{Destroyed, Instance, InstanceId, Lease, Mac, Machine, Progress};
+use super::{Destroyed, Instance, InstanceId, Lease, Lease6, Mac, Machine, Progress};
 
 /// One thing that becomes different. Only `State::apply` carries it out, and
 /// only the store writes it down.
@@ -12,6 +12,8 @@ use super::{Destroyed, Instance, InstanceId, Lease, Mac, Machine, Progress};
 pub enum Change {
     /// The address has this lease from now on.
     Lease(Lease),
+    /// The IPv6 address has this lease from now on.
+    Lease6(Lease6),
     /// The machine was seen like this.
     Seen(Machine),
     /// The machine is this from now on, since somebody said so.
@@ -33,6 +35,7 @@ impl Change {
     pub fn is_promise(&self) -> bool {
         match self {
             Self::Lease(lease) => !lease.is_passing(),
+            Self::Lease6(lease) => !lease.is_passing(),
             Self::Seen(_) => false,
             Self::Progress(_, progress) => progress.is_promise(),
             Self::Machine(_) | Self::Forgotten(_) | Self::Instance(_) | Self::Destroyed(_) => true,

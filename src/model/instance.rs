@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeMap, fmt, net::Ipv4Addr, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
+use super::hexadecimal::{digits, text};
 use super::{Hostname, Image, Mac, Progress, Secrets, Timestamp, Token};
 
 /// The tags of an instance, stored and returned to the letter.
@@ -138,8 +139,8 @@ impl Instance {
 /// Provision times 65,536, and the next one if that is taken. So IDs sort by
 /// time as text, and a group that shrinks, which destroys the smallest ID
 /// first, retires its oldest instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct InstanceId(u64);
 
 impl InstanceId {
@@ -150,11 +151,27 @@ impl InstanceId {
         let by_clock = now.0.saturating_mul(1 << 16);
         Self(last.map_or(by_clock, |last| by_clock.max(last.0.saturating_add(1))))
     }
+
+    /// `rb-` and the digits, in ASCII.
+    fn spelled(self) -> [u8; 19] {
+        let mut spelled = *b"rb-0000000000000000";
+        for (place, byte) in self.0.to_be_bytes().into_iter().enumerate() {
+            spelled[3 + 2 * place..5 + 2 * place].copy_from_slice(&digits(byte));
+        }
+        spelled
+    }
 }
 
 impl fmt::Display for InstanceId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "rb-{:016x}", self.0)
+        formatter.pad(text(&self.spelled()))
+    }
+}
+
+impl Serialize for InstanceId {
+    /// As it is written, without a `String` between: Describe writes many.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(text(&self.spelled()))
     }
 }
 
@@ -184,12 +201,6 @@ impl TryFrom<String> for InstanceId {
 
     fn try_from(text: String) -> Result<Self, InvalidInstanceId> {
         text.parse()
-    }
-}
-
-impl From<InstanceId> for String {
-    fn from(id: InstanceId) -> Self {
-        id.to_string()
     }
 }
 

@@ -1,17 +1,19 @@
 //! A hardware address: strict in, one spelling out.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::Ipv6Addr, str::FromStr};
 
 use mac_address::MacAddress;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::hexadecimal::{digits, text};
 
 /// The hardware address of a network card: 48 bits, as Ethernet has them.
 ///
 /// Read from `52:54:00:aa:01:01`, `52-54-00-aa-01-01`, `525400aa0101`,
 /// `5254.00aa.0101` and pxelinux's `01-52-54-00-aa-01-01`, in either case;
 /// always written `52:54:00:aa:01:01`, as iPXE's `${net0/mac}` is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Mac([u8; 6]);
 
 /// Why a text is no hardware address of a machine.
@@ -39,11 +41,28 @@ impl Mac {
         self.0
     }
 
+    /// The card in the interface identifier of an address, where it is made of one
+    /// (modified EUI-64, RFC 4291 appendix A).
+    #[must_use]
+    pub fn of_interface_identifier(address: Ipv6Addr) -> Option<Self> {
+        let [.., a, b, c, 0xff, 0xfe, d, e, f] = address.octets() else { return None };
+        Some(Self([a ^ 2, b, c, d, e, f])).filter(|mac| mac.is_unicast())
+    }
+
     /// Whether one machine can have this address: not zero, not a group's.
     #[must_use]
     pub fn is_unicast(self) -> bool {
         let bytes = self.bytes();
         bytes != [0; 6] && bytes[0] & 1 == 0
+    }
+
+    /// Six pairs with colons, in ASCII.
+    fn spelled(self) -> [u8; 17] {
+        let mut spelled = [b':'; 17];
+        for (place, byte) in self.0.into_iter().enumerate() {
+            spelled[3 * place..3 * place + 2].copy_from_slice(&digits(byte));
+        }
+        spelled
     }
 
     /// Six pairs with hyphens, as iPXE writes `${net0/mac:hexhyp}`; fit for a
@@ -98,8 +117,14 @@ fn plain_pairs(text: &str) -> Option<String> {
 
 impl fmt::Display for Mac {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, f] = self.bytes();
-        write!(formatter, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+        formatter.pad(text(&self.spelled()))
+    }
+}
+
+impl Serialize for Mac {
+    /// As it is written, without a `String` between: Describe writes many.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(text(&self.spelled()))
     }
 }
 
@@ -114,12 +139,6 @@ impl TryFrom<String> for Mac {
 
     fn try_from(text: String) -> Result<Self, InvalidMac> {
         text.parse()
-    }
-}
-
-impl From<Mac> for String {
-    fn from(mac: Mac) -> Self {
-        mac.to_string()
     }
 }
 
@@ -160,6 +179,19 @@ mod tests {
             "",
         ] {
             assert_eq!(text.parse::<Mac>(), Err(InvalidMac::Spelling(text.to_owned())));
+        }
+    }
+
+    #[test]
+    fn a_card_is_found_in_an_address_that_is_made_of_it() {
+        let card = |text: &str| {
+            let address = text.parse().expect("an address");
+            Mac::of_interface_identifier(address).map(|mac| mac.to_string())
+        };
+        assert_eq!(card("fe80::5054:ff:fe77:1").as_deref(), Some("52:54:00:77:00:01"));
+        assert_eq!(card("fd00::2e0:4cff:fe12:3456").as_deref(), Some("00:e0:4c:12:34:56"));
+        for none in ["fd00::1", "fe80::300:ff:fe77:1", "fe80::5054:ff:ff77:1", "::"] {
+            assert_eq!(card(none), None, "{none}");
         }
     }
 

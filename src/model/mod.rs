@@ -6,9 +6,12 @@
 mod architecture;
 mod change;
 mod dhcp_options;
+mod duid;
+mod hexadecimal;
 mod image;
 mod instance;
 mod lease;
+mod lease6;
 mod lifecycle;
 mod listed;
 mod mac;
@@ -18,6 +21,7 @@ mod pool;
 mod progress;
 mod select;
 mod subnet;
+mod subnet6;
 #[cfg(test)]
 pub(crate) mod testing;
 mod timestamp;
@@ -29,9 +33,11 @@ pub use dhcp_options::{
     DhcpOptions, Domain, InvalidDomain, InvalidOptionValue, InvalidRoute, OptionValue, Route,
     addresses_value,
 };
+pub use duid::{Duid, InvalidDuid};
 pub use image::{Asset, Checksum, Image, ImageFile, InvalidChecksum, InvalidImageFile, Source};
 pub use instance::{BootMode, Destroyed, Instance, InstanceId, LogicalId, Reason, Tags};
 pub use lease::{Lease, LeaseState};
+pub use lease6::{Holder, Lease6};
 pub use lifecycle::{Forbidden, InstanceEvent, InstanceState, MachineEvent, MachineState};
 pub use listed::{
     InvalidLabel, InvalidNote, LONGEST_LABEL, LONGEST_NOTE, Listed, MOST_LABELS, check_label,
@@ -44,5 +50,6 @@ pub use pool::{InvalidRange, Pool, Range};
 pub use progress::{Callback, Drain, LONGEST_FAILURE, MOST_INSTALLS, Progress};
 pub use select::{InvalidMacPrefix, MacPrefix, Select};
 pub use subnet::{LeaseTimes, Subnet, Subnets, Unreservable};
+pub use subnet6::{Pool6, Subnet6};
 pub use timestamp::{Seconds, Timestamp};
 pub use token::{InvalidToken, Secrets, Token};

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// The name of a host: labels of letters, digits and inner hyphens, 63 bytes
 /// each at most and 253 in all (RFC 1123 §2.1, RFC 1035 §2.3.4); small letters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "String")]
 pub struct Hostname(String);
 
 /// The text is no host name.

@@ -1,6 +1,6 @@
 //! How far an instance has come: its state, and the evidence for it.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -40,7 +40,7 @@ pub struct Drain {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Callback {
     /// The machine's own address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// The port, 1 to 65535.
     pub port: u16,
     /// The path with its query, from the first slash.
@@ -76,12 +76,17 @@ impl Progress {
         after
     }
 
-    /// Its machine reports that it is ready.
+    /// Its machine reports that it is ready; after it had stopped its work, that it
+    /// works again, and can be asked to stop again.
     #[must_use]
     pub fn ready(&self, callback: Option<Callback>, now: Timestamp) -> Self {
         let mut after = self.step(InstanceEvent::Ready, now);
         after.ready_at = self.ready_at.or(Some(now));
         after.failure = None;
+        if self.drain.done_at.is_some() {
+            after.drain.asked_at = None;
+            after.drain.done_at = None;
+        }
         after.drain.callback = callback.or(after.drain.callback);
         after
     }
@@ -196,6 +201,15 @@ mod tests {
         let again = running.script(true, LATER);
         assert_eq!((again.state, again.since, again.boots), (InstanceState::Booting, LATER, 2));
         assert_eq!(again.drain, Drain::default());
+    }
+
+    #[test]
+    fn a_machine_that_has_stopped_and_is_ready_again_can_be_asked_to_stop_again() {
+        let ready = Progress::new(NOW).script(true, NOW).ready(None, NOW);
+        // As one that is installed once, and starts again from its own disk.
+        assert_eq!(ready.drain_asked(NOW).drained(NOW).ready(None, LATER), ready);
+        let asked = ready.drain_asked(NOW);
+        assert_eq!(asked.ready(None, LATER), asked, "it has not stopped yet");
     }
 
     #[test]

@@ -59,6 +59,8 @@ pub(super) enum Problem {
     CmdLine { template: String, problem: InvalidCmdLine },
     #[error(transparent)]
     Duration(InvalidDuration),
+    #[error("{0} are given; {MOST_ENTRIES} are the most")]
+    TooMany(usize),
     #[error("`{0}` is no time to boot in; it must be more than nothing")]
     NoTime(String),
 }
@@ -92,10 +94,16 @@ impl Addition {
     }
 }
 
+/// The largest group that each member of which can have something of its own.
+const MOST_ENTRIES: usize = 10_000;
+
 /// `Each`: what is added by index. Nothing if it is not given.
 pub(super) fn each(fields: &Map<String, Value>) -> Result<Vec<Addition>, InvalidAddition> {
     let entries = match fields.get("Each") {
         None | Some(Value::Null) => return Ok(Vec::new()),
+        Some(Value::Array(entries)) if entries.len() > MOST_ENTRIES => {
+            return Err(at(".Each".to_owned(), Problem::TooMany(entries.len())));
+        }
         Some(Value::Array(entries)) => entries,
         Some(other) => return Err(wrong(".Each", "a list of objects", other)),
     };

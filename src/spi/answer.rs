@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{
     Settings,
     properties::{InvalidProperties, Naming, Properties},
-    provision::own_tags,
+    provision::{own_tags, renderable},
     request,
 };
 use crate::{
@@ -79,6 +79,9 @@ pub(super) enum Refusal {
     /// The machine that must be it is not what it must be.
     #[error("Properties.Select: the machine {mac} is not known to be {select}")]
     NotSelected { mac: Mac, select: Select },
+    /// The command line of the instance cannot be made with these tags.
+    #[error("Labels: {problem} (in the instance's CmdLine `{template}`)")]
+    Labels { template: String, problem: InvalidCmdLine },
     /// A tag that is made here.
     #[error("{said}: the tag {tag} is made by this plugin and cannot be given")]
     OwnTag { said: &'static str, tag: &'static str },
@@ -136,7 +139,12 @@ pub(super) fn validate(settings: &Settings, properties: &Value) -> Result<Proper
 }
 
 /// Adds the labels to the tags, over those of the same name.
-pub(super) fn label(state: &State, request: &request::Label) -> Decision<Result<(), Refusal>> {
+pub(super) fn label(
+    state: &State,
+    settings: &Settings,
+    request: &request::Label,
+    now: Timestamp,
+) -> Decision<Result<(), Refusal>> {
     let instance = match living(state, &request.instance) {
         Ok(instance) => instance,
         Err(refusal) => return Decision::only(Err(refusal)),
@@ -148,6 +156,11 @@ pub(super) fn label(state: &State, request: &request::Label) -> Decision<Result<
     labelled.tags.extend(request.labels.clone());
     if labelled == *instance {
         return Decision::only(Ok(()));
+    }
+    // A machine that could not boot any more would say so on its own console only.
+    if let Err(Refusal::CmdLine { template, problem }) = renderable(state, settings, &labelled, now)
+    {
+        return Decision::only(Err(Refusal::Labels { template, problem }));
     }
     Decision::with(Ok(()), Change::Instance(labelled))
 }
@@ -306,7 +319,8 @@ pub(super) mod tests {
         state.apply(&Change::Instance(before.clone()));
         let labels = testing::tags(&[(Instance::STATE_TAG, "running")]);
         let request = request::Label { instance: before.id.to_string(), labels };
-        let refusal = label(&state, &request).answer.expect_err("it is ours").to_string();
+        let refusal =
+            label(&state, &settings(), &request, NOW).answer.expect_err("it is ours").to_string();
         assert!(refusal.starts_with("Labels: the tag infrakit.state"), "{refusal}");
     }
 
@@ -317,7 +331,7 @@ pub(super) mod tests {
             let refusal = Refusal::UnknownInstance(id.to_owned());
             assert_eq!(destroyed(&mut state, id), Err(refusal));
             let labels = request::Label { instance: id.to_owned(), labels: Tags::new() };
-            assert!(label(&state, &labels).answer.is_err());
+            assert!(label(&state, &settings(), &labels, NOW).answer.is_err());
         }
     }
 
@@ -329,12 +343,29 @@ pub(super) mod tests {
         let labels: Tags =
             [("b", "3"), ("c", "")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
         let request = request::Label { instance: before.id.to_string(), labels };
-        let decision = label(&state, &request);
+        let decision = label(&state, &settings(), &request, NOW);
         decision.changes.iter().for_each(|change| state.apply(change));
         let expected: Tags =
             [("a", "1"), ("b", "3"), ("c", "")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
         assert_eq!(state.instances.find(before.id).expect("alive").tags, expected);
-        assert_eq!(label(&state, &request).changes, []);
+        assert_eq!(label(&state, &settings(), &request, NOW).changes, []);
+    }
+
+    #[test]
+    fn a_label_that_would_make_its_machine_unbootable_is_refused() {
+        let mut state = waiting(&[1]);
+        let mut held = instance(5, 1, &[("tier", "web")]);
+        held.image.as_mut().expect("an image").cmdline = "t={{ tags[\"tier\"] }}".to_owned();
+        state.apply(&Change::Instance(held.clone()));
+        let with = |value: &str| {
+            let labels = testing::tags(&[("tier", value)]);
+            request::Label { instance: held.id.to_string(), labels }
+        };
+        let decision = label(&state, &settings(), &with("a\nshell"), NOW);
+        let refusal = decision.answer.expect_err("no line").to_string();
+        assert!(refusal.starts_with("Labels: it has a line break"), "{refusal}");
+        assert_eq!(decision.changes, []);
+        assert_eq!(label(&state, &settings(), &with("data"), NOW).changes.len(), 1);
     }
 
     #[test]

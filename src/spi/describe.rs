@@ -1,7 +1,7 @@
 //! What DescribeInstances tells, written at once while the state is looked at:
 //! a group controller polls it, also for ten thousand instances. Pure.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -48,7 +48,7 @@ impl Serialize for Shown<'_> {
 #[derive(Serialize)]
 struct Details<'a> {
     mac: Mac,
-    ip: Option<Ipv4Addr>,
+    ip: Option<IpAddr>,
     hostname: &'a Hostname,
     arch: Option<&'static str>,
     state: &'static str,
@@ -56,7 +56,7 @@ struct Details<'a> {
     boots: u32,
     index: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    failure: Option<&'a str>,
+    failure: Option<String>,
     #[serde(rename = "Boot")]
     boot: &'static str,
     // Not flattened from a struct of their own: that takes twice as long to write.
@@ -108,14 +108,14 @@ fn details<'a>(state: &State, instance: &'a Instance, now: Timestamp) -> Details
     let image = instance.image.as_ref();
     Details {
         mac: instance.mac,
-        ip: state.address_of(instance.mac, now).or(instance.address),
+        ip: state.any_address_of(instance.mac, instance.address, now),
         hostname: &instance.hostname,
         arch: machine.and_then(|machine| machine.architecture).map(Architecture::name),
         state: instance.progress.state.name(),
         since: instance.progress.since.rfc3339(),
         boots: instance.progress.boots,
         index: instance.index,
-        failure: instance.progress.failure.as_deref(),
+        failure: instance.progress.failure.as_ref().map(|text| instance.without_secrets(text)),
         boot: instance.boot.name(),
         kernel: image.map(|image| Written(&image.kernel.source)),
         initrd: image
@@ -209,5 +209,22 @@ mod tests {
         let told = described(&state, &[], Detail::Properties);
         assert_eq!(told["Descriptions"][0]["Properties"]["failure"], "no disk");
         assert_eq!(told["Descriptions"][1]["Properties"]["failure"], Value::Null);
+    }
+
+    #[test]
+    fn a_failure_that_quotes_the_url_that_failed_is_told_without_its_secret() {
+        let mut state = waiting(&[]);
+        let one = instance(500, 1, &[]);
+        let secrets = one.secrets;
+        state.apply(&Change::Instance(one.clone()));
+        for secret in [secrets.files, secrets.init, secrets.report].map(crate::model::Token::digits)
+        {
+            let words = format!("404 for http://10.0.0.1/x/{secret}/y");
+            let failed = Change::Progress(one.id, one.progress.failed(&words, NOW));
+            state.apply(&failed);
+            let told = described(&state, &[], Detail::Properties);
+            let failure = &told["Descriptions"][0]["Properties"]["failure"];
+            assert_eq!(failure, "404 for http://10.0.0.1/x/.../y");
+        }
     }
 }

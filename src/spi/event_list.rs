@@ -1,6 +1,8 @@
 //! What Event.List tells: the tree of topics, from the state and from what can
 //! happen to each kind of thing. Pure.
 
+use std::net::IpAddr;
+
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -42,12 +44,13 @@ fn below(state: &State, topic: &[&str]) -> Vec<String> {
         [] => fixed(&ROOTS),
         ["machine"] => state.machines.all().map(|machine| machine.mac.to_string()).collect(),
         ["instance"] => state.instances.all().map(|instance| instance.id.to_string()).collect(),
-        ["lease"] => state
-            .addresses
-            .leases()
-            .filter(|lease| lease.state != LeaseState::Offered)
-            .map(|lease| lease.address.to_string())
-            .collect(),
+        ["lease"] => {
+            let over_ipv4 = state.addresses.leases().filter(|one| one.state != LeaseState::Offered);
+            let over_ipv6 =
+                state.addresses6.leases().filter(|one| one.state != LeaseState::Offered);
+            let over_ipv6 = over_ipv6.map(|lease| lease.address.to_string());
+            over_ipv4.map(|lease| lease.address.to_string()).chain(over_ipv6).collect()
+        }
         ["refusal"] => fixed(&DOORS),
         ["machine", mac] => {
             let mac = mac.parse::<Mac>().ok();
@@ -58,8 +61,12 @@ fn below(state: &State, topic: &[&str]) -> Vec<String> {
             if_known(id.is_some_and(|id| state.instances.find(id).is_some()), &INSTANCE_EVENTS)
         }
         ["lease", address] => {
-            let lease = address.parse().ok().and_then(|address| state.addresses.lease(address));
-            if_known(lease.is_some_and(|lease| lease.state != LeaseState::Offered), &LEASE_EVENTS)
+            let lease = match address.parse() {
+                Ok(IpAddr::V4(one)) => state.addresses.lease(one).map(|lease| lease.state),
+                Ok(IpAddr::V6(one)) => state.addresses6.lease(one).map(|lease| lease.state),
+                Err(_) => None,
+            };
+            if_known(lease.is_some_and(|state| state != LeaseState::Offered), &LEASE_EVENTS)
         }
         // Who will be refused is not known before.
         [..] => Vec::new(),

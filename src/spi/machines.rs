@@ -7,7 +7,7 @@
 pub(super) mod methods;
 mod request;
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -62,7 +62,7 @@ struct Row<'a> {
     since: String,
     arch: Option<&'static str>,
     uuid: Option<&'a str>,
-    ip: Option<Ipv4Addr>,
+    ip: Option<IpAddr>,
     labels: &'a Tags,
     first_seen: String,
     last_seen: Option<String>,
@@ -117,7 +117,7 @@ fn row<'a>(state: &'a State, machine: &'a Machine, now: Timestamp) -> Row<'a> {
         since: machine.since.rfc3339(),
         arch: machine.architecture.map(Architecture::name),
         uuid: machine.uuid.as_deref(),
-        ip: state.address_of(machine.mac, now).or(reserved),
+        ip: state.any_address_of(machine.mac, reserved, now),
         labels: &machine.labels,
         first_seen: machine.first_seen.rfc3339(),
         last_seen: machine.last_seen.map(Timestamp::rfc3339),

@@ -4,7 +4,7 @@
 //! Pure. Of the tree only what the path names is made. No token and no `Init` is
 //! anywhere in it.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::{Serialize, Serializer};
 use serde_json::{Value, value::RawValue};
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     model::{
-        Architecture, Instance, InstanceId, Lease, LeaseState, LogicalId, Mac, Machine,
+        Architecture, Instance, InstanceId, Lease, Lease6, LeaseState, LogicalId, Mac, Machine,
         MachineState, Stage, Tags, Timestamp,
     },
     state::State,
@@ -31,7 +31,14 @@ pub(super) struct Request {
 
 impl Request {
     pub(super) fn read(params: &Params) -> Result<Self, Unreadable> {
-        Ok(Self { name: text(params, "Name", "Name")?, path: Path::read(params, "Path")? })
+        let name = text(params, "Name", "Name")?;
+        // As InfraKit splits a name: behind the first slash is the object's.
+        match name.split_once('/') {
+            Some((_, object)) if !matches!(object, "" | ".") => {
+                Err(Unreadable::NoSuchObject(object.to_owned()))
+            }
+            Some(_) | None => Ok(Self { path: Path::read(params, "Path")?, name }),
+        }
     }
 }
 
@@ -80,7 +87,7 @@ pub(super) fn keys(
         [] => ["instances", "leases", "machines", "pool"].map(str::to_owned).into(),
         ["machines"] => state.machines.all().map(|machine| machine.mac.to_string()).collect(),
         ["instances"] => state.instances.all().map(|instance| instance.id.to_string()).collect(),
-        ["leases"] => leases(state).map(|lease| lease.address.to_string()).collect(),
+        ["leases"] => tree.leases().map(|(address, _)| address.to_string()).collect(),
         path => match tree.within(path)? {
             Value::Object(members) => members.into_iter().map(|(name, _)| name).collect(),
             Value::Null
@@ -139,10 +146,8 @@ impl<'a> Tree<'a> {
                 (serde_json::to_value(instance.map(|instance| self.instance(instance)))?, rest)
             }
             ["leases", address, rest @ ..] => {
-                let address: Option<Ipv4Addr> = address.parse().ok();
-                let lease = address.and_then(|address| self.state.addresses.lease(address));
-                let lease = lease.filter(|lease| is_shown(lease));
-                (serde_json::to_value(lease.map(|lease| self.lease(lease)))?, rest)
+                let lease = address.parse().ok().and_then(|address| self.lease_of(address));
+                (serde_json::to_value(lease)?, rest)
             }
             _ => return Ok(Value::Null),
         };
@@ -157,7 +162,7 @@ impl<'a> Tree<'a> {
             stage: machine.stage.map(Stage::name),
             arch: machine.architecture.map(Architecture::name),
             uuid: machine.uuid.as_deref(),
-            ip: self.state.address_of(machine.mac, self.now),
+            ip: self.state.any_address_of(machine.mac, None, self.now),
             labels: &machine.labels,
             first_seen: machine.first_seen.rfc3339(),
             last_seen: machine.last_seen.map(Timestamp::rfc3339),
@@ -176,22 +181,46 @@ impl<'a> Tree<'a> {
             since: progress.since.rfc3339(),
             boots: progress.boots,
             hostname: instance.hostname.to_string(),
-            ip: self.state.address_of(instance.mac, self.now).or(instance.address),
+            ip: self.state.any_address_of(instance.mac, instance.address, self.now),
             failure: progress.failure.as_ref().map(|text| instance.without_secrets(text)),
             tags: &instance.tags,
         }
     }
 
+    /// All leases, those over IPv4 first. An offer is none: it may come to nothing.
+    fn leases(self) -> impl Iterator<Item = (IpAddr, LeaseNode)> {
+        let (addresses, addresses6) = (&self.state.addresses, &self.state.addresses6);
+        let over_ipv4 = addresses.leases().filter(|lease| lease.state != LeaseState::Offered);
+        let over_ipv6 = addresses6.leases().filter(|lease| lease.state != LeaseState::Offered);
+        over_ipv4
+            .map(move |lease| (lease.address.into(), self.lease(lease)))
+            .chain(over_ipv6.map(move |lease| (lease.address.into(), self.lease6(lease))))
+    }
+
+    fn lease_of(self, address: IpAddr) -> Option<LeaseNode> {
+        match address {
+            IpAddr::V4(address) => {
+                let lease = self.state.addresses.lease(address);
+                lease.filter(|one| one.state != LeaseState::Offered).map(|one| self.lease(one))
+            }
+            IpAddr::V6(address) => {
+                let lease = self.state.addresses6.lease(address);
+                lease.filter(|one| one.state != LeaseState::Offered).map(|one| self.lease6(one))
+            }
+        }
+    }
+
     fn lease(self, lease: &Lease) -> LeaseNode {
-        let state = match lease.state {
-            LeaseState::Released => "released",
-            _ if !lease.is_held(self.now) => "expired",
-            LeaseState::Probing => "probing",
-            LeaseState::Offered => "offered",
-            LeaseState::Bound => "bound",
-            LeaseState::Declined => "declined",
-        };
-        LeaseNode { mac: lease.mac, state, expires: lease.expires.rfc3339() }
+        let state = lease_state(lease.state, lease.is_held(self.now));
+        let expires = lease.expires.rfc3339();
+        LeaseNode { mac: Some(lease.mac), client: None, state, expires }
+    }
+
+    fn lease6(self, lease: &Lease6) -> LeaseNode {
+        let state = lease_state(lease.state, lease.is_held(self.now));
+        let mac = lease.holder.machine();
+        let client = mac.is_none().then(|| lease.holder.to_string());
+        LeaseNode { mac, client, state, expires: lease.expires.rfc3339() }
     }
 
     fn pool(self) -> Pool {
@@ -215,7 +244,7 @@ struct MachineNode<'a> {
     stage: Option<&'static str>,
     arch: Option<&'static str>,
     uuid: Option<&'a str>,
-    ip: Option<Ipv4Addr>,
+    ip: Option<IpAddr>,
     labels: &'a Tags,
     first_seen: String,
     last_seen: Option<String>,
@@ -232,16 +261,30 @@ struct InstanceNode<'a> {
     since: String,
     boots: u32,
     hostname: String,
-    ip: Option<Ipv4Addr>,
+    ip: Option<IpAddr>,
     failure: Option<String>,
     tags: &'a Tags,
 }
 
 #[derive(Serialize)]
 struct LeaseNode {
-    mac: Mac,
+    mac: Option<Mac>,
+    /// Who has it, if that is no machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<String>,
     state: &'static str,
     expires: String,
+}
+
+const fn lease_state(state: LeaseState, is_held: bool) -> &'static str {
+    match (state, is_held) {
+        (LeaseState::Released, _) => "released",
+        (_, false) => "expired",
+        (LeaseState::Probing, true) => "probing",
+        (LeaseState::Offered, true) => "offered",
+        (LeaseState::Bound, true) => "bound",
+        (LeaseState::Declined, true) => "declined",
+    }
 }
 
 /// The machines by their state, and how many they are.
@@ -274,18 +317,8 @@ struct Leases<'a>(Tree<'a>);
 
 impl Serialize for Leases<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let leases = leases(self.0.state);
-        serializer.collect_map(leases.map(|lease| (lease.address, self.0.lease(lease))))
+        serializer.collect_map(self.0.leases())
     }
-}
-
-fn leases(state: &State) -> impl Iterator<Item = &Lease> {
-    state.addresses.leases().filter(|lease| is_shown(lease))
-}
-
-/// An offer may come to nothing.
-fn is_shown(lease: &Lease) -> bool {
-    lease.state != LeaseState::Offered
 }
 
 /// What is below the value at this path. The name of a tag may have slashes.
@@ -340,7 +373,7 @@ mod tests {
 
     fn asked(path: &str) -> Request {
         let mut params = Params::new();
-        params.insert("Name".to_owned(), json!("x/y"));
+        params.insert("Name".to_owned(), json!("x"));
         params.insert("Path".to_owned(), json!(path));
         Request::read(&params).expect("parameters")
     }
@@ -348,14 +381,14 @@ mod tests {
     fn value(state: &State, path: &str) -> Value {
         let got = get(state, &asked(path), NOW).expect("JSON");
         let got: Value = serde_json::from_str(got.get()).expect("JSON");
-        assert_eq!(got["Name"], "x/y");
+        assert_eq!(got["Name"], "x");
         got["Value"].clone()
     }
 
     fn nodes(state: &State, path: &str) -> Value {
         let listed = keys(state, &asked(path), NOW).expect("JSON");
         let listed: Value = serde_json::from_str(listed.get()).expect("JSON");
-        assert_eq!(listed["Name"], "x/y");
+        assert_eq!(listed["Name"], "x");
         listed["Nodes"].clone()
     }
 

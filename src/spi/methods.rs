@@ -118,13 +118,14 @@ impl Methods {
                         Ok(Value::Null)
                     }
                     Err(failure) => {
+                        let shown = || reply::shown(&failure, &params);
                         // Quoted: it repeats what the caller wrote, line breaks and all.
-                        debug!(method = name, failure = ?failure.to_string(), "refused");
+                        debug!(method = name, failure = ?shown(), "refused");
                         events.refused(|| Refused {
                             door: Door::Spi,
                             who: context.socket.name().to_owned(),
                             what: name.to_owned(),
-                            why: reply::shown(&failure, &params),
+                            why: shown(),
                         });
                         Err(reply::error(&failure, &params))
                     }
@@ -182,9 +183,10 @@ async fn provision(spi: Spi, params: Params, occasion: Occasion) -> Outcome {
     }
 }
 
-async fn label(spi: Spi, params: Params, _: Occasion) -> Outcome {
+async fn label(spi: Spi, params: Params, occasion: Occasion) -> Outcome {
     let request = Label::read(&params)?;
-    spi.store().decide(|state| answer::label(state, &request)).await??;
+    let now = occasion.now;
+    spi.store().decide(|state| answer::label(state, spi.settings(), &request, now)).await??;
     // Also labels that were there must be on disk.
     spi.store().look_durably(|_| ()).await?;
     info!(id = %request.instance, labels = request.labels.len(), "labelled");

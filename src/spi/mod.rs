@@ -33,7 +33,7 @@ mod tcp;
 mod unix;
 mod url;
 
-use std::{io, net::Ipv4Addr, path::PathBuf, sync::Arc};
+use std::{io, net::IpAddr, path::PathBuf, sync::Arc};
 
 pub use admission::{InvalidSecret, Secret};
 pub use serve::Doors;
@@ -48,7 +48,7 @@ pub struct Settings {
     /// The networks whose addresses we give out; none if another DHCP server does.
     pub subnets: Subnets,
     /// Our address towards machines: `{{ server }}` in a command line.
-    pub server: Ipv4Addr,
+    pub server: IpAddr,
     /// The authority of our HTTP server towards machines, of which the URLs in a
     /// command line are made; none if HTTP is not served.
     pub authority: Option<String>,

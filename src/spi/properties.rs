@@ -25,6 +25,9 @@ pub(super) const FIELDS: [&str; 11] = [
     "Index", "Each",
 ];
 
+/// So many initrds no kernel's command line has room to name.
+const MOST_INITRDS: usize = 64;
+
 /// What an instance shall be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Properties {
@@ -81,6 +84,8 @@ enum Problem {
     NoProperties,
     #[error("`{0}` is no mode; there are always, once and never")]
     Boot(String),
+    #[error("{0} are given; {MOST_INITRDS} are the most")]
+    TooMany(usize),
     #[error("there is no Kernel that it could be for")]
     WithoutKernel,
     #[error("Properties.MAC names the machine already; leave one of the two out")]
@@ -219,6 +224,9 @@ fn initrds(fields: &Map<String, Value>) -> Result<Vec<&str>, InvalidProperties> 
     match fields.get(name) {
         None | Some(Value::Null) => Ok(Vec::new()),
         Some(Value::String(one)) => Ok(vec![one]),
+        Some(Value::Array(several)) if several.len() > MOST_INITRDS => {
+            Err(Field::named(name).is(Problem::TooMany(several.len())))
+        }
         Some(Value::Array(several)) => several
             .iter()
             .map(|one| {
@@ -426,6 +434,13 @@ mod tests {
         );
         refused(json!({"Boot": "once"}), &["Properties.Kernel:", "required"]);
         refused(json!({"Kernel": "k", "Boot": "Once"}), &["Properties.Boot:", "`Once`", "always"]);
+    }
+
+    #[test]
+    fn a_list_without_end_is_refused() {
+        let list = |count: usize| json!({"Kernel": "k", "Initrd": vec!["i"; count]});
+        assert!(read(&list(MOST_INITRDS)).is_ok());
+        refused(list(MOST_INITRDS + 1), &["Properties.Initrd: 65 are given; 64 are the most"]);
     }
 
     #[test]

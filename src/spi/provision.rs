@@ -313,7 +313,7 @@ fn hostname(
 
 /// Whether the command line can be made for this instance: a tag or a logical
 /// ID that it has not shows only here.
-fn renderable(
+pub(super) fn renderable(
     state: &State,
     settings: &Settings,
     instance: &Instance,
@@ -324,13 +324,13 @@ fn renderable(
     let variables = Variables {
         mac: instance.mac,
         // The machine may have no address yet; any is as long as this at most.
-        ip: known.unwrap_or(Ipv4Addr::BROADCAST),
+        ip: known.unwrap_or(Ipv4Addr::BROADCAST).into(),
         server: settings.server,
         authority: settings.authority.as_deref(),
         instance: Some(instance),
     };
     let template = &image.cmdline;
-    cmdline::render(template, &variables)
+    cmdline::complete(template, &variables, image.initrds.len())
         .map(|_| ())
         .map_err(|problem| Refusal::CmdLine { template: template.clone(), problem })
 }
@@ -395,6 +395,20 @@ mod tests {
     }
 
     const KERNEL: &str = "vmlinuz";
+
+    #[test]
+    fn a_command_line_that_is_too_long_with_its_initrds_takes_no_machine() {
+        let mut state = state_of(&[1]);
+        let spec = |initrds: &[&str]| {
+            json!({"Properties": {
+                "Kernel": KERNEL, "Initrd": initrds, "CmdLine": "x".repeat(cmdline::MAX_LENGTH)
+            }})
+        };
+        let error = provisioned(&mut state, spec(&["i"])).expect_err("too long");
+        assert!(error.starts_with("Properties.CmdLine: it has 2063 bytes"), "{error}");
+        assert_eq!(state.instances.count(), 0);
+        taken(&mut state, spec(&[]));
+    }
 
     #[test]
     fn the_longest_waiting_machine_goes_first_and_no_machine_twice() {

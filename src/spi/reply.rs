@@ -69,7 +69,7 @@ pub(super) fn error(failure: &Failure, params: &Params) -> Error {
     Error { code: ErrorCode::from(code), message: failure.to_string(), data }
 }
 
-/// The failure as an event says it: without any `Init`, which is for its machine
+/// The failure as an event and the log say it: without any `Init`, which is for its machine
 /// alone, wherever the caller wrote it.
 pub(super) fn shown(failure: &Failure, params: &Params) -> String {
     // It has the whole value.
@@ -79,7 +79,12 @@ pub(super) fn shown(failure: &Failure, params: &Params) -> String {
     let mut inits = Vec::new();
     params.iter().for_each(|(name, value)| texts_of_init(name, value, false, &mut inits));
     let text = failure.to_string();
-    if inits.iter().any(|init| text.contains(init)) {
+    // As it was given, or as JSON that is quoted in the reason has it.
+    let is_said = |init: &&str| {
+        let quoted = Value::from(*init).to_string();
+        text.contains(*init) || text.contains(quoted.trim_matches('"'))
+    };
+    if inits.iter().any(is_said) {
         return "the reason has Init in it, and is told to the caller alone".to_owned();
     }
     text
@@ -179,6 +184,11 @@ mod tests {
             let shown = shown(&refused(secret), &params);
             assert!(!shown.contains(secret), "{shown}");
         }
+        let flavor = json!({"Init": {"a": "say \"password\""}});
+        let wrong = flavor::Properties::read(&flavor).expect_err("no text");
+        let params = json!({"Properties": flavor}).as_object().expect("an object").clone();
+        let told = shown(&wrong.into(), &params);
+        assert!(!told.contains("password"), "{told}");
         let wrong = Unreadable::WrongType {
             name: "Spec.Init".to_owned(),
             expected: "a string",

@@ -123,8 +123,13 @@ impl Instances {
         match narrowest {
             None => self.living.values().filter(matches).collect(),
             Some(None) => Vec::new(),
+            // One tag alone is what the index is by.
+            Some(Some(ids)) if wanted.len() == 1 && ids.len() == self.living.len() => {
+                self.living.values().collect()
+            }
             Some(Some(ids)) => {
-                ids.iter().filter_map(|id| self.living.get(id)).filter(matches).collect()
+                let found = ids.iter().filter_map(|id| self.living.get(id));
+                found.filter(|instance| wanted.len() == 1 || matches(instance)).collect()
             }
         }
     }

@@ -5,22 +5,26 @@
 //! list of all machines.
 
 mod addresses;
+mod addresses6;
 mod instances;
 mod machines;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub use addresses::Addresses;
+pub use addresses6::Addresses6;
 pub use instances::Instances;
 pub use machines::Machines;
 
-use crate::model::{Change, InstanceId, Mac, Pool, Timestamp};
+use crate::model::{Change, Holder, InstanceId, Mac, Pool, Subnet6, Timestamp};
 
 /// All that the daemon knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
     /// Who has which address.
     pub addresses: Addresses,
+    /// Who has which IPv6 address.
+    pub addresses6: Addresses6,
     /// What was provisioned, and which IDs were destroyed.
     pub instances: Instances,
     /// The machines that asked to boot.
@@ -34,15 +38,24 @@ impl State {
     pub fn new(pools: impl IntoIterator<Item = Pool>) -> Self {
         Self {
             addresses: Addresses::new(pools),
+            addresses6: Addresses6::default(),
             instances: Instances::default(),
             machines: Machines::default(),
         }
+    }
+
+    /// The same state that gives out the addresses of these networks, too. Leases
+    /// must come after it.
+    #[must_use]
+    pub fn with_subnets6(self, subnets: Vec<Subnet6>) -> Self {
+        Self { addresses6: Addresses6::new(subnets), ..self }
     }
 
     /// Carries out one change. Nothing else changes a state.
     pub fn apply(&mut self, change: &Change) {
         match change {
             Change::Lease(lease) => self.addresses.put(*lease),
+            Change::Lease6(lease) => self.addresses6.put(lease.clone()),
             Change::Seen(machine) | Change::Machine(machine) => {
                 self.machines.put(machine.clone());
                 // Whatever is said of it, what an instance has is nobody else's.
@@ -73,18 +86,38 @@ impl State {
 
     /// The machine that may use this address now, as far as we gave it out.
     #[must_use]
-    pub fn machine_at(&self, address: Ipv4Addr, now: Timestamp) -> Option<Mac> {
+    pub fn machine_at(&self, address: impl Into<IpAddr>, now: Timestamp) -> Option<Mac> {
+        let address = match address.into() {
+            IpAddr::V4(address) => address,
+            IpAddr::V6(address) => return self.addresses6.machine_at(address, now),
+        };
         self.addresses.lease(address).filter(|lease| lease.is_bound(now)).map(|lease| lease.mac)
+    }
+
+    /// The IPv6 address that this machine may use now, as far as we gave it one.
+    #[must_use]
+    pub fn address6_of(&self, mac: Mac, now: Timestamp) -> Option<Ipv6Addr> {
+        let lease = self.addresses6.last_of(&Holder::Machine(mac))?;
+        lease.is_bound(now).then_some(lease.address)
+    }
+
+    /// The address by which people know the machine, over IPv4 if there is one: what
+    /// it has a lease of; else what is kept for it; else its IPv6 address.
+    #[must_use]
+    pub fn any_address_of(
+        &self,
+        mac: Mac,
+        reserved: Option<Ipv4Addr>,
+        now: Timestamp,
+    ) -> Option<IpAddr> {
+        let over_ipv4 = self.address_of(mac, now).or(reserved).map(IpAddr::from);
+        over_ipv4.or_else(|| self.address6_of(mac, now).map(IpAddr::from))
     }
 
     /// The machine that may use this address now, and the instance that it is, as
     /// far as we gave the address out.
     #[must_use]
-    pub fn visitor_at(
-        &self,
-        address: Ipv4Addr,
-        now: Timestamp,
-    ) -> (Option<Mac>, Option<InstanceId>) {
+    pub fn visitor_at(&self, address: IpAddr, now: Timestamp) -> (Option<Mac>, Option<InstanceId>) {
         let mac = self.machine_at(address, now);
         let instance = mac.and_then(|mac| self.instances.of_machine(mac));
         (mac, instance.map(|instance| instance.id))

@@ -136,7 +136,12 @@ impl Disk {
             return Err(LoadError::Version(found));
         }
         for name in rows::TABLES {
-            let table = transaction.open_table(definition(name)).map_err(redb::Error::from)?;
+            let table = match transaction.open_table(definition(name)) {
+                Ok(table) => table,
+                // Written by a version that had no such things.
+                Err(redb::TableError::TableDoesNotExist(_)) => continue,
+                Err(error) => return Err(redb::Error::from(error).into()),
+            };
             for entry in table.iter().map_err(redb::Error::from)? {
                 let (key, value) = entry.map_err(redb::Error::from)?;
                 let change = rows::to_change(name, key.value(), value.value())?;

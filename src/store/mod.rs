@@ -73,7 +73,16 @@ impl Store {
         directory: &Path,
         pools: impl IntoIterator<Item = Pool>,
     ) -> Result<Self, OpenError> {
-        let (disk, state) = Disk::open(directory, State::new(pools))?;
+        Self::open_over(directory, State::new(pools))
+    }
+
+    /// The same over a state that is empty but for the networks it serves.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn open_over(directory: &Path, state: State) -> Result<Self, OpenError> {
+        let (disk, state) = Disk::open(directory, state)?;
         let (to_writer, decisions) = std::sync::mpsc::channel();
         let (report, progress) = watch::channel(Progress::Written(0));
         let writer = thread::Builder::new()
@@ -248,7 +257,11 @@ impl Store {
 
 /// Whether the change is written at all: an offer dies with the process.
 fn is_kept(change: &Change) -> bool {
-    !matches!(change, Change::Lease(lease) if lease.is_passing())
+    match change {
+        Change::Lease(lease) => !lease.is_passing(),
+        Change::Lease6(lease) => !lease.is_passing(),
+        _ => true,
+    }
 }
 
 /// The writer thread: takes what waits, commits it at once, says so.
@@ -314,6 +327,30 @@ mod tests {
         let store = Store::open(directory.path(), None).expect("the same store");
         assert_eq!(store.look(State::clone), before);
         assert_eq!(store.look(|state| state.addresses.leases().count()), 19);
+    }
+
+    #[tokio::test]
+    async fn an_ipv6_lease_is_there_after_opening_again_and_an_offer_is_not() {
+        let directory = directory();
+        let lease = |last, state| {
+            Change::Lease6(crate::model::Lease6 {
+                address: std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last),
+                holder: crate::model::Holder::Machine(Mac::new([2, 0, 0, 0, 0, 1])),
+                association: 7,
+                state,
+                expires: Timestamp(1000),
+            })
+        };
+        let store = Store::open(directory.path(), None).expect("a new store");
+        for change in [lease(1, LeaseState::Bound), lease(2, LeaseState::Offered)] {
+            store.decide(|_| Decision::with((), change)).await.expect("written");
+        }
+        store.close();
+        drop(store);
+        let store = Store::open(directory.path(), None).expect("the same store");
+        let kept = |state: &State| state.addresses6.leases().cloned().collect::<Vec<_>>();
+        let kept = store.look(kept).into_iter().map(Change::Lease6).collect::<Vec<_>>();
+        assert_eq!(kept, [lease(1, LeaseState::Bound)]);
     }
 
     #[tokio::test]

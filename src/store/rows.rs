@@ -6,16 +6,17 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::model::{Change, Destroyed, Instance, InstanceId, Lease, Machine, Progress};
+use crate::model::{Change, Destroyed, Instance, InstanceId, Lease, Lease6, Machine, Progress};
 
 const LEASES: &str = "leases";
+const LEASES6: &str = "leases6";
 const MACHINES: &str = "machines";
 const INSTANCES: &str = "instances";
 const PROGRESS: &str = "progress";
 const DESTROYED: &str = "destroyed";
 
 /// Every table, in the order in which they are read.
-pub(super) const TABLES: [&str; 5] = [LEASES, MACHINES, INSTANCES, PROGRESS, DESTROYED];
+pub(super) const TABLES: [&str; 6] = [LEASES, LEASES6, MACHINES, INSTANCES, PROGRESS, DESTROYED];
 
 /// What becomes of one row.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,6 +46,7 @@ pub(super) struct InvalidRow {
 pub(super) fn of_change(change: &Change) -> Vec<Row> {
     match change {
         Change::Lease(lease) => vec![put(LEASES, lease.address.to_string(), lease)],
+        Change::Lease6(lease) => vec![put(LEASES6, lease.address.to_string(), lease)],
         Change::Seen(machine) | Change::Machine(machine) => {
             vec![put(MACHINES, machine.mac.to_string(), machine)]
         }
@@ -67,6 +69,7 @@ pub(super) fn to_change(table: &str, key: &str, value: &[u8]) -> Result<Change, 
     let invalid = |source| InvalidRow { table: table.to_owned(), key: key.to_owned(), source };
     Ok(match table {
         LEASES => Change::Lease(read::<Lease>(value).map_err(invalid)?),
+        LEASES6 => Change::Lease6(read::<Lease6>(value).map_err(invalid)?),
         MACHINES => Change::Seen(read::<Machine>(value).map_err(invalid)?),
         INSTANCES => Change::Instance(read::<Instance>(value).map_err(invalid)?),
         PROGRESS => {
@@ -91,7 +94,7 @@ fn read<Record: DeserializeOwned>(value: &[u8]) -> Result<Record, serde_json::Er
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{LeaseState, Mac, Reason, Timestamp, testing};
+    use crate::model::{Duid, Holder, LeaseState, Mac, Reason, Timestamp, testing};
 
     #[test]
     fn a_put_row_is_read_as_the_change_that_made_it() {
@@ -110,6 +113,20 @@ mod tests {
                 address: [10, 0, 0, 9].into(),
                 mac,
                 state: LeaseState::Declined,
+                expires: Timestamp(77),
+            }),
+            Change::Lease6(Lease6 {
+                address: "fd00::9".parse().expect("an address"),
+                holder: Holder::Machine(mac),
+                association: 1,
+                state: LeaseState::Bound,
+                expires: Timestamp(77),
+            }),
+            Change::Lease6(Lease6 {
+                address: "fd00::a".parse().expect("an address"),
+                holder: Holder::Client(Duid::of_uuid([7; 16]), 2),
+                association: 2,
+                state: LeaseState::Released,
                 expires: Timestamp(77),
             }),
             Change::Seen(testing::held(mac, Timestamp(5))),

@@ -50,6 +50,13 @@ pub enum Why {
         /// Octets that came.
         length: usize,
     },
+    /// It belongs to no transfer, and all transfers have this port: most likely one
+    /// that has just ended. An ERROR would reach the client's next request.
+    #[error("a word of a transfer that has ended")]
+    Stray,
+    /// It is no TFTP, and comes from the port of a transfer that runs.
+    #[error("no word of a transfer: {0}")]
+    Noise(Malformed),
     /// As many transfers run as may run in all.
     #[error("all {limit} transfers are taken")]
     AllTaken {
@@ -109,9 +116,11 @@ fn refuse(code: ErrorCode, message: impl ToString) -> Opening {
 
 /// Says whether `client` may start one more transfer beside those of `running`.
 ///
-/// Over a limit there is silence: firmware that gets an ERROR gives the boot up,
-/// firmware that gets nothing asks again after seconds, when others
-/// have finished. Silence is also all that a forged source address is worth.
+/// Over a limit there is silence. Firmware that gets an ERROR, whatever its code,
+/// gives up the boot entry at once, and a machine may then stand there until
+/// somebody comes. Firmware that gets nothing asks again by itself, when others
+/// have finished: EDK2 six times, every 4 seconds (PXEBC_MTFTP_TIMEOUT and
+/// _RETRIES), iPXE sooner. Silence is also all that a forged source address is worth.
 ///
 /// # Errors
 ///

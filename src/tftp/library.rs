@@ -2,7 +2,7 @@
 //!
 //! Pure. It must not know packets.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use bytes::Bytes;
 
@@ -31,7 +31,7 @@ pub struct Settings {
 pub fn look_up(
     state: &State,
     (settings, catalogue): (&Settings, &Catalogue),
-    (file, client): (&FileName, Ipv4Addr),
+    (file, client): (&FileName, IpAddr),
     now: Timestamp,
 ) -> Decision<Answer> {
     let name = file.as_str();
@@ -46,8 +46,8 @@ pub fn look_up(
     let visitor = Visitor { address: client, neighbour: None };
     // Without a claim nobody can be an imposter; who is not known is asked.
     let mac = identify(state, settings.addressing, visitor, (Claim::None, now)).ok().flatten();
-    let asker = Asker { mac, address: client, prelude: Prelude::KeepLease };
-    let script = script_for(state, policy, asker);
+    let asker = Asker { mac, address: client, prelude: Prelude::KeepLease, is_again: false };
+    let script = script_for(state, policy, asker, now);
     let seen = script.sighting.map(|sighting| boot::seen(state, sighting, now));
     Decision {
         answer: Answer::Content(Bytes::from(script.text)),
@@ -57,6 +57,8 @@ pub fn look_up(
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
     use crate::model::{Architecture, Change, Lease, LeaseState, Mac};
 
@@ -81,7 +83,7 @@ mod tests {
         let program = (Architecture::Bios, "undionly.kpxe".to_owned(), Bytes::from_static(b"b"));
         let catalogue = Catalogue::new([program]);
         let file = FileName::normalise(name.as_bytes()).expect("a name");
-        look_up(&state, (&settings, &catalogue), (&file, client), NOW)
+        look_up(&state, (&settings, &catalogue), (&file, client.into()), NOW)
     }
 
     fn text(answer: &Answer) -> String {

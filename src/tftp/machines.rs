@@ -1,22 +1,15 @@
 //! TFTP for machines: the engine, asked with the state and the clock of now.
 
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::SystemTime};
 
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    answer::Answer,
     library::{Settings, look_up},
-    reply::ErrorCode,
     report::{Tell, Told},
     request::Request,
-    serve::serve,
+    serve::{Ports, serve},
     transfer::Limits,
 };
 use crate::{
@@ -33,42 +26,38 @@ use crate::{
 /// As [`serve`].
 pub async fn serve_machines(
     socket: UdpSocket,
+    (ports, limits): (Ports, Limits),
     (settings, loaders, store): (Settings, Arc<Loaders>, Store),
     stop: CancellationToken,
 ) -> io::Result<()> {
     let tell = teller(store.clone());
     let answer = move |request: &Request, client: SocketAddr| {
-        let IpAddr::V4(address) = client.ip().to_canonical() else {
-            let message = "only IPv4 is served here".to_owned();
-            return Answer::Refuse { code: ErrorCode::AccessViolation, message };
-        };
+        let address = client.ip().to_canonical();
         let catalogue = loaders.catalogue();
         let now = Timestamp::from(SystemTime::now());
         store.note(|state| look_up(state, (&settings, &catalogue), (&request.file, address), now))
     };
-    serve(socket, Limits::default(), (answer, tell), stop).await
+    serve(socket, (ports, limits), (answer, tell), stop).await
 }
 
 /// Makes events of what becomes of requests.
 fn teller(store: Store) -> Tell {
     Arc::new(move |client: SocketAddr, told: Told<'_>| {
         let address = client.ip().to_canonical();
-        match (told, address) {
-            (Told::Refused { what, why }, _) => store.events().refused(|| Refused {
+        match told {
+            Told::Refused { what, why } => store.events().refused(|| Refused {
                 door: Door::Tftp,
                 who: address.to_string(),
                 what: what.to_string(),
                 why: why.to_string(),
             }),
-            (Told::Read { file, bytes, complete }, IpAddr::V4(address)) => {
+            Told::Read { file, bytes, complete } => {
                 store.events().served(|| {
                     let now = Timestamp::from(SystemTime::now());
                     let (mac, instance) = store.look(|state| state.visitor_at(address, now));
                     Served { file: file.to_owned(), address, mac, instance, bytes, complete }
                 });
             }
-            // Nobody without an IPv4 address is sent a file.
-            (Told::Read { .. }, IpAddr::V6(_)) => {}
         }
     })
 }

@@ -2,11 +2,13 @@
 //!
 //! A read goes `request` (bytes to a value), `answer` (which content, or why
 //! not), `transfer` (blocks, windows and acknowledgements, at the `pace` that
-//! losses allow), `reply` (values to bytes). `serve` owns the sockets and the
-//! clock, and nothing else here knows that either exists. Writes are refused.
+//! losses allow), `reply` (values to bytes). `desk` has all transfers of one port.
+//! `serve` owns the sockets and the clock, and nothing else here knows that either
+//! exists. Writes are refused.
 //! `library` alone knows who may have which file; `machines` puts it all together.
 
 pub mod answer;
+pub mod desk;
 pub mod library;
 pub mod machines;
 pub mod pace;

@@ -76,8 +76,7 @@ impl Reply {
                 encode_options(agreed, datagram);
             }
             Self::Data { block, payload } => {
-                datagram.put_u16(3);
-                datagram.put_u16(*block);
+                datagram.put_slice(&data_header(*block));
                 datagram.put_slice(payload);
             }
             Self::Error { code, message } => {
@@ -89,6 +88,13 @@ impl Reply {
             }
         }
     }
+}
+
+/// What a DATA packet begins with: opcode and block (RFC 1350 §5).
+#[must_use]
+pub const fn data_header(block: u16) -> [u8; 4] {
+    let [high, low] = block.to_be_bytes();
+    [0, 3, high, low]
 }
 
 /// Writes the options that are there as name and decimal value, each with a NUL

@@ -1,11 +1,21 @@
-//! What the room tells of its work: the one line of a transfer in the log, and the
-//! same to whoever wants to know.
+//! What the room tells of its work: one line in the log for each transfer and for
+//! each refusal, and the same to whoever wants to know.
 
-use std::{fmt::Display, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt::Display,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tracing::{debug, info, warn};
 
-use super::transfer::{Outcome, Transfer};
+use super::{
+    answer::Why,
+    reply::Reply,
+    request::FileName,
+    transfer::{Outcome, Transfer},
+};
 
 /// Something that became of a client's request.
 pub enum Told<'a> {
@@ -15,7 +25,7 @@ pub enum Told<'a> {
         file: &'a str,
         /// Bytes that the client has acknowledged.
         bytes: u64,
-        /// Whether it has all of them.
+        /// Whether it has acknowledged all of them.
         complete: bool,
     },
     /// It was sent nothing of it.
@@ -38,7 +48,7 @@ pub(super) fn report(
     tell: &Tell,
 ) {
     macro_rules! line {
-        ($level:ident) => {
+        ($level:ident, $what:literal) => {
             $level!(
                 %client,
                 file = %transfer.request().file,
@@ -47,15 +57,95 @@ pub(super) fn report(
                 blksize = transfer.block_size(),
                 windowsize = transfer.window(),
                 seconds = took.as_secs_f64(),
-                "tftp read"
+                $what
             )
         };
     }
     match outcome {
-        Outcome::SizeProbe | Outcome::Superseded | Outcome::Stopped => return line!(debug),
-        Outcome::Finished | Outcome::Aborted { .. } | Outcome::Gone => line!(info),
-        Outcome::TimedOut => line!(warn),
+        Outcome::Superseded | Outcome::Stopped => return line!(debug, "tftp read"),
+        Outcome::SizeProbe => return line!(info, "tftp size probe"),
+        Outcome::Finished | Outcome::Unconfirmed | Outcome::Aborted { .. } | Outcome::Gone => {
+            line!(info, "tftp read");
+        }
+        Outcome::TimedOut => line!(warn, "tftp read"),
+        Outcome::NeverAnswered => line!(
+            warn,
+            "tftp read: what we send does not reach the client, or it does not listen any more; \
+             behind NAT or a firewall --tftp-single-port helps"
+        ),
     }
     let (file, bytes) = (transfer.request().file.as_str(), transfer.delivered());
     tell(client, Told::Read { file, bytes, complete: *outcome == Outcome::Finished });
+}
+
+/// Tells of what is not served.
+pub(super) struct Refusals {
+    tell: Tell,
+    /// When the log was last told that requests are left lying.
+    warned: Option<Instant>,
+}
+
+impl Refusals {
+    pub(super) fn new(tell: Tell) -> Self {
+        Self { tell, warned: None }
+    }
+
+    /// An ERROR is the answer: to a read of this file, or to a packet that is none.
+    pub(super) fn refused(&self, client: SocketAddr, file: Option<&FileName>, reply: &Reply) {
+        debug!(%client, file = file.map(FileName::as_str), ?reply, "tftp refusal");
+        if let Reply::Error { message, .. } = reply {
+            self.tell(client, file, message);
+        }
+    }
+
+    /// A packet has no answer.
+    pub(super) fn unanswered(&self, client: SocketAddr, why: &Why) {
+        debug!(%client, %why, "tftp silence");
+        match why {
+            // It asks for nothing: the last words of a transfer, or between them.
+            Why::Stray | Why::Noise(_) => {}
+            Why::StrayError
+            | Why::Empty { .. }
+            | Why::AllTaken { .. }
+            | Why::ClientsTaken { .. } => {
+                self.tell(client, None, why);
+            }
+        }
+    }
+
+    /// A request is left lying `now`: worth a warning each minute.
+    pub(super) fn left_lying(
+        &mut self,
+        client: SocketAddr,
+        (file, why): (&FileName, &Why),
+        now: Instant,
+    ) {
+        const QUIET: Duration = Duration::from_secs(60);
+        self.tell(client, Some(file), why);
+        if self.warned.is_some_and(|warned| now.saturating_duration_since(warned) < QUIET) {
+            debug!(%client, %file, %why, "tftp silence");
+            return;
+        }
+        warn!(%client, %file, %why, "tftp request left lying until a transfer ends");
+        self.warned = Some(now);
+    }
+
+    /// A read has no answer, since there is no socket for it.
+    pub(super) fn has_no_socket(
+        &self,
+        client: SocketAddr,
+        file: &FileName,
+        error: &std::io::Error,
+    ) {
+        warn!(%client, %file, %error, "tftp transfer has no socket");
+        self.tell(client, Some(file), error);
+    }
+
+    fn tell(&self, client: SocketAddr, file: Option<&FileName>, why: &dyn Display) {
+        let what: &dyn Display = match file {
+            Some(file) => file,
+            None => &"a packet",
+        };
+        (self.tell)(client, Told::Refused { what, why });
+    }
 }

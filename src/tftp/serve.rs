@@ -1,11 +1,11 @@
 //! The room's sockets and clock: one task for the server's port, and one with a
-//! connected socket for each transfer.
+//! port of its own for each transfer (`line`), or all on one port (`single`).
 //!
-//! A transfer's socket is bound to the server's own address, so that what it
-//! sends leaves from the address that the client asked. Being connected, it hears
-//! the client's port only; for any other source the kernel says in RFC 1350 §4's
-//! stead that nobody listens (ICMP port unreachable), and the transfer never
-//! knows. It must not know any policy: `answer` and `transfer` decide.
+//! It must not know any policy: `answer`, `desk` and `transfer` decide.
+
+mod line;
+mod send;
+mod single;
 
 use std::collections::HashMap;
 use std::io;
@@ -14,25 +14,29 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use rustix::net::RecvFlags;
+use rustix::net::sockopt;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::answer::{Answer, Opening, admit, opening};
 use super::reply::Reply;
-use super::report::{Tell, Told, report};
-use super::request::{Packet, Request, parse};
-use super::transfer::{Limits, Outcome, Step, Transfer};
+use super::report::{Refusals, Tell};
+use super::request::{FileName, Request, parse};
+use super::transfer::{Limits, Transfer};
+use line::{Ended, Line};
+use send::{Windows, allow_fragments, path_mtu, send};
+use single::SinglePort;
 
 /// Room for any datagram: what is cut off cannot be judged.
 const LARGEST_DATAGRAM: usize = 65536;
 
-/// Room for what a client says within a transfer: ACK, ERROR and their padding.
-const LARGEST_WORD: usize = 1024;
+/// Room for requests that come at once, octets: when the power is back, a few
+/// thousand machines ask in the same second.
+const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// Requests from the port of a running transfer that may wait for it.
 const WAITING_REQUESTS: usize = 4;
@@ -40,6 +44,16 @@ const WAITING_REQUESTS: usize = 4;
 /// How long the server's port rests after an error of the socket, so that one
 /// that stays does not take a whole processor.
 const REST: Duration = Duration::from_millis(20);
+
+/// The ports that transfers have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ports {
+    /// Each its own, as RFC 1350 §4 wants.
+    Each,
+    /// All the server's port, and they are told apart by the client's address and
+    /// port. This goes through NAT, containers and firewalls that know port 69 only.
+    Single,
+}
 
 /// Serves reads on `socket`, which is bound to one local IP address, until
 /// `stop`; then drops the transfers that run.
@@ -52,7 +66,7 @@ const REST: Duration = Duration::from_millis(20);
 /// The socket has no address of its own. Nothing later ends the server.
 pub async fn serve<A>(
     socket: UdpSocket,
-    limits: Limits,
+    (ports, limits): (Ports, Limits),
     (answer, tell): (A, Tell),
     stop: CancellationToken,
 ) -> io::Result<()>
@@ -61,11 +75,21 @@ where
 {
     let mut local = socket.local_addr()?;
     local.set_port(0);
+    allow_fragments(&socket);
+    // Over what others may have it needs a capability; the usual size does, too.
+    if sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER).is_err() {
+        let _usual = sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER);
+    }
+    if ports == Ports::Single {
+        SinglePort::new((socket, local), limits, answer, tell).run(stop).await;
+        return Ok(());
+    }
     let server = Server {
         socket,
         local,
         limits,
         answer,
+        refusals: Refusals::new(Arc::clone(&tell)),
         tell,
         stop,
         running: HashMap::new(),
@@ -81,6 +105,7 @@ struct Server<A> {
     local: SocketAddr,
     limits: Limits,
     answer: A,
+    refusals: Refusals,
     tell: Tell,
     stop: CancellationToken,
     running: HashMap<SocketAddr, Running>,
@@ -91,13 +116,6 @@ struct Server<A> {
 struct Running {
     task: Id,
     requests: mpsc::Sender<Request>,
-}
-
-/// What a transfer's task leaves behind.
-struct Ended {
-    client: SocketAddr,
-    /// Requests that came from the client's port and are still to be answered.
-    requests: Vec<Request>,
 }
 
 impl<A> Server<A>
@@ -127,17 +145,8 @@ where
     async fn heard(&mut self, datagram: &[u8], client: SocketAddr) {
         match opening(parse(datagram)) {
             Opening::Read(request) => self.read(request, client).await,
-            Opening::Refuse(reply) => {
-                debug!(%client, ?reply, "tftp refusal");
-                if let Reply::Error { message, .. } = &reply {
-                    (self.tell)(client, Told::Refused { what: &"a packet", why: message });
-                }
-                self.refuse(&reply, client).await;
-            }
-            Opening::Silence(why) => {
-                debug!(%client, %why, "tftp silence");
-                (self.tell)(client, Told::Refused { what: &"a packet", why: &why });
-            }
+            Opening::Refuse(reply) => self.refuse(&reply, client, None).await,
+            Opening::Silence(why) => self.refusals.unanswered(client, &why),
         }
     }
 
@@ -156,28 +165,27 @@ where
         };
         let others = self.running.keys().filter(|other| **other != client);
         if let Err(why) = admit(&self.limits, others.map(SocketAddr::ip), client.ip()) {
-            debug!(%client, file = %request.file, %why, "tftp silence");
-            (self.tell)(client, Told::Refused { what: &request.file, why: &why });
+            self.refusals.left_lying(client, (&request.file, &why), Instant::now());
             return;
         }
         match (self.answer)(&request, client) {
             Answer::Content(content) => {
+                let file = request.file.clone();
                 if let Err(error) = self.start(content, request, client).await {
-                    warn!(%client, %error, "tftp transfer has no socket");
+                    self.refusals.has_no_socket(client, &file, &error);
                 }
             }
             Answer::Refuse { code, message } => {
-                debug!(%client, file = %request.file, ?code, %message, "tftp refusal");
-                (self.tell)(client, Told::Refused { what: &request.file, why: &message });
-                self.refuse(&Reply::Error { code, message }, client).await;
+                let reply = Reply::Error { code, message };
+                self.refuse(&reply, client, Some(&request.file)).await;
             }
         }
     }
 
-    async fn refuse(&self, reply: &Reply, client: SocketAddr) {
-        let mut datagram = Vec::new();
-        reply.encode(&mut datagram);
-        if let Err(error) = self.socket.send_to(&datagram, client).await {
+    async fn refuse(&self, reply: &Reply, client: SocketAddr, file: Option<&FileName>) {
+        self.refusals.refused(client, file, reply);
+        let reply = std::slice::from_ref(reply);
+        if let Err(error) = send(&self.socket, Some(client), reply, &mut Windows::Apart).await {
             debug!(%client, %error, "tftp refusal not sent");
         }
     }
@@ -190,10 +198,11 @@ where
     ) -> io::Result<()> {
         let socket = UdpSocket::bind(self.local).await?;
         socket.connect(client).await?;
+        allow_fragments(&socket);
         let (sender, requests) = mpsc::channel(WAITING_REQUESTS);
-        let (transfer, first) = Transfer::new(content, request, &self.limits, Instant::now());
-        let tell = Arc::clone(&self.tell);
-        let line = Line { client, socket, transfer, requests, tell, datagram: Vec::new() };
+        let limits = self.limits.on_path(client.ip(), path_mtu(&socket));
+        let (transfer, first) = Transfer::new(content, request, &limits, Instant::now());
+        let line = Line::new((client, socket), transfer, requests, Arc::clone(&self.tell));
         let task = self.transfers.spawn(line.run(first, self.stop.clone()));
         let running = Running { task: task.id(), requests: sender };
         self.running.insert(client, running);
@@ -217,148 +226,5 @@ where
             }
             None => self.running.retain(|_client, running| running.task != task),
         }
-    }
-}
-
-/// One transfer with its socket.
-struct Line {
-    client: SocketAddr,
-    socket: UdpSocket,
-    transfer: Transfer,
-    requests: mpsc::Receiver<Request>,
-    tell: Tell,
-    datagram: Vec<u8>,
-}
-
-/// What a transfer's task wakes up for.
-enum Event {
-    /// The client said this.
-    Heard(Packet),
-    /// The client said something that is no TFTP.
-    Noise,
-    /// The kernel says that nobody listens on the client's port.
-    Refused,
-    /// A request came to the server's port, from the client's.
-    Asked(Request),
-    /// The transfer's deadline may have come.
-    Deadline,
-}
-
-impl Line {
-    async fn run(mut self, first: Vec<Reply>, stop: CancellationToken) -> Ended {
-        let started = Instant::now();
-        let (outcome, unanswered) = tokio::select! {
-            ended = self.converse(first) => ended,
-            () = stop.cancelled() => (Outcome::Stopped, None),
-        };
-        report(self.client, (&self.transfer, &outcome), started.elapsed(), &self.tell);
-        // From here on the server starts a new transfer itself.
-        self.requests.close();
-        let mut requests = Vec::from_iter(unanswered);
-        while let Ok(request) = self.requests.try_recv() {
-            requests.push(request);
-        }
-        Ended { client: self.client, requests }
-    }
-
-    /// Carries the transfer to its end; says how that was, and which request was
-    /// not answered by it.
-    async fn converse(&mut self, first: Vec<Reply>) -> (Outcome, Option<Request>) {
-        if let Some(outcome) = self.carry_out(Step::Send(first)).await {
-            return (outcome, None);
-        }
-        loop {
-            let (packet, asked) = match self.event().await {
-                Event::Heard(packet) => (packet, None),
-                Event::Noise => continue,
-                Event::Refused => return (Outcome::Gone, None),
-                Event::Asked(request) => {
-                    if let Some(outcome) = self.catch_up().await {
-                        return (outcome, Some(request));
-                    }
-                    (Packet::Read(request.clone()), Some(request))
-                }
-                Event::Deadline => {
-                    let step = self.transfer.on_timeout(Instant::now());
-                    if let Some(outcome) = self.carry_out(step).await {
-                        return (outcome, None);
-                    }
-                    continue;
-                }
-            };
-            let step = self.transfer.on(&packet, Instant::now());
-            if let Some(outcome) = self.carry_out(step).await {
-                return (outcome, asked);
-            }
-        }
-    }
-
-    /// Waits for whatever comes first.
-    async fn event(&mut self) -> Event {
-        let mut word = [0; LARGEST_WORD];
-        let deadline = tokio::time::Instant::from_std(self.transfer.deadline());
-        tokio::select! {
-            received = self.socket.recv(&mut word) => {
-                heard(received.map(|length| &word[..length]))
-            }
-            Some(request) = self.requests.recv() => Event::Asked(request),
-            () = tokio::time::sleep_until(deadline) => Event::Deadline,
-        }
-    }
-
-    /// Hears all that the client has sent already. A client that ends a transfer
-    /// and asks anew from the same port does so in this order, but the
-    /// two packets come to two sockets: the request must not overtake the ERROR.
-    /// Tokio's own readiness may lag behind the kernel here, so it is asked itself.
-    async fn catch_up(&mut self) -> Option<Outcome> {
-        let mut word = [0; LARGEST_WORD];
-        loop {
-            let received = rustix::net::recv(&self.socket, &mut word[..], RecvFlags::DONTWAIT);
-            let length = match received {
-                Ok((length, _whole)) => length,
-                Err(rustix::io::Errno::AGAIN) => return None,
-                Err(rustix::io::Errno::CONNREFUSED) => return Some(Outcome::Gone),
-                Err(_) => return None,
-            };
-            if let Ok(packet) = parse(&word[..length]) {
-                let step = self.transfer.on(&packet, Instant::now());
-                if let Some(outcome) = self.carry_out(step).await {
-                    return Some(outcome);
-                }
-            }
-        }
-    }
-
-    /// Sends what the step says; gives the outcome if there is one.
-    async fn carry_out(&mut self, step: Step) -> Option<Outcome> {
-        let replies = match step {
-            Step::Send(replies) => replies,
-            Step::Wait => return None,
-            Step::End(outcome) => return Some(outcome),
-        };
-        for reply in replies {
-            self.datagram.clear();
-            reply.encode(&mut self.datagram);
-            match self.socket.send(&self.datagram).await {
-                Ok(_length) => {}
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                    return Some(Outcome::Gone);
-                }
-                // As good as lost on the way: it is sent again in time.
-                Err(error) => {
-                    debug!(client = %self.client, %error, "tftp block not sent");
-                    return None;
-                }
-            }
-        }
-        None
-    }
-}
-
-fn heard(received: io::Result<&[u8]>) -> Event {
-    match received {
-        Ok(word) => parse(word).map_or(Event::Noise, Event::Heard),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Event::Refused,
-        Err(_) => Event::Noise,
     }
 }

@@ -4,11 +4,12 @@
 //! RFC 1350, 2347, 2348, 2349 and 7440. It must not know sockets, the clock or
 //! where the content comes from.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::pace::{Due, Pace, Repeated};
+use super::pace::{Due, Pace, Repeated, Waits};
 use super::reply::Reply;
 use super::request::{LARGEST_BLOCK, Options, Packet, Request, SMALLEST_BLOCK};
 
@@ -19,19 +20,19 @@ pub const PLAIN_BLOCK: u16 = 512;
 /// outstanding, an ACK can still be told from a very old one.
 pub const LARGEST_WINDOW: u16 = 32767;
 
+/// How many octets a window may have, where it has more than one block: it leaves
+/// at once, and has to find room in switches and in the client's buffer.
+pub const LARGEST_FLIGHT: u32 = 128 * 1024;
+
 /// How far the server goes for its clients.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Largest block that is agreed, octets: 8 to 65464. 1468 fits an Ethernet
-    /// frame with IPv4 and UDP.
+    /// Largest block that is agreed, octets: 8 to 65464.
     pub block_size: u16,
     /// Largest window that is agreed, blocks: 1 to [`LARGEST_WINDOW`].
     pub window: u16,
-    /// How often a packet without an answer is sent again.
-    pub retries: u32,
-    /// The first wait for an answer, where the client asks for none; then twice
-    /// as long each time.
-    pub first_wait: Duration,
+    /// How long is waited for answers.
+    pub waits: Waits,
     /// Transfers at one time, of all clients.
     pub transfers: usize,
     /// Transfers at one time of one IP address.
@@ -39,17 +40,36 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 1468 octets, 16 blocks, 5 retries after 1, 2, 4, 8 and 16 seconds, 1024
-    /// transfers, 16 of them for one client.
+    /// Blocks as large as the path takes, 64 in a window, a first wait of 1 second
+    /// and 2 at most, 10 seconds for a client that is silent; 1024 transfers, 128
+    /// of them for one address, which may be that of a NAT with a rack behind it.
     fn default() -> Self {
         Self {
-            block_size: 1468,
-            window: 16,
-            retries: 5,
-            first_wait: Duration::from_secs(1),
+            block_size: LARGEST_BLOCK,
+            window: 64,
+            waits: Waits {
+                first: Duration::from_secs(1),
+                longest: Duration::from_secs(2),
+                patience: Duration::from_secs(10),
+            },
             transfers: 1024,
-            transfers_per_client: 16,
+            transfers_per_client: 128,
         }
+    }
+}
+
+impl Limits {
+    /// These, with blocks that fit into one packet on the way to `client`, which
+    /// takes IP packets of `mtu` octets. Many boot ROMs cannot put fragments
+    /// together.
+    #[must_use]
+    pub fn on_path(&self, client: IpAddr, mtu: u32) -> Self {
+        // IPv4 (RFC 791) or IPv6 (RFC 8200), UDP (RFC 768), opcode and block.
+        let headers = 8 + 4 + if client.to_canonical().is_ipv4() { 20 } else { 40 };
+        let fitting = u16::try_from(mtu.saturating_sub(headers)).unwrap_or(LARGEST_BLOCK);
+        // A path for less than RFC 1350's blocks is none: then fragments it is.
+        let block_size = self.block_size.min(fitting.max(PLAIN_BLOCK));
+        Self { block_size, ..self.clone() }
     }
 }
 
@@ -69,8 +89,14 @@ pub enum Outcome {
         /// The client's words, fit to be shown.
         text: String,
     },
-    /// The client did not answer, however often it was sent the same.
+    /// The client never answered at all: it has gone on elsewhere, its address was
+    /// forged, or something between us does not let our answers through.
+    NeverAnswered,
+    /// The client did not answer any more, however often it was sent the same.
     TimedOut,
+    /// All was sent, and then the client was silent: most likely it has
+    /// the file, and its last ACK was lost.
+    Unconfirmed,
     /// Nobody listens on the client's port any more: the machine was reset, or it
     /// has the file and its last ACK was lost.
     Gone,
@@ -115,6 +141,8 @@ pub struct Transfer {
     acknowledged: u64,
     /// The last block that was sent, 0 for none.
     sent: u64,
+    /// The last block that was sent twice or more often.
+    resent: u64,
     /// When the client last acknowledged anything, even for the second time.
     heard: Option<Instant>,
     patience: Duration,
@@ -132,7 +160,8 @@ impl Transfer {
     ) -> (Self, Vec<Reply>) {
         let agreed = agree(&request.options, limits, &content);
         let phase = if agreed == Options::default() { Phase::Sending } else { Phase::Opening };
-        let agreed_wait = agreed.timeout.map(|seconds| Duration::from_secs(seconds.into()));
+        let agreed_wait =
+            agreed.timeout.map(|seconds| limits.waits.agreed(Duration::from_secs(seconds.into())));
         let mut transfer = Self {
             content,
             request,
@@ -140,9 +169,10 @@ impl Transfer {
             phase,
             acknowledged: 0,
             sent: 0,
+            resent: 0,
             heard: None,
-            patience: limits.first_wait,
-            pace: Pace::new(limits.first_wait, agreed_wait, limits.retries, now),
+            patience: limits.waits.first,
+            pace: Pace::new(agreed_wait.unwrap_or(limits.waits), now),
         };
         let first = transfer.flight();
         (transfer, first)
@@ -165,8 +195,8 @@ impl Transfer {
     pub fn on_timeout(&mut self, now: Instant) -> Step {
         match self.pace.due(now) {
             Due::Nothing => Step::Wait,
-            Due::Resend => Step::Send(self.flight()),
-            Due::GiveUp => Step::End(Outcome::TimedOut),
+            Due::Resend => self.again(),
+            Due::GiveUp => Step::End(self.given_up()),
         }
     }
 
@@ -220,10 +250,20 @@ impl Transfer {
         if self.acknowledged == self.last_block() {
             return Step::End(Outcome::Finished);
         }
-        // Also for an ACK from the middle of a window: RFC 7440 §4, the next
-        // window begins behind the block that was acknowledged.
+        let is_too_soon = self.pace.is_too_soon(now);
         self.pace.progress(now);
-        Step::Send(self.flight())
+        if self.acknowledged == self.sent {
+            return Step::Send(self.flight());
+        }
+        // From the middle of a window. RFC 7440 §4: the next window begins behind the
+        // block that was acknowledged, since the one after it was lost. But EDK2 also
+        // says what it has to each block that it had already. What we have sent twice
+        // it answers so with the last block of the first copy, or sooner than the second
+        // one can be there; to begin again for that would never end, another
+        // Sorcerer's Apprentice.
+        let was_not_lost =
+            self.acknowledged == self.resent || self.acknowledged < self.resent && is_too_soon;
+        if was_not_lost { self.onward() } else { self.again() }
     }
 
     /// The client acknowledges once more what it has.
@@ -233,8 +273,16 @@ impl Transfer {
             return Step::Wait;
         }
         match self.pace.repeated(now) {
-            Repeated::Resend => Step::Send(self.flight()),
+            Repeated::Resend => self.again(),
             Repeated::Later => Step::Wait,
+        }
+    }
+
+    fn given_up(&self) -> Outcome {
+        match self.heard {
+            None => Outcome::NeverAnswered,
+            Some(_) if self.sent == self.last_block() => Outcome::Unconfirmed,
+            Some(_) => Outcome::TimedOut,
         }
     }
 
@@ -251,7 +299,7 @@ impl Transfer {
         let Some(heard) = self.heard else {
             return if *request == self.request {
                 // It was sent twice, or our first packet was lost.
-                Step::Send(self.flight())
+                self.again()
             } else {
                 Step::End(Outcome::Superseded)
             };
@@ -279,6 +327,24 @@ impl Transfer {
         }
     }
 
+    /// All that has no answer yet, for the second time.
+    fn again(&mut self) -> Step {
+        let sent_before = self.sent;
+        let flight = self.flight();
+        self.resent = sent_before;
+        Step::Send(flight)
+    }
+
+    /// What the window has room for beside what is on its way.
+    fn onward(&mut self) -> Step {
+        let on_its_way = self.sent;
+        let end = self.acknowledged + u64::from(self.window());
+        self.sent = end.min(self.last_block());
+        let blocks: Vec<Reply> =
+            (on_its_way + 1..=self.sent).map(|block| self.data(block)).collect();
+        if blocks.is_empty() { Step::Wait } else { Step::Send(blocks) }
+    }
+
     fn data(&self, block: u64) -> Reply {
         let size = usize::from(self.block_size());
         let number = wire_number(block);
@@ -304,9 +370,11 @@ fn wire_number(block: u64) -> u16 {
 fn agree(asked: &Options, limits: &Limits, content: &Bytes) -> Options {
     let largest_block = limits.block_size.clamp(SMALLEST_BLOCK, LARGEST_BLOCK);
     let largest_window = limits.window.clamp(1, LARGEST_WINDOW);
-    let block_size = |asked: u16| asked.clamp(SMALLEST_BLOCK, largest_block);
+    let block_size = asked.block_size.map(|asked| asked.clamp(SMALLEST_BLOCK, largest_block));
+    let in_flight = LARGEST_FLIGHT / u32::from(block_size.unwrap_or(PLAIN_BLOCK));
+    let largest_window = largest_window.min(u16::try_from(in_flight).unwrap_or(LARGEST_WINDOW));
     Options {
-        block_size: asked.block_size.map(block_size),
+        block_size,
         timeout: asked.timeout.map(|asked| asked.max(1)),
         size: asked.size.map(|_asked| content.len() as u64),
         window: asked.window.map(|asked| asked.clamp(1, largest_window)),
@@ -341,9 +409,9 @@ mod tests {
             other => panic!("not one OACK: {other:?}"),
         };
         let all =
-            Options { block_size: Some(9000), timeout: Some(7), size: Some(0), window: Some(64) };
+            Options { block_size: Some(9000), timeout: Some(7), size: Some(0), window: Some(99) };
         let expected =
-            Options { block_size: Some(1468), timeout: Some(7), size: Some(600), window: Some(16) };
+            Options { block_size: Some(1468), timeout: Some(7), size: Some(600), window: Some(64) };
         assert_eq!(agreed(all), expected);
         assert_eq!(agreed(of(Some(1024), None)), of(Some(1024), None));
         assert_eq!(agreed(of(None, Some(4))), of(None, Some(4)));
@@ -391,6 +459,23 @@ mod tests {
         let mut transfer = windowed(800, 8, 4);
         acknowledge(&mut transfer, 0);
         assert_eq!(numbers(acknowledge(&mut transfer, 2)), [3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn what_was_sent_twice_restarts_no_window() {
+        let mut transfer = windowed(800, 8, 4);
+        let start = Instant::now() + WAY;
+        at(&mut transfer, 0, start);
+        assert_eq!(numbers(at(&mut transfer, 2, start + WAY)), [3, 4, 5, 6]);
+        // Block 3 was not lost, so block 3 comes twice, and EDK2 says what it has.
+        assert_eq!(numbers(at(&mut transfer, 4, start + 2 * WAY)), [7, 8]);
+        assert_eq!(at(&mut transfer, 4, start + 2 * WAY), Step::Wait);
+        assert_eq!(numbers(at(&mut transfer, 8, start + 3 * WAY)), [9, 10, 11, 12]);
+        // But what is missing still is sent again.
+        assert_eq!(numbers(at(&mut transfer, 9, start + 4 * WAY)), [10, 11, 12, 13]);
+        assert_eq!(numbers(at(&mut transfer, 11, start + 5 * WAY)), [12, 13, 14, 15]);
+        assert_eq!(numbers(at(&mut transfer, 12, start + 5 * WAY + WAY / 4)), [16]);
+        assert_eq!(numbers(at(&mut transfer, 12, start + 7 * WAY)), [13, 14, 15, 16]);
     }
 
     #[test]
@@ -498,7 +583,7 @@ mod tests {
         assert_eq!(numbers(at(&mut transfer, 0, now)), [1, 2]);
         let mut waited = Vec::new();
         loop {
-            waited.push((transfer.deadline() - now).as_secs());
+            waited.push((transfer.deadline() - now).as_millis());
             match transfer.on_timeout(transfer.deadline()) {
                 Step::Send(replies) => {
                     assert_eq!(blocks(&replies), [(1, 512), (2, 512)]);
@@ -510,7 +595,52 @@ mod tests {
                 Step::Wait => panic!("waits at its deadline"),
             }
         }
-        assert_eq!(waited, [1, 3, 7, 15, 31, 63]);
+        assert_eq!(waited, [100, 300, 700, 1500, 3100, 5100, 7100, 9100, 10_000]);
+    }
+
+    #[test]
+    fn a_client_that_never_answers_is_told_from_one_that_has_most_likely_all() {
+        let outcome = |mut transfer: Transfer| loop {
+            if let Step::End(outcome) = transfer.on_timeout(transfer.deadline()) {
+                return outcome;
+            }
+        };
+        assert_eq!(outcome(start(5000, Options::default()).0), Outcome::NeverAnswered);
+        assert_eq!(outcome(windowed(5000, 512, 4)), Outcome::NeverAnswered);
+        let mut transfer = windowed(5000, 512, 4);
+        acknowledge(&mut transfer, 0);
+        acknowledge(&mut transfer, 4);
+        assert_eq!(outcome(transfer.clone()), Outcome::TimedOut);
+        acknowledge(&mut transfer, 8);
+        assert_eq!(outcome(transfer), Outcome::Unconfirmed);
+    }
+
+    #[test]
+    fn a_block_fits_into_one_packet_on_its_path() {
+        let client = IpAddr::from([192, 0, 2, 1]);
+        let largest = |mtu, client| Limits::default().on_path(client, mtu).block_size;
+        assert_eq!(largest(1500, client), 1468);
+        assert_eq!(largest(1450, client), 1418);
+        assert_eq!(largest(9000, client), 8968);
+        assert_eq!(largest(65_536, client), LARGEST_BLOCK);
+        assert_eq!(largest(u32::MAX, client), LARGEST_BLOCK);
+        assert_eq!(largest(1500, "2001:db8::1".parse().unwrap()), 1448);
+        assert_eq!(largest(1500, "::ffff:192.0.2.1".parse().unwrap()), 1468);
+        assert_eq!(largest(68, client), PLAIN_BLOCK);
+        let configured = Limits { block_size: 1024, ..Limits::default() };
+        assert_eq!(configured.on_path(client, 1500).block_size, 1024);
+    }
+
+    #[test]
+    fn a_window_of_large_blocks_has_fewer_of_them() {
+        let window = |block_size| {
+            let asked = of(Some(block_size), Some(64));
+            let limits = Limits::default();
+            Transfer::new(content(9), request(asked), &limits, Instant::now()).0.window()
+        };
+        assert_eq!(window(1468), 64);
+        assert_eq!(window(8192), 16);
+        assert_eq!(window(LARGEST_BLOCK), 2);
     }
 
     #[test]
@@ -555,8 +685,11 @@ mod tests {
             network.run();
             prop_assert!(content.starts_with(&network.client.file), "wrong bytes");
             let complete = network.client.complete && network.client.file == content;
-            let timed_out = network.outcome == Some(Outcome::TimedOut);
-            prop_assert!(complete || timed_out, "{:?}", network.outcome);
+            let given_up = matches!(
+                network.outcome,
+                Some(Outcome::TimedOut | Outcome::NeverAnswered | Outcome::Unconfirmed)
+            );
+            prop_assert!(complete || given_up, "{:?}", network.outcome);
             if network.outcome == Some(Outcome::Finished) {
                 prop_assert!(complete);
             }
@@ -824,7 +957,11 @@ mod tests {
     }
 
     fn start(length: usize, asked: Options) -> (Transfer, Vec<Reply>) {
-        Transfer::new(content(length), request(asked), &Limits::default(), Instant::now())
+        Transfer::new(content(length), request(asked), &ethernet(), Instant::now())
+    }
+
+    fn ethernet() -> Limits {
+        Limits::default().on_path([192, 0, 2, 1].into(), 1500)
     }
 
     fn windowed(length: usize, block_size: u16, window: u16) -> Transfer {

@@ -23,14 +23,11 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     #[track_caller]
-    pub(super) fn start(lab: &Lab, loaders: &Path, arguments: &[&str]) -> Self {
-        let server = ["--startAddress", "10.77.0.100", "--leaseCount", "50", "--enableDHCP"];
-        Self::start_without_dhcp(lab, loaders, &[&server, arguments].concat())
-    }
-
-    /// The same with no part in DHCP but what the arguments say.
-    #[track_caller]
-    pub(super) fn start_without_dhcp(lab: &Lab, loaders: &Path, arguments: &[&str]) -> Self {
+    pub(super) fn start(
+        lab: &Lab,
+        loaders: &Path,
+        (network, arguments): (&[&str], &[&str]),
+    ) -> Self {
         let folder = lab.folder().join("daemon");
         for name in ["state", "plugins"] {
             fs::create_dir_all(folder.join(name)).expect("the lab's folder can be written");
@@ -42,7 +39,8 @@ impl Daemon {
             .expect("the daemon's folder can be written");
         let process = lab
             .command(env!("CARGO_BIN_EXE_remoteboot"))
-            .args(["--adapter", "br0", "--enableTFTP", "--enableHTTP"])
+            .args(network)
+            .args(["--enableTFTP", "--enableHTTP"])
             .arg("--images")
             .arg(lab.images())
             .arg("--state-dir")

@@ -102,12 +102,22 @@ impl<'a> Host<'a> {
         self.lab.folder().join("udhcpc.script").display().to_string()
     }
 
+    /// Fragments that this host's IP had to put together (`ReasmReqds`).
+    pub(crate) fn fragments(&self) -> u64 {
+        self.counted("/proc/net/snmp", ("Ip:", "ReasmReqds"))
+    }
+
     /// Broadcast packets that this host's IP has taken so far (`InBcastPkts`).
     pub(crate) fn broadcasts(&self) -> u64 {
-        let (text, _) = self.run("cat", &["/proc/net/netstat"]);
-        let mut lines = text.lines().filter(|line| line.starts_with("IpExt:"));
+        self.counted("/proc/net/netstat", ("IpExt:", "InBcastPkts"))
+    }
+
+    /// A number of the kernel's: of two lines that begin alike, one has the names.
+    fn counted(&self, table: &str, (beginning, name): (&str, &str)) -> u64 {
+        let (text, _) = self.run("cat", &[table]);
+        let mut lines = text.lines().filter(|line| line.starts_with(beginning));
         let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
-        let place = names.split(' ').position(|name| name == "InBcastPkts").expect("counted");
+        let place = names.split(' ').position(|one| one == name).expect("counted");
         values.split(' ').nth(place).and_then(|value| value.parse().ok()).expect("a number")
     }
 }

@@ -32,10 +32,14 @@ use tempfile::TempDir;
 /// The address of `br0`, where the daemon answers.
 pub(crate) const SERVER: &str = "10.77.0.1";
 
+/// The address of `br0` in a lab that speaks IPv6 alone.
+pub(crate) const SERVER6: &str = "fd00:77::1";
+
 /// A private network. Dropping it ends every process in it and removes it.
 pub(crate) struct Lab {
     // Kept for its life: the namespace exists as long as this process does.
     holder: Child,
+    relay: Option<Child>,
     folder: TempDir,
 }
 
@@ -48,6 +52,72 @@ impl Lab {
     /// its users have namespaces of their own.
     #[track_caller]
     pub(crate) fn new() -> Self {
+        Self::made_by("ip addr add 10.77.0.1/24 dev br0")
+    }
+
+    /// Makes a network that speaks IPv6 alone, with `br0` up at [`SERVER6`]`/64` and
+    /// a router on it that advertises the network with its M and O flags, so that
+    /// machines ask by DHCPv6, and with its A flag, so that they have addresses of
+    /// their own making beside.
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::new`].
+    #[track_caller]
+    pub(crate) fn ipv6() -> Self {
+        let lab = Self::made_by(&format!("{IPV6}\nip addr add {SERVER6}/64 dev br0 nodad"));
+        lab.advertise();
+        lab
+    }
+
+    /// The same, but the daemon's adapter is `srv0`, at `fd00:99::1`, and clients on
+    /// `br0` reach it through a relay alone, ISC's dhcrelay.
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::new`].
+    #[track_caller]
+    pub(crate) fn ipv6_behind_a_relay() -> Self {
+        let mut lab =
+            Self::made_by(&format!("{IPV6}\nip addr add {SERVER6}/64 dev br0 nodad\n{WIRES}"));
+        lab.advertise();
+        // It binds the port of servers for itself, so it has a network of its own.
+        let log = fs::File::create(lab.folder().join("dhcrelay.log"))
+            .expect("the lab's folder can be written");
+        let mut command = lab.command("unshare");
+        command.args(["--net", "sh", "-c", RELAY]).env("pid", lab.folder().join("dhcrelay.pid"));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
+        let mut relay = command.spawn().expect("nsenter starts");
+        let mut ready = String::new();
+        let said = relay.stdout.take().expect("its output is piped");
+        BufReader::new(said).read_line(&mut ready).expect("the relay's output can be read");
+        assert_eq!(ready.trim(), "ready");
+        let id = relay.id().to_string();
+        for wire in ["rel0", "srv1"] {
+            let moved = lab.command("ip").args(["link", "set", wire, "netns", &id]).status();
+            assert!(moved.expect("nsenter starts").success(), "{wire} is the relay's");
+        }
+        // The end of its input is its sign to begin.
+        drop(relay.stdin.take());
+        lab.relay = Some(relay);
+        lab
+    }
+
+    /// Starts the router of an IPv6 lab; the holder of the network ends it.
+    #[track_caller]
+    fn advertise(&self) {
+        let path = |name: &str| self.folder().join(name);
+        fs::write(path("radvd.conf"), RADVD).expect("the lab's folder can be written");
+        let log = fs::File::create(path("radvd.log")).expect("the lab's folder can be written");
+        let mut command = self.command("radvd");
+        command.args(["--nodaemon", "--logmethod", "stderr", "--config"]).arg(path("radvd.conf"));
+        command.arg("--pidfile").arg(path("radvd.pid"));
+        command.stdout(log.try_clone().expect("a second handle")).stderr(log);
+        drop(command.spawn().expect("nsenter starts"));
+    }
+
+    #[track_caller]
+    fn made_by(setup: &str) -> Self {
         assert!(
             cache().join("images").is_dir(),
             "no boot images in {}: run tests/lab/install",
@@ -65,6 +135,7 @@ impl Lab {
         // ends, and then the holder ends the others.
         let mut holder = unshare
             .args(["--net", "sh", "-c", HOLDER])
+            .env("setup", setup)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -73,7 +144,7 @@ impl Lab {
         let said = holder.stdout.take().expect("its output is piped");
         BufReader::new(said).read_line(&mut ready).expect("the holder's output can be read");
         assert_eq!(ready.trim(), "ready", "cannot make a network namespace: run as root");
-        Self { holder, folder }
+        Self { holder, relay: None, folder }
     }
 
     /// A command that will run inside the lab's network.
@@ -135,18 +206,44 @@ impl Lab {
         self.daemon_with_loaders("best", arguments)
     }
 
-    /// The same with the loaders of one release, for example `bookworm`.
+    /// Starts the daemon on the lab's adapter for IPv6 alone, with DHCPv6, TFTP and
+    /// HTTP, 256 addresses of `br0`'s network from `fd00:77::100`, all boot images,
+    /// and the newest loaders; then with `arguments`.
+    #[track_caller]
+    pub(crate) fn daemon6(&self, adapter: &str, arguments: &[&str]) -> Daemon {
+        let loaders = cache().join("loaders/best");
+        assert!(loaders.is_dir(), "no loaders in {}: run tests/lab/install", loaders.display());
+        let range = ["--subnet6=fd00:77::/64", "--range6=fd00:77::100-fd00:77::1ff"];
+        let network = [&["--adapter", adapter, "--enable-dhcp6"], &range[..]].concat();
+        Daemon::start(self, &loaders, (&network, arguments))
+    }
+
+    /// As [`Self::daemon`], with the loaders of one release, for example `bookworm`.
     #[track_caller]
     pub(crate) fn daemon_with_loaders(&self, release: &str, arguments: &[&str]) -> Daemon {
         let loaders = cache().join("loaders").join(release);
         assert!(loaders.is_dir(), "no loaders in {}: run tests/lab/install", loaders.display());
-        Daemon::start(self, &loaders, arguments)
+        let network = [
+            "--adapter",
+            "br0",
+            "--startAddress",
+            "10.77.0.100",
+            "--leaseCount",
+            "50",
+            "--enableDHCP",
+        ];
+        Daemon::start(self, &loaders, (&network, arguments))
+    }
+
+    /// The newest boot program of this name.
+    pub(crate) fn loader(&self, name: &str) -> PathBuf {
+        cache().join("loaders/best").join(name)
     }
 
     /// Starts the daemon as [`Lab::daemon`] does, but with `arguments` for DHCP.
     #[track_caller]
     pub(crate) fn daemon_beside(&self, arguments: &[&str]) -> Daemon {
-        Daemon::start_without_dhcp(self, &cache().join("loaders/best"), arguments)
+        Daemon::start(self, &cache().join("loaders/best"), (&["--adapter", "br0"], arguments))
     }
 
     /// Adds an initial RAM disk to [`Lab::images`] that is padded to about so many
@@ -199,6 +296,10 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        if let Some(relay) = &mut self.relay {
+            drop(relay.kill());
+            drop(relay.wait());
+        }
         drop(self.holder.stdin.take());
         if ended_within(&mut self.holder, Duration::from_secs(10)) {
             return;
@@ -212,6 +313,13 @@ impl Drop for Lab {
 /// mirror is known that has its packages, and `tests/lab/install` has said so.
 pub(crate) fn has_arm64() -> bool {
     !cache().join(".without-arm64").exists()
+}
+
+/// Whether there is a relay for [`Lab::ipv6_behind_a_relay`].
+pub(crate) fn has_relay() -> bool {
+    let known =
+        Command::new("sh").args(["-c", "command -v dhcrelay"]).stdout(Stdio::null()).status();
+    known.is_ok_and(|status| status.success())
 }
 
 /// The releases whose loaders are there, for [`Lab::daemon_with_loaders`].
@@ -268,6 +376,41 @@ fn last_lines(text: &str, count: usize) -> String {
     lines[lines.len().saturating_sub(count)..].join("\n")
 }
 
+/// What makes an IPv6 network of `br0`: addresses are good at once, and there may
+/// be a router.
+const IPV6: &str = "echo 0 >/proc/sys/net/ipv6/conf/br0/accept_dad
+echo 1 >/proc/sys/net/ipv6/conf/all/forwarding";
+
+/// The wires of a relay: one from the daemon's adapter, one from the bridge.
+const WIRES: &str = "ip link add srv0 type veth peer name srv1
+ip link add rel0 type veth peer name rel1
+echo 0 >/proc/sys/net/ipv6/conf/srv0/accept_dad
+ip addr add fd00:99::1/64 dev srv0 nodad
+ip link set srv0 up
+ip link set rel1 master br0 up";
+
+/// A relay between the two, when it has got its ends of them.
+const RELAY: &str = "echo ready
+cat >/dev/null
+for wire in rel0 srv1; do
+    echo 0 >/proc/sys/net/ipv6/conf/$wire/accept_dad
+    ip link set $wire up
+done
+ip addr add fd00:77::2/64 dev rel0 nodad
+ip addr add fd00:99::2/64 dev srv1 nodad
+exec dhcrelay -6 -d -pf \"$pid\" -l rel0 -u srv1 >/dev/null";
+
+/// The router's configuration.
+const RADVD: &str = "interface br0 {
+    AdvSendAdvert on;
+    AdvManagedFlag on;
+    AdvOtherConfigFlag on;
+    MinRtrAdvInterval 3;
+    MaxRtrAdvInterval 4;
+    prefix fd00:77::/64 { AdvOnLink on; AdvAutonomous on; };
+};
+";
+
 /// Makes the network, waits for the end of its input, and then ends every
 /// process that is in the same network.
 const HOLDER: &str = r#"
@@ -275,7 +418,7 @@ set -e
 ip link set lo up
 ip link add br0 type bridge
 ip link set br0 address 02:00:00:00:00:01
-ip addr add 10.77.0.1/24 dev br0
+eval "$setup"
 ip link set br0 up
 echo ready
 exec >/dev/null 2>&1

@@ -1,12 +1,7 @@
 //! One request, from warp's filters to what is sent: reads the clock, opens
 //! and checks files, asks the store. Which thing it is, `answer` decides.
 
-use std::{
-    convert::Infallible,
-    net::{IpAddr, Ipv4Addr},
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{convert::Infallible, net::IpAddr, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use http_body_util::Empty;
@@ -66,7 +61,7 @@ pub(super) struct Shown(pub(super) String);
 pub(super) struct Delivery {
     store: Store,
     file: String,
-    address: Ipv4Addr,
+    address: IpAddr,
     /// The instance whose file it is; else the one that its machine has.
     instance: Option<InstanceId>,
 }
@@ -167,15 +162,13 @@ async fn answered(
     request: &Request,
     client: IpAddr,
 ) -> Result<Response<Bytes>, Refusal> {
-    let IpAddr::V4(address) = client else {
-        return Err(Refusal::NotIpv4);
-    };
-    let asked = Asked { request, visitor: visitor(http, address) };
+    let asked = Asked { request, visitor: visitor(http, client) };
     let catalogue = http.loaders.catalogue();
     let is_file = match &request.wanted {
         Wanted::Loader(_)
         | Wanted::OwnScript(_)
         | Wanted::ScriptOf(_)
+        | Wanted::ScriptAgain(_)
         | Wanted::Init { .. }
         | Wanted::Report { .. } => false,
         Wanted::InstanceFile { .. } | Wanted::UnclaimedFile { .. } => true,
@@ -198,7 +191,7 @@ async fn answered(
         Answer::Script(text) => Ok(response(reply::script(text)).0),
         Answer::Loader(program) => {
             let mut response = response(reply::loader(program)).0;
-            let delivery = delivery(http, &request.wanted, address, None);
+            let delivery = delivery(http, &request.wanted, client, None);
             response.extensions_mut().insert(delivery);
             Ok(response)
         }
@@ -209,7 +202,7 @@ async fn answered(
                 let owner = file.instance.map(|id| (id, http.store.clone()));
                 let mut response = file_response((checked, owner), &request.conditions);
                 if response.extensions().get::<Part>().is_some() {
-                    let delivery = delivery(http, &request.wanted, address, file.instance);
+                    let delivery = delivery(http, &request.wanted, client, file.instance);
                     response.extensions_mut().insert(delivery);
                 }
                 Ok(response)
@@ -239,17 +232,18 @@ async fn until_written(store: &Store) -> Result<(), Refusal> {
 fn delivery(
     http: &Http,
     wanted: &Wanted,
-    address: Ipv4Addr,
+    address: IpAddr,
     instance: Option<InstanceId>,
 ) -> Delivery {
     let store = http.store.clone();
     Delivery { store, file: wanted.file().to_owned(), address, instance }
 }
 
-fn visitor(http: &Http, address: Ipv4Addr) -> Visitor {
-    let neighbour = match http.addressing {
-        Addressing::Ours => None,
-        Addressing::Foreign => neighbour(address),
+fn visitor(http: &Http, address: IpAddr) -> Visitor {
+    let neighbour = match (http.addressing, address) {
+        (Addressing::Foreign, IpAddr::V4(address)) => neighbour(address),
+        // Over IPv6 the state finds the card in the address itself.
+        (Addressing::Foreign, IpAddr::V6(_)) | (Addressing::Ours, _) => None,
     };
     Visitor { address, neighbour }
 }

@@ -3,6 +3,8 @@
 //! It goes to the address that the machine reported from and to no other: no name
 //! is looked up, no proxy asked, no redirection followed.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::{Request, StatusCode, client::conn::http1, header};
@@ -34,9 +36,9 @@ pub(super) enum CallError {
 /// Asks the machine, and returns when it has said that it stopped. There is no
 /// limit of time here: whoever has waited long enough drops this.
 pub(super) async fn call(callback: &Callback) -> Result<(), CallError> {
-    let place = (callback.address, callback.port);
+    let place = SocketAddr::from((callback.address, callback.port));
     let request = Request::post(callback.path.as_str())
-        .header(header::HOST, format!("{}:{}", callback.address, callback.port))
+        .header(header::HOST, place.to_string())
         .header(header::CONNECTION, "close")
         .header(header::CONTENT_LENGTH, "0")
         .body(Empty::<Bytes>::new())

@@ -81,7 +81,7 @@ async fn answered(Asked { id, mac, callback }: &Asked) {
             Ok(()) => return,
             Err(problem) => {
                 let (address, port) = (callback.address, callback.port);
-                warn!(%id, %mac, %address, port, %problem, "the machine was not asked to stop");
+                warn!(%id, %mac, %address, port, %problem, "the machine did not take the request to stop");
             }
         }
     }
@@ -154,7 +154,7 @@ mod tests {
     const IMPATIENCE: Duration = Duration::from_millis(300);
 
     fn at(port: u16) -> Callback {
-        Callback { address: Ipv4Addr::LOCALHOST, port, path: "/stop?now=1".to_owned() }
+        Callback { address: Ipv4Addr::LOCALHOST.into(), port, path: "/stop?now=1".to_owned() }
     }
 
     fn running(callback: Option<Callback>) -> Instance {

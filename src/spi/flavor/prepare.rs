@@ -1,6 +1,8 @@
 //! What Validate and Prepare say: a Spec with all that the flavor adds, or the
 //! reason why there is none. Pure.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -34,6 +36,9 @@ pub(in crate::spi) enum Refusal {
         "Spec.Properties.Index: {given} is given, but `{logical_id}` has place {place} in Allocation.LogicalIDs; leave it out"
     )]
     TwoIndexes { given: String, logical_id: String, place: usize },
+    /// The group has a name twice.
+    #[error("Allocation.LogicalIDs: `{0}` is there twice")]
+    Twice(String),
     /// The name is not one of those that the group has.
     #[error("Spec.LogicalID: {} is not one of the {count} in Allocation.LogicalIDs", quoted(.logical_id.as_deref()))]
     NotAllocated { logical_id: Option<String>, count: usize },
@@ -41,6 +46,13 @@ pub(in crate::spi) enum Refusal {
 
 /// Whether a group of this size can have this flavor.
 pub(in crate::spi) fn validate(request: &Validate) -> Result<(), Refusal> {
+    if let Allocation::LogicalIds(names) = &request.allocation {
+        let mut seen = HashSet::new();
+        // The second one would be answered with the instance of the first for ever.
+        if let Some(name) = names.iter().find(|name| !seen.insert(*name)) {
+            return Err(Refusal::Twice(name.clone()));
+        }
+    }
     enough(&Properties::read(&request.properties)?, &request.allocation)
 }
 
@@ -323,6 +335,8 @@ mod tests {
         let too_few = "Properties.Each: its length is 2, but Allocation";
         assert_eq!(validated(flavor(2), size(3)), Err(format!("{too_few}.Size is 3")));
         assert_eq!(validated(flavor(2), names), Err(format!("{too_few}.LogicalIDs has 3")));
+        let twice = validated(json!({}), json!({"LogicalIDs": ["a", "b", "a"]}));
+        assert_eq!(twice, Err("Allocation.LogicalIDs: `a` is there twice".to_owned()));
         let template = validated(json!({"CmdLine": "x={{ nope }}"}), size(1)).expect_err("unknown");
         assert!(template.starts_with("Properties.CmdLine: `{{ nope }}` is unknown"), "{template}");
     }
