@@ -404,7 +404,10 @@ mod tests {
                 }
                 Envelope::Answer(answer) => answer,
             };
-            prop_assert!(text.is_empty() || serde_json::from_str::<Value>(&text).is_ok(), "{}", text);
+            // Not as a value: an identifier such as 4E58190723384661001 goes back as it
+            // came, and is larger than a number of Rust's.
+            let is_json = serde_json::from_str::<&RawValue>(text.trim()).is_ok();
+            prop_assert!(text.is_empty() || is_json, "{}", text);
         }
     }
 }
