@@ -11,8 +11,8 @@ use remoteboot::tftp::desk::{Desk, Said};
 use remoteboot::tftp::request::{Request, parse};
 use remoteboot::tftp::transfer::Limits;
 
-/// A packet each: the client's port, tens of milliseconds that have passed, the
-/// length, and so many octets.
+// A packet each: the client's port, tens of milliseconds that have passed, the
+// length, and so many octets.
 fuzz_target!(|traffic: &[u8]| {
     let limits = Limits { transfers: 5, transfers_per_client: 3, ..Limits::default() };
     let content = Bytes::from_static(&[7; 3000]);
