@@ -123,7 +123,7 @@ pub fn script_for(state: &State, policy: &Policy, asker: Asker, now: Timestamp) 
     };
     // It shows nothing new: the kernel that it has fetched meanwhile is no boot.
     let is_new = !(is_same_boot && stage == Stage::Script);
-    let sighting = Sighting { mac, architecture: None, uuid: None, stage };
+    let sighting = Sighting::new(mac, stage);
     Script { text, sighting: is_new.then_some(sighting) }
 }
 

@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use crate::{
-    model::{Architecture, Change, Mac, Machine, MachineEvent, MachineState, Stage, Timestamp},
+    model::{
+        Architecture, Change, Habits, Mac, Machine, MachineEvent, MachineState, Stage, Timestamp,
+    },
     state::State,
 };
 
@@ -22,6 +24,17 @@ pub struct Sighting {
     pub uuid: Option<String>,
     /// How far the boot has come with this request.
     pub stage: Stage,
+    /// What is known of its firmware's habits with this request; nothing if it shows
+    /// nothing new of them.
+    pub learned: Option<Habits>,
+}
+
+impl Sighting {
+    /// A machine that has come as far as this, and says nothing more.
+    #[must_use]
+    pub const fn new(mac: Mac, stage: Stage) -> Self {
+        Self { mac, architecture: None, uuid: None, stage, learned: None }
+    }
 }
 
 /// The changes that this sighting makes, if it says anything new.
@@ -33,7 +46,7 @@ pub fn seen(state: &State, sighting: Sighting, now: Timestamp) -> Vec<Change> {
 }
 
 fn machine(state: &State, sighting: Sighting, now: Timestamp) -> Option<Machine> {
-    let Sighting { mac, architecture, uuid, stage } = sighting;
+    let Sighting { mac, architecture, uuid, stage, learned } = sighting;
     let has_instance = state.instances.of_machine(mac).is_some();
     let event = match stage {
         Stage::Firmware | Stage::Ipxe | Stage::Local => MachineEvent::Asked,
@@ -44,8 +57,8 @@ fn machine(state: &State, sighting: Sighting, now: Timestamp) -> Option<Machine>
         let first = Machine::first(mac, event, now)?;
         // Provisioned by its address before it was seen.
         let state = if has_instance { MachineState::Assigned } else { first.state };
-        let stage = Some(stage);
-        return Some(Machine { architecture, uuid, state, stage, last_seen: Some(now), ..first });
+        let (stage, habits, last_seen) = (Some(stage), learned.unwrap_or_default(), Some(now));
+        return Some(Machine { architecture, uuid, state, stage, habits, last_seen, ..first });
     };
     // What a machine does is allowed in every state.
     let stepped = before.after(event, now).ok()?;
@@ -53,6 +66,7 @@ fn machine(state: &State, sighting: Sighting, now: Timestamp) -> Option<Machine>
         architecture: architecture.or(before.architecture),
         uuid: uuid.or_else(|| before.uuid.clone()),
         stage: Some(stage),
+        habits: learned.unwrap_or(before.habits),
         ..stepped
     };
     let is_old = before.last_seen.is_none_or(|last| now.since(last) >= REMEMBER_EVERY);
@@ -81,7 +95,7 @@ mod tests {
     const MAC: Mac = Mac::new([2, 0, 0, 0, 0, 1]);
 
     fn sighting(stage: Stage) -> Sighting {
-        Sighting { mac: MAC, architecture: None, uuid: None, stage }
+        Sighting::new(MAC, stage)
     }
 
     /// Applies what this sighting changes, and says how much that is.

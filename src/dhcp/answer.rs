@@ -330,7 +330,7 @@ pub(super) fn sighting(state: &State, request: &Request, now: Timestamp) -> Vec<
     };
     let mac: Mac = request.mac;
     let uuid = request.uuid.clone();
-    boot::seen(state, Sighting { mac, architecture, uuid, stage }, now)
+    boot::seen(state, Sighting { architecture, uuid, ..Sighting::new(mac, stage) }, now)
 }
 
 #[cfg(test)]

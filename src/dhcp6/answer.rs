@@ -361,7 +361,11 @@ impl<'a> Conversation<'a> {
             Some(Firmware::Unknown(_)) | None => None,
         };
         let uuid = self.request.client_id.as_ref().and_then(crate::model::Duid::uuid);
-        boot::seen(self.state, Sighting { mac, architecture, uuid, stage }, self.now)
+        boot::seen(
+            self.state,
+            Sighting { architecture, uuid, ..Sighting::new(mac, stage) },
+            self.now,
+        )
     }
 }
 

@@ -213,7 +213,7 @@ impl Visit<'_> {
         if number != 0 {
             return Vec::new();
         }
-        let sighting = Sighting { mac, architecture: None, uuid: None, stage: Stage::Kernel };
+        let sighting = Sighting::new(mac, Stage::Kernel);
         boot::seen(self.state, sighting, self.now)
     }
 }

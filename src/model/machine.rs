@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Architecture, Forbidden, LogicalId, Mac, MachineEvent, MachineState, Tags, Timestamp};
+use super::{
+    Architecture, Forbidden, Habits, LogicalId, Mac, MachineEvent, MachineState, Tags, Timestamp,
+};
 
 /// A machine that asked to boot from the network, or that the inventory lists.
 /// Hosts that only want an address are none: nobody may reinstall them.
@@ -38,6 +40,9 @@ pub struct Machine {
     /// A word for people: why it is set aside, else what the inventory says. At
     /// most [`super::LONGEST_NOTE`] characters.
     pub note: Option<String>,
+    /// What was learned of its firmware.
+    #[serde(default)]
+    pub habits: Habits,
 }
 
 /// A machine that waits asks every few seconds, and that it was seen is kept
@@ -62,6 +67,7 @@ impl Machine {
             since: now,
             former: None,
             note: None,
+            habits: Habits::default(),
         })
     }
 
@@ -165,10 +171,12 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_was_written_down_before_there_were_notes_is_read() {
+    fn a_machine_that_was_written_down_before_there_were_notes_or_habits_is_read() {
         let machine = Machine::first(MAC, MachineEvent::Asked, Timestamp(5)).expect("known");
         let mut row = serde_json::to_value(&machine).expect("JSON");
-        row.as_object_mut().expect("an object").remove("note");
+        for later in ["note", "habits"] {
+            row.as_object_mut().expect("an object").remove(later);
+        }
         assert_eq!(serde_json::from_value::<Machine>(row).expect("a machine"), machine);
     }
 

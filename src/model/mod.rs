@@ -7,6 +7,7 @@ mod architecture;
 mod change;
 mod dhcp_options;
 mod duid;
+mod habits;
 mod hexadecimal;
 mod image;
 mod instance;
@@ -34,6 +35,7 @@ pub use dhcp_options::{
     addresses_value,
 };
 pub use duid::{Duid, InvalidDuid};
+pub use habits::Habits;
 pub use image::{Asset, Checksum, Image, ImageFile, InvalidChecksum, InvalidImageFile, Source};
 pub use instance::{BootMode, Destroyed, Instance, InstanceId, LogicalId, Reason, Tags};
 pub use lease::{Lease, LeaseState};
