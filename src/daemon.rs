@@ -235,7 +235,7 @@ fn bind_dhcp(
     config: &Config,
     policy: Option<&Policy>,
 ) -> anyhow::Result<(dhcp::serve::Sockets, dhcp::Settings)> {
-    let part::Part { role, survey } = part;
+    let part::Part { role, watch } = part;
     let subnets = match role {
         dhcp::Role::Server => dhcp.subnets(),
         dhcp::Role::Proxy => dhcp.proxied(),
@@ -243,7 +243,7 @@ fn bind_dhcp(
     let sockets = dhcp::serve::Sockets::bind(&subnets, dhcp.port, role)?;
     let settings = dhcp::Settings {
         role,
-        survey,
+        watch,
         subnets,
         tftp: config.next_server,
         authority: policy.map(|policy| policy.authority.clone()),

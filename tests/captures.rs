@@ -8,7 +8,6 @@ use remoteboot::{
     dhcp::{
         Role, Settings,
         answer::{self, Answer, BootFile, Probed, Question},
-        ladder::Rung,
         reply,
         request::{self, Client, Kind, Request},
     },
@@ -53,7 +52,7 @@ fn settings() -> Settings {
     let network = "192.168.77.0/24".parse().expect("a network");
     Settings {
         role: Role::Server,
-        survey: None,
+        watch: None,
         subnets: Subnets::new([Subnet {
             network,
             adapter: Some("eth0".to_owned()),
@@ -103,7 +102,6 @@ fn told(name: &str) -> Vec<(Request, Option<String>)> {
             request: &asked,
             link: Some(SERVER),
             boot_port: None,
-            rung: Rung::default(),
             probed: Probed::Nothing,
         };
         let decision = answer::answer(&state, (&settings, &catalogue), question, now);
@@ -117,6 +115,7 @@ fn told(name: &str) -> Vec<(Request, Option<String>)> {
             answer::ReplyKind::Inform
             | answer::ReplyKind::Refuse
             | answer::ReplyKind::ProxyOffer(_)
+            | answer::ReplyKind::ProxyBeside
             | answer::ReplyKind::ProxyAcknowledge(_) => {
                 panic!("{name}: {:?} is answered with {:?}", asked.kind, answered.kind)
             }

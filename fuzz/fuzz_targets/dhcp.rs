@@ -9,7 +9,6 @@ use remoteboot::{
     dhcp::{
         Role, Settings,
         answer::{self, Answer, Probed, Question},
-        ladder::Rung,
         reply, request,
     },
     files::Catalogue,
@@ -30,7 +29,7 @@ fuzz_target!(|packet: &[u8]| {
     for role in [Role::Server, Role::Proxy] {
         let settings = Settings {
             role,
-            survey: None,
+            watch: None,
             subnets: Subnets::new([Subnet {
                 network: "10.0.0.1/24".parse().expect("a network"),
                 adapter: Some("eth0".to_owned()),
@@ -52,7 +51,6 @@ fuzz_target!(|packet: &[u8]| {
                 request: &asked,
                 link: Some(server),
                 boot_port: None,
-                rung: Rung::default(),
                 probed: Probed::Nothing,
             };
             let now = Timestamp(step * 1000);

@@ -138,6 +138,8 @@ pub struct Dhcp {
     pub probe: bool,
     /// How long an address that somebody else uses is given to nobody.
     pub decline_hold: Seconds,
+    /// How often a server asks who else gives addresses; never if there is nothing.
+    pub watch: Option<Seconds>,
 }
 
 impl Dhcp {

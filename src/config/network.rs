@@ -22,6 +22,12 @@ const DECLINE_HOLD: u32 = 86_400;
 /// From not at all to a year.
 const DECLINE_HOLDS: std::ops::RangeInclusive<u32> = 0..=31_536_000;
 
+/// Five minutes: a DISCOVER more is none on any network, and takes an address of the
+/// other server for a minute or so.
+const WATCH: u32 = 300;
+/// From twice the time that it takes to a day.
+const WATCHES: std::ops::RangeInclusive<u32> = 10..=86_400;
+
 /// The adapter, and our own address on it.
 pub(super) struct Network {
     adapter: Option<String>,
@@ -96,8 +102,17 @@ pub(super) fn dhcp(checker: &mut Checker<'_>, network: &mut Network, port: u16) 
     let probe = checker.switch_or(Setting::Probe, true);
     let hold = checker.number(Setting::DeclineHold, DECLINE_HOLD, DECLINE_HOLDS);
     let decline_hold = Seconds(hold);
+    let watch = watch(checker);
     let part = part.filter(|_| has_any)?;
-    Some(Dhcp { part, port, by_flags, tables, probe, decline_hold })
+    Some(Dhcp { part, port, by_flags, tables, probe, decline_hold, watch })
+}
+
+/// How often we look for other servers, if we do.
+fn watch(checker: &mut Checker<'_>) -> Option<Seconds> {
+    if checker.given.text(Setting::DhcpWatch) == Some("0") {
+        return None;
+    }
+    Some(Seconds(checker.number(Setting::DhcpWatch, WATCH, WATCHES)))
 }
 
 /// What `--dhcp` says, or the ancestor's switch.
@@ -321,7 +336,7 @@ mod tests {
 
     #[test]
     fn each_impossible_network_is_named() {
-        let cases: [(&[&str], &[&str]); 19] = [
+        let cases: [(&[&str], &[&str]); 20] = [
             (&[], &["--adapter: is needed", "--start-address: is needed"]),
             (&["--adapter=eth9"], &["--adapter=eth9", "eth0, two0, tiny0, bare0"]),
             (&["--adapter=bare0"], &["--adapter=bare0", "no IPv4 address"]),
@@ -350,6 +365,7 @@ mod tests {
             (&["--leaseCount=1e3"], &["--leaseCount=1e3"]),
             (&["--probe=maybe"], &["--probe=maybe", "neither true nor false"]),
             (&["--decline-hold=31536001"], &["--decline-hold=31536001", "0 to 31536000"]),
+            (&["--dhcp-watch=9"], &["--dhcp-watch=9", "10 to 86400"]),
             (&["--gateway=router"], &["--gateway=router", "not an IPv4"]),
             (&["--dns=10.0.0.1,dns"], &["--dns=10.0.0.1,dns", "`dns`"]),
             (
@@ -431,6 +447,9 @@ mod tests {
         assert_eq!((dhcp(&[]).probe, dhcp(&[]).decline_hold), (true, Seconds(86_400)));
         let without = dhcp(&["--probe=false", "--decline-hold=60"]);
         assert_eq!((without.probe, without.decline_hold), (false, Seconds(60)));
+        assert_eq!(dhcp(&[]).watch, Some(Seconds(300)));
+        assert_eq!(dhcp(&["--dhcp-watch=60"]).watch, Some(Seconds(60)));
+        assert_eq!(dhcp(&["--dhcp-watch=0"]).watch, None);
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub enum Setting {
     DhcpPort,
     Probe,
     DeclineHold,
+    DhcpWatch,
     EnableDhcp6,
     Address6,
     Subnet6,

@@ -89,6 +89,7 @@ fn effective(setting: Setting, config: &Config) -> Option<String> {
         Setting::DhcpPort => dhcp.map(|dhcp| dhcp.port.to_string()),
         Setting::Probe => dhcp.map(|dhcp| dhcp.probe.to_string()),
         Setting::DeclineHold => dhcp.map(|dhcp| dhcp.decline_hold.0.to_string()),
+        Setting::DhcpWatch => dhcp.map(|dhcp| dhcp.watch.map_or(0, |every| every.0).to_string()),
         Setting::EnableDhcp6
         | Setting::Address6
         | Setting::Subnet6

@@ -7,10 +7,10 @@ mod ipv6;
 use ipv6::IPV6;
 
 /// One row for each setting, in the order of the enum and of `--help`.
-pub(super) const TABLE: [Description; 47] = joined();
+pub(super) const TABLE: [Description; 48] = joined();
 
-const fn joined() -> [Description; 47] {
-    let mut all = [BEFORE[0]; 47];
+const fn joined() -> [Description; 48] {
+    let mut all = [BEFORE[0]; 48];
     let mut row = 0;
     while row < all.len() {
         all[row] = if row < BEFORE.len() {
@@ -26,7 +26,7 @@ const fn joined() -> [Description; 47] {
 }
 
 /// The rows before those of IPv6.
-const BEFORE: [Description; 15] = [
+const BEFORE: [Description; 16] = [
     Description {
         setting: Setting::Kernel,
         name: "kernel",
@@ -158,6 +158,16 @@ const BEFORE: [Description; 15] = [
         heading: "DHCP",
         help: "How long an address that somebody else was found to use is given to nobody, 0 to \
                31536000 [default: 86400]",
+    },
+    Description {
+        setting: Setting::DhcpWatch,
+        name: "dhcp-watch",
+        ancestral: None,
+        form: Form::Value("SECONDS"),
+        heading: "DHCP",
+        help: "How often a server asks on its adapters, from the start on, whether another one \
+               gives addresses there, 10 to 86400; it warns of it, and serves on. 0: never \
+               [default: 300]",
     },
 ];
 

@@ -11,8 +11,8 @@ use crate::{
     boot::{self, Sighting},
     files::Catalogue,
     model::{
-        Architecture, Change, Decision, Firmware, Hostname, LeaseState, Mac, Stage, Subnet,
-        Timestamp,
+        Architecture, Change, Decision, Firmware, Habits, Hostname, LeaseState, Mac, Proxied,
+        Stage, Subnet, Timestamp,
     },
     state::State,
 };
@@ -20,7 +20,6 @@ use crate::{
 pub use super::boot_file::{BootFile, NoBootFile, boot_file};
 use super::{
     OFFER_HOLD, Role, Settings,
-    ladder::Rung,
     lease::{Place, Standing},
     proxy,
     request::{Client, Kind, Request},
@@ -38,8 +37,6 @@ pub struct Question<'a> {
     /// Where it came from, if it was sent to the port of boot servers
     /// ([`super::proxy`]).
     pub boot_port: Option<SocketAddrV4>,
-    /// The form of a proxy's offer that its firmware is told.
-    pub rung: Rung,
     /// What was found out for it.
     pub probed: Probed,
 }
@@ -104,8 +101,11 @@ pub enum ReplyKind {
     Inform,
     /// You can't have this address; ask anew.
     Refuse,
-    /// Here is what you boot; another server has your address (PXE 2.1 §2.2.3).
-    ProxyOffer(Rung),
+    /// Here is what you boot; another server has your address (PXE 2.1 §2.2.3). The
+    /// form is that which its firmware was brought to.
+    ProxyOffer(Proxied),
+    /// The same beside the other server's ACK, to who takes it nowhere else.
+    ProxyBeside,
     /// The same to who asked at the port of boot servers, and there.
     ProxyAcknowledge(SocketAddrV4),
 }
@@ -116,7 +116,11 @@ impl ReplyKind {
     pub const fn yiaddr(self) -> Option<Ipv4Addr> {
         match self {
             Self::Offer(address) | Self::Acknowledge(address) => Some(address),
-            Self::Inform | Self::Refuse | Self::ProxyOffer(_) | Self::ProxyAcknowledge(_) => None,
+            Self::Inform
+            | Self::Refuse
+            | Self::ProxyOffer(_)
+            | Self::ProxyBeside
+            | Self::ProxyAcknowledge(_) => None,
         }
     }
 }
@@ -173,7 +177,7 @@ pub fn answer(
     question: Question<'_>,
     now: Timestamp,
 ) -> Decision<Answer> {
-    if settings.survey.is_some_and(|survey| survey.card() == question.request.mac) {
+    if settings.watch.is_some_and(|watch| watch.survey.card() == question.request.mac) {
         return Decision::only(Answer::Silence(Why::Ourselves));
     }
     match settings.role {
@@ -205,7 +209,7 @@ pub fn answer(
         Kind::Inform { .. } => Decision::only(conversation.reply(ReplyKind::Inform)),
     };
     if let Answer::Reply(_) = decision.answer {
-        decision.changes.extend(sighting(state, request, now));
+        decision.changes.extend(sighting(state, (request, None), now));
     }
     decision
 }
@@ -317,7 +321,11 @@ pub(super) fn boot_file_of(
 }
 
 /// Only what wants to boot is a machine that somebody may provision.
-pub(super) fn sighting(state: &State, request: &Request, now: Timestamp) -> Vec<Change> {
+pub(super) fn sighting(
+    state: &State,
+    (request, learned): (&Request, Option<Habits>),
+    now: Timestamp,
+) -> Vec<Change> {
     let (firmware, stage) = match request.client {
         Client::Host => return Vec::new(),
         Client::Firmware { firmware, .. } => (Some(firmware), Stage::Firmware),
@@ -330,7 +338,7 @@ pub(super) fn sighting(state: &State, request: &Request, now: Timestamp) -> Vec<
     };
     let mac: Mac = request.mac;
     let uuid = request.uuid.clone();
-    boot::seen(state, Sighting { architecture, uuid, ..Sighting::new(mac, stage) }, now)
+    boot::seen(state, Sighting { architecture, uuid, learned, ..Sighting::new(mac, stage) }, now)
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@
 pub mod answer;
 mod boot_file;
 mod door;
-pub mod ladder;
+mod elsewhere;
+mod ladder;
 mod layout;
 mod lease;
 mod link;
@@ -39,13 +40,22 @@ pub enum Role {
     Proxy,
 }
 
+/// How we look for other servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watch {
+    /// What we ask.
+    pub survey: Survey,
+    /// How often.
+    pub every: Duration,
+}
+
 /// What the room is told by the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Whether we give addresses.
     pub role: Role,
     /// The question who else serves, if we watch for that: it is none of a client's.
-    pub survey: Option<Survey>,
+    pub watch: Option<Watch>,
     /// The networks that are served.
     pub subnets: Subnets,
     /// Where machines fetch boot programs by TFTP, if somebody serves them.

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use super::{
     answer::{BootFile, Reply, ReplyKind},
-    ladder::Rung,
     layout::{Rank, Told},
     request::Request,
 };
-use crate::model::{DhcpOptions, LeaseTimes, addresses_value};
+use crate::model::{DhcpOptions, LeaseTimes, Proxied, Rung, addresses_value};
 
 /// "Use the boot file named here, ask no boot server" (PXE 2.1 §2.2.4: option
 /// 43, suboption 6 `PXE_DISCOVERY_CONTROL` with bit 3). Without it UEFI takes
@@ -44,7 +43,10 @@ pub(super) fn of(request: &Request, reply: &Reply) -> Vec<Told> {
     }
     let kind = match reply.kind {
         ReplyKind::Offer(_) | ReplyKind::ProxyOffer(_) => 2,
-        ReplyKind::Acknowledge(_) | ReplyKind::Inform | ReplyKind::ProxyAcknowledge(_) => 5,
+        ReplyKind::Acknowledge(_)
+        | ReplyKind::Inform
+        | ReplyKind::ProxyBeside
+        | ReplyKind::ProxyAcknowledge(_) => 5,
         ReplyKind::Refuse => 6,
     };
     all.set(53, &[kind]);
@@ -59,7 +61,12 @@ pub(super) fn of(request: &Request, reply: &Reply) -> Vec<Told> {
 }
 
 const fn is_proxy(kind: ReplyKind) -> bool {
-    matches!(kind, ReplyKind::ProxyOffer(_) | ReplyKind::ProxyAcknowledge(_))
+    match kind {
+        ReplyKind::ProxyOffer(_) | ReplyKind::ProxyBeside | ReplyKind::ProxyAcknowledge(_) => true,
+        ReplyKind::Offer(_) | ReplyKind::Acknowledge(_) | ReplyKind::Inform | ReplyKind::Refuse => {
+            false
+        }
+    }
 }
 
 #[derive(Default)]
@@ -101,7 +108,8 @@ impl Collected {
         match boot {
             BootFile::Program { .. } => {
                 self.set(60, b"PXEClient");
-                if reply.kind != ReplyKind::ProxyOffer(Rung::BootServer) {
+                let asks_boot_server = |proxied: Proxied| proxied.rung == Rung::BootServer;
+                if !matches!(reply.kind, ReplyKind::ProxyOffer(told) if asks_boot_server(told)) {
                     self.set(43, &DISCOVERY_CONTROL);
                 }
             }

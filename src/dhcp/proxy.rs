@@ -12,13 +12,13 @@ use std::{
 use super::{
     Settings,
     answer::{Answer, Question, Reply, ReplyKind, Why, boot_file_of, sighting},
-    ladder::Rung,
+    ladder,
     request::{Client, Kind, Request},
     subnet,
 };
 use crate::{
     files::Catalogue,
-    model::{Decision, Timestamp},
+    model::{BootWay, Decision, Habits, Proxied, Rung, Subnets, Timestamp},
     state::State,
 };
 
@@ -40,24 +40,28 @@ pub const fn boot_server_port(server_port: u16) -> u16 {
 pub(super) fn answer(
     state: &State,
     hall: (&Settings, &Catalogue),
-    Question { request, link, boot_port, rung, probed: _ }: Question<'_>,
+    Question { request, link, boot_port, probed: _ }: Question<'_>,
     now: Timestamp,
 ) -> Decision<Answer> {
     if request.client == Client::Host {
         return Decision::only(Answer::Silence(Why::NoBootClient));
     }
-    let kind = match kind(request, boot_port, rung) {
+    let subnets = &hall.0.subnets;
+    let tried = Tried::of(state, request);
+    let kind = match kind(request, boot_port, (tried, subnets)) {
         Ok(kind) => kind,
         Err(why) => return Decision::only(Answer::Silence(why)),
     };
-    let subnets = &hall.0.subnets;
     // Behind a relay may be networks that only the other server knows.
     let here = |why| link.and_then(|address| subnets.of(address)).ok_or(why);
     let subnet = match subnet::of(subnets, request, link).or_else(here) {
         Ok(subnet) => subnet,
         Err(why) => return Decision::only(Answer::Silence(why)),
     };
-    let answer = match boot_file_of(state, hall, request) {
+    let boot = boot_file_of(state, hall, request);
+    let learned = tried.filter(|_| boot.is_ok() && matches!(kind, ReplyKind::ProxyOffer(_)));
+    let learned = learned.map(|tried| Habits { proxied: tried.now, ..tried.before });
+    let answer = match boot {
         // Firmware that is told nothing goes on to its disk.
         Err(why) => Answer::Silence(Why::NothingToBoot(why)),
         Ok(boot) => Answer::Reply(Reply {
@@ -68,13 +72,49 @@ pub(super) fn answer(
             subnet: Arc::clone(subnet),
         }),
     };
-    Decision { answer, changes: sighting(state, request, now) }
+    Decision { answer, changes: sighting(state, (request, learned), now) }
+}
+
+/// What a machine's PXE firmware was brought to by the forms of our offer.
+#[derive(Clone, Copy)]
+struct Tried {
+    before: Habits,
+    /// With this request, if it is a DISCOVER.
+    now: Proxied,
+}
+
+impl Tried {
+    /// Nothing of other clients: they take the first form.
+    fn of(state: &State, request: &Request) -> Option<Self> {
+        let Client::Firmware { way: BootWay::Pxe, .. } = request.client else { return None };
+        let machine = state.machines.find(request.mac);
+        let before = machine.map(|machine| machine.habits).unwrap_or_default();
+        let now = ladder::climb(before.proxied, machine.and_then(|machine| machine.stage));
+        Some(Self { before, now })
+    }
+
+    fn takes_an_ack_alone(self) -> bool {
+        self.before.proxied.rung == Rung::Acknowledge
+    }
 }
 
 /// The kind of answer, to a machine that looks for something to boot.
-fn kind(request: &Request, boot_port: Option<SocketAddrV4>, rung: Rung) -> Result<ReplyKind, Why> {
+fn kind(
+    request: &Request,
+    boot_port: Option<SocketAddrV4>,
+    (tried, subnets): (Option<Tried>, &Subnets),
+) -> Result<ReplyKind, Why> {
     match (request.kind, boot_port) {
-        (Kind::Discover { .. }, None) => Ok(ReplyKind::ProxyOffer(rung)),
+        (Kind::Discover { .. }, None) => {
+            Ok(ReplyKind::ProxyOffer(tried.map(|tried| tried.now).unwrap_or_default()))
+        }
+        // The ACK with the address is the other server's, which it names.
+        (Kind::Select { server, .. }, None)
+            if tried.is_some_and(Tried::takes_an_ack_alone)
+                && subnets.iter().all(|subnet| subnet.server != server) =>
+        {
+            Ok(ReplyKind::ProxyBeside)
+        }
         (
             Kind::Select { .. }
             | Kind::Reboot { .. }

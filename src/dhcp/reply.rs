@@ -124,7 +124,9 @@ pub fn destination(request: &Request, reply: &Reply) -> Destination {
         ReplyKind::Offer(address) | ReplyKind::Acknowledge(address) => address,
         // Whatever address it gets, it takes what comes for all, and the frame comes
         // to its card alone.
-        ReplyKind::ProxyOffer(_) | ReplyKind::ProxyAcknowledge(_) => Ipv4Addr::BROADCAST,
+        ReplyKind::ProxyOffer(_) | ReplyKind::ProxyBeside | ReplyKind::ProxyAcknowledge(_) => {
+            Ipv4Addr::BROADCAST
+        }
     };
     if !route.ciaddr.is_unspecified() {
         return Destination::Unicast(route.ciaddr);
@@ -145,7 +147,10 @@ fn header(request: &Request, reply: &Reply) -> v4::Message {
         ReplyKind::Acknowledge(_) | ReplyKind::Inform | ReplyKind::ProxyAcknowledge(_) => {
             route.ciaddr
         }
-        ReplyKind::Offer(_) | ReplyKind::Refuse | ReplyKind::ProxyOffer(_) => Ipv4Addr::UNSPECIFIED,
+        ReplyKind::Offer(_)
+        | ReplyKind::Refuse
+        | ReplyKind::ProxyOffer(_)
+        | ReplyKind::ProxyBeside => Ipv4Addr::UNSPECIFIED,
     };
     let boot = reply.boot.as_ref().ok().filter(|_| !is_refusal);
     let siaddr = match boot {

@@ -3,7 +3,7 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::SystemTime,
 };
 
@@ -14,20 +14,19 @@ use tracing::{debug, info, trace, warn};
 use crate::{
     events::{self, Refused},
     files::Loaders,
-    model::{BootWay, Subnets, Timestamp},
+    model::{Subnets, Timestamp},
     state::State,
     store::{Store, Unwritable},
 };
 
 use super::{
     Role, Settings,
-    answer::{self, Answer, NoBootFile, Probed, Question, Reply, ReplyKind, Why},
+    answer::{self, Answer, BootFile, NoBootFile, Probed, Question, Reply, ReplyKind, Why},
     door::{Door, Ear, boot_server},
-    ladder::{Ladder, Rung},
-    others,
+    elsewhere, ladder, others,
     probe::Prober,
     proxy, reply,
-    request::{self, Client, Kind, Request},
+    request::{self, Request},
 };
 
 /// Requests worked on at once; over it they are dropped, and clients ask again.
@@ -111,10 +110,11 @@ pub async fn serve(
     let mut ears = JoinSet::new();
     let prober = Arc::new(sockets.prober);
     prober.listen(&mut ears);
-    if let Some(survey) = settings.survey {
-        ears.spawn(others::watch(survey, settings.subnets.clone(), sockets.port));
+    if let Some(watch) = settings.watch {
+        let (subnets, bus) = (settings.subnets.clone(), store.events().clone());
+        ears.spawn(others::watch(watch, (subnets, sockets.port), bus));
     }
-    let room = Arc::new(Room { settings, loaders, store, prober, ladder: Mutex::default() });
+    let room = Arc::new(Room { settings, loaders, store, prober });
     let places = Arc::new(Semaphore::new(AT_ONCE));
     for door in sockets.doors.into_iter().map(Arc::new) {
         for ear in [Ear::Own, Ear::Any, Ear::Boot] {
@@ -171,7 +171,6 @@ struct Room {
     loaders: Arc<Loaders>,
     store: Store,
     prober: Arc<Prober>,
-    ladder: Mutex<Ladder>,
 }
 
 impl Room {
@@ -216,11 +215,10 @@ impl Room {
         (request, boot_port): (&Request, Option<SocketAddrV4>),
     ) -> Result<Result<Reply, Why>, Unwritable> {
         let mut probed = Probed::Nothing;
-        let rung = self.rung(request, boot_port);
         for _ in 0..TURNS {
             let catalogue = self.loaders.catalogue();
             let now = Timestamp::from(SystemTime::now());
-            let question = Question { request, link: door.on_link(), boot_port, rung, probed };
+            let question = Question { request, link: door.on_link(), boot_port, probed };
             let hall = (&self.settings, &*catalogue);
             let decision = |state: &State| answer::answer(state, hall, question, now);
             match self.store.decide(decision).await? {
@@ -236,29 +234,6 @@ impl Room {
             }
         }
         Ok(Err(Why::AllInUse))
-    }
-
-    /// The form of a proxy's offer that this machine is told now.
-    fn rung(&self, request: &Request, boot_port: Option<SocketAddrV4>) -> Rung {
-        let is_offer = self.settings.role == Role::Proxy && boot_port.is_none();
-        let is_firmware = matches!(request.client, Client::Firmware { way: BootWay::Pxe, .. });
-        if !is_offer || !is_firmware || !matches!(request.kind, Kind::Discover { .. }) {
-            return Rung::default();
-        }
-        let mac = request.mac;
-        let stage = self.store.look(|state| state.machines.find(mac).and_then(|known| known.stage));
-        // Nothing in it is left half done by a panic.
-        let mut ladder = self.ladder.lock().unwrap_or_else(PoisonError::into_inner);
-        let step = ladder.climb(mac, stage);
-        drop(ladder);
-        if step.has_tried_all {
-            warn!(
-                %mac,
-                "its firmware comes no further with either form of a proxy's offer: if your DHCP \
-                 server answers it, name its boot file and our address there"
-            );
-        }
-        step.rung
     }
 
     fn send(&self, door: &Door, request: &Request, reply: &Reply) {
@@ -282,6 +257,17 @@ impl Room {
             (Ok(()), Err(why)) => {
                 warn!(%mac, client = ?request.client, answer = ?reply.kind, %why, "nothing to boot");
             }
+        }
+        if let (ReplyKind::ProxyOffer(proxied), Ok(BootFile::Program { name, server })) =
+            (reply.kind, &reply.boot)
+            && ladder::has_tried_all(proxied)
+        {
+            let elsewhere::Lines { isc_dhcpd, kea, dnsmasq } = elsewhere::lines(name, *server);
+            warn!(
+                %mac, isc_dhcpd, kea, dnsmasq,
+                "this firmware ignores proxy offers: write what it boots into the DHCP server that \
+                 it hears; docs/beside-dhcp.md has the lines for all architectures"
+            );
         }
         match (reply.kind, &reply.boot) {
             (ReplyKind::Refuse, _) => self.refused(Some(request), "its address", "ask anew"),

@@ -95,7 +95,7 @@ mod tests {
     use super::*;
     use crate::{
         dhcp::{
-            Role,
+            Role, Watch,
             answer::{Answer, Why},
             request,
             testing::*,
@@ -128,7 +128,8 @@ mod tests {
         for role in [Role::Server, Role::Proxy] {
             let mut lab = Lab::new();
             lab.catalogue = Catalogue::new([]);
-            (lab.settings.role, lab.settings.survey) = (role, Some(SURVEY));
+            let every = std::time::Duration::from_secs(1);
+            (lab.settings.role, lab.settings.watch) = (role, Some(Watch { survey: SURVEY, every }));
             assert_eq!(lab.hear(&asked), Answer::Silence(Why::Ourselves));
         }
     }

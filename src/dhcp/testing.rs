@@ -12,7 +12,6 @@ use ipnet::Ipv4Net;
 use super::{
     Role, Settings,
     answer::{Answer, Probed, Question, Reply, answer},
-    ladder::Rung,
     reply::encode,
     request::{Request, parse, tests::packet},
 };
@@ -63,7 +62,7 @@ pub(super) fn subnets() -> [Subnet; 2] {
 pub(super) fn settings() -> Settings {
     Settings {
         role: Role::Server,
-        survey: None,
+        watch: None,
         subnets: Subnets::new(subnets()),
         tftp: Some(SERVER),
         authority: Some("10.0.0.1".to_owned()),
@@ -114,21 +113,13 @@ pub(super) struct Lab {
     pub(super) now: Timestamp,
     /// Where requests come from that are sent to the port of boot servers.
     pub(super) boot_port: Option<SocketAddrV4>,
-    pub(super) rung: Rung,
 }
 
 impl Lab {
     pub(super) fn new() -> Self {
         let settings = settings();
         let state = State::new(settings.subnets.iter().map(|subnet| subnet.pool.clone()));
-        Self {
-            settings,
-            catalogue: catalogue(),
-            state,
-            now: Timestamp(1_000_000),
-            boot_port: None,
-            rung: Rung::default(),
-        }
+        Self { settings, catalogue: catalogue(), state, now: Timestamp(1_000_000), boot_port: None }
     }
 
     /// Answers a request and carries out what was decided.
@@ -140,8 +131,7 @@ impl Lab {
     pub(super) fn hear_knowing(&mut self, request: &Request, probed: Probed) -> Answer {
         // Who comes by a relay was heard on no link.
         let link = Some(SERVER).filter(|_| request.route.giaddr.is_unspecified());
-        let question =
-            Question { request, link, boot_port: self.boot_port, rung: self.rung, probed };
+        let question = Question { request, link, boot_port: self.boot_port, probed };
         let decision = answer(&self.state, (&self.settings, &self.catalogue), question, self.now);
         decision.changes.iter().for_each(|change| self.state.apply(change));
         decision.answer

@@ -2,6 +2,7 @@
 //! misses events, and is told how many.
 
 use std::{
+    net::Ipv4Addr,
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
@@ -73,6 +74,13 @@ impl Bus {
         let admitted = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).admit(now);
         if let Some(untold) = admitted {
             self.send(Event::refused(refused(), untold, now));
+        }
+    }
+
+    /// Tells that another DHCP server gives addresses where we do.
+    pub fn other_server(&self, server: Ipv4Addr) {
+        if self.is_heard() {
+            self.send(Event::other_server(server, now()));
         }
     }
 

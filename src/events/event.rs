@@ -1,6 +1,6 @@
 //! An event: what it is about, its sentence and its facts. Pure.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Serialize, Serializer};
 
@@ -174,6 +174,13 @@ impl Event {
             ("complete", Fact::Flag(complete)),
         ];
         Some(Self::new((kind, &id, "file"), message, data, now))
+    }
+
+    /// That another DHCP server gives addresses where we do.
+    pub(super) fn other_server(server: Ipv4Addr, now: Timestamp) -> Self {
+        let message = format!("another DHCP server, {server}, gives addresses where we do");
+        let data = vec![("ip", Fact::text(server))];
+        Self::new(("dhcp", &server.to_string(), "other-server"), message, data, now)
     }
 
     /// To a listener who was too slow: so many events, of whatever topic, were

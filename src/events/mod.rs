@@ -14,4 +14,4 @@ mod topic;
 pub use bus::{Bus, Subscription};
 pub use event::{Door, Event, Fact, Refused, Served};
 pub use story::story;
-pub use topic::{DOORS, INSTANCE_EVENTS, LEASE_EVENTS, MACHINE_EVENTS, ROOTS, Topics};
+pub use topic::{DHCP_EVENTS, DOORS, INSTANCE_EVENTS, LEASE_EVENTS, MACHINE_EVENTS, ROOTS, Topics};

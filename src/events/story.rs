@@ -49,6 +49,9 @@ fn of_machine(before: &State, machine: &Machine, now: Timestamp) -> Vec<Event> {
         events.push(reached(before, mac, stage, now));
     }
     events.extend(known.and_then(|known| stepped(before, known, state, now)));
+    if machine.is_deaf() && !known.is_some_and(Machine::is_deaf) {
+        events.push(deaf(machine, now));
+    }
     events
 }
 
@@ -82,6 +85,17 @@ fn reached(before: &State, mac: Mac, stage: Stage, now: Timestamp) -> Event {
         ("ip", Fact::maybe(before.any_address_of(mac, None, now))),
     ];
     Event::new(("machine", &mac.to_string(), "stage"), format!("machine {mac} {does}"), data, now)
+}
+
+fn deaf(machine: &Machine, now: Timestamp) -> Event {
+    let mac = machine.mac;
+    let architecture = machine.architecture.map(Architecture::name);
+    let message = format!(
+        "the firmware of machine {mac} ignores proxy offers: what it boots is to be named in the \
+         DHCP server that it hears"
+    );
+    let data = vec![("mac", Fact::text(mac)), ("arch", Fact::maybe(architecture))];
+    Event::new(("machine", &mac.to_string(), "deaf"), message, data, now)
 }
 
 /// The step of a machine that was known, if it makes one.
@@ -428,6 +442,19 @@ mod tests {
     }
 
     const MAC: Mac = Mac::new([2, 0, 0, 0, 0, 1]);
+
+    #[test]
+    fn that_a_machine_hears_no_proxy_is_told_once_until_it_comes_further() {
+        let mut state = State::new(None);
+        let mut step = |stage, is_deaf| {
+            let mut machine = Machine { stage: Some(stage), ..testing::held(MAC, NOW) };
+            machine.habits.proxied.is_deaf = is_deaf;
+            told(&mut state, &[Change::Seen(machine)]).iter().any(|what| what.contains("deaf"))
+        };
+        assert!(!step(Stage::Firmware, false));
+        assert!(step(Stage::Firmware, true) && !step(Stage::Firmware, true));
+        assert!(!step(Stage::Ipxe, false) && step(Stage::Firmware, true));
+    }
 
     /// The topics of these changes without the name, one after the other.
     fn told(state: &mut State, changes: &[Change]) -> Vec<String> {

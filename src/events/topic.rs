@@ -2,10 +2,10 @@
 //! thing over its name to what happened to it. Pure.
 
 /// The kinds of things that events are about.
-pub const ROOTS: [&str; 4] = ["instance", "lease", "machine", "refusal"];
+pub const ROOTS: [&str; 5] = ["dhcp", "instance", "lease", "machine", "refusal"];
 
 /// What happens to a machine: `machine/<mac>/...`.
-pub const MACHINE_EVENTS: [&str; 5] = ["file", "forgotten", "found", "stage", "state"];
+pub const MACHINE_EVENTS: [&str; 6] = ["deaf", "file", "forgotten", "found", "stage", "state"];
 
 /// What happens to an instance: `instance/<id>/...`.
 pub const INSTANCE_EVENTS: [&str; 6] =
@@ -13,6 +13,9 @@ pub const INSTANCE_EVENTS: [&str; 6] =
 
 /// What happens to an address: `lease/<ip>/...`.
 pub const LEASE_EVENTS: [&str; 3] = ["bound", "declined", "released"];
+
+/// What happens to another DHCP server: `dhcp/<ip>/...`.
+pub const DHCP_EVENTS: [&str; 1] = ["other-server"];
 
 /// Where something is refused: `refusal/<door>/...`.
 pub const DOORS: [&str; 5] = ["dhcp", "dhcp6", "http", "spi", "tftp"];

@@ -98,6 +98,13 @@ impl Machine {
         self.state == MachineState::Held && asked
     }
 
+    /// Whether it stands before its firmware and has ignored every form of a proxy's
+    /// offer.
+    #[must_use]
+    pub fn is_deaf(&self) -> bool {
+        self.habits.proxied.is_deaf && self.stage == Some(Stage::Firmware)
+    }
+
     /// Its state for people: one that does not wait any more is not shown as held.
     #[must_use]
     pub fn shown_state(&self, now: Timestamp) -> MachineState {

@@ -1,7 +1,7 @@
 //! What Event.List tells: the tree of topics, from the state and from what can
 //! happen to each kind of thing. Pure.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -11,7 +11,7 @@ use super::{
     request::{Params, Unreadable},
 };
 use crate::{
-    events::{DOORS, INSTANCE_EVENTS, LEASE_EVENTS, MACHINE_EVENTS, ROOTS},
+    events::{DHCP_EVENTS, DOORS, INSTANCE_EVENTS, LEASE_EVENTS, MACHINE_EVENTS, ROOTS},
     model::{InstanceId, LeaseState, Mac},
     state::State,
 };
@@ -68,7 +68,8 @@ fn below(state: &State, topic: &[&str]) -> Vec<String> {
             };
             if_known(lease.is_some_and(|state| state != LeaseState::Offered), &LEASE_EVENTS)
         }
-        // Who will be refused is not known before.
+        ["dhcp", address] => if_known(address.parse::<Ipv4Addr>().is_ok(), &DHCP_EVENTS),
+        // Who will be refused is not known before, and no other server is remembered.
         [..] => Vec::new(),
     }
 }
@@ -101,7 +102,9 @@ mod tests {
             serde_json::from_str(nodes(&state, &path).expect("JSON").get()).expect("JSON")
         };
         for (topic, expected) in [
-            (".", json!(["instance", "lease", "machine", "refusal"])),
+            (".", json!(["dhcp", "instance", "lease", "machine", "refusal"])),
+            ("dhcp", json!([])),
+            ("dhcp/10.0.0.3", json!(DHCP_EVENTS)),
             ("machine", json!(["52:54:00:00:00:01", "52:54:00:00:00:02"])),
             ("machine/52:54:00:00:00:01", json!(MACHINE_EVENTS)),
             ("machine/52:54:00:00:00:01/state", json!([])),

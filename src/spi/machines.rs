@@ -108,6 +108,9 @@ pub(super) fn show(
     machine.map(|machine| serde_json::value::to_raw_value(&machine)).transpose()
 }
 
+/// The note of a machine that has none, and hears no proxy.
+const IS_DEAF: &str = "ignores proxy offers: docs/beside-dhcp.md";
+
 fn row<'a>(state: &'a State, machine: &'a Machine, now: Timestamp) -> Row<'a> {
     let instance = state.instances.of_machine(machine.mac);
     let reserved = instance.and_then(|instance| instance.address);
@@ -124,7 +127,7 @@ fn row<'a>(state: &'a State, machine: &'a Machine, now: Timestamp) -> Row<'a> {
         stage: machine.stage.map(Stage::name),
         instance: instance
             .map(|instance| Held { id: instance.id, state: instance.progress.state.name() }),
-        note: machine.note.as_deref(),
+        note: machine.note.as_deref().or(machine.is_deaf().then_some(IS_DEAF)),
     }
 }
 
@@ -259,6 +262,22 @@ mod tests {
         let request = SetAside { mac: mac(4), reason: Some("broken fan".to_owned()) };
         carried_out(&mut state, |state| set_aside(state, &request, NOW)).expect("it may");
         state
+    }
+
+    #[test]
+    fn a_machine_that_hears_no_proxy_says_so_unless_it_has_a_note_of_its_own() {
+        let mut state = pool();
+        for last in [2, 4] {
+            let mut machine = state.machines.find(mac(last)).expect("known").clone();
+            machine.stage = Some(Stage::Firmware);
+            machine.habits.proxied.is_deaf = true;
+            state.apply(&Change::Seen(machine));
+        }
+        let note = |last| {
+            let shown = show(&state, mac(last), NOW).expect("JSON").expect("known");
+            serde_json::from_str::<serde_json::Value>(shown.get()).expect("JSON")["note"].clone()
+        };
+        assert_eq!([note(2), note(3), note(4)], [json!(IS_DEAF), json!(null), json!("broken fan")]);
     }
 
     #[test]

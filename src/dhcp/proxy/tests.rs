@@ -10,7 +10,7 @@ use crate::{
         reply::{Destination, destination},
         testing::*,
     },
-    model::{BootMode, Change, Instance, Mac},
+    model::{BootMode, Change, Instance, Mac, Machine, Stage},
 };
 
 const UUID: (u8, &[u8]) = (97, &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
@@ -25,7 +25,7 @@ fn lab() -> Lab {
 fn offer(lab: &mut Lab, client: Options) -> Vec<u8> {
     let asked = request(card(1), 1, client);
     let said = reply(lab.hear(&asked));
-    assert_eq!(said.kind, ReplyKind::ProxyOffer(lab.rung));
+    assert!(matches!(said.kind, ReplyKind::ProxyOffer(_)), "{said:?}");
     Lab::packet_for(&asked, &said)
 }
 
@@ -67,12 +67,88 @@ fn every_client_that_boots_is_told_its_file_in_its_own_class_and_no_address() {
 #[test]
 fn who_ignores_the_first_form_is_sent_to_the_port_of_boot_servers() {
     let mut lab = lab();
-    lab.rung = Rung::BootServer;
+    brought_to(&mut lab, Rung::BootServer);
     let packet = offer(&mut lab, UEFI);
     assert_eq!(option_of(&packet, 60).as_deref(), Some(&b"PXEClient"[..]));
     assert_eq!(option_of(&packet, 43), None);
     let script = offer(&mut lab, IPXE);
     assert!(option_of(&script, 43).is_some(), "iPXE takes the first form");
+}
+
+/// Firmware that asks again in the form that it was brought to.
+fn brought_to(lab: &mut Lab, rung: Rung) {
+    offer(lab, UEFI);
+    let machine = lab.state.machines.find(card(1)).expect("seen").clone();
+    let habits = Habits { proxied: Proxied { rung, vain: 1, is_deaf: false } };
+    lab.state.apply(&Change::Seen(Machine { habits, ..machine }));
+}
+
+/// What firmware asks the other server when it has chosen an address of it.
+fn selecting(client: Options, server: Ipv4Addr) -> Request {
+    let (server, address) = (server.octets(), OFFERED_ELSEWHERE.octets());
+    request(card(1), 3, &[client, &[(54, &server[..]), (50, &address[..])]].concat())
+}
+
+#[test]
+fn who_takes_an_ack_alone_is_told_beside_the_other_server_s_ack_and_nobody_else_is() {
+    let none = Answer::Silence(Why::NoServer);
+    for rung in [Rung::Offer, Rung::BootServer] {
+        let mut lab = lab();
+        brought_to(&mut lab, rung);
+        assert_eq!(lab.hear(&selecting(UEFI, OTHER_SERVER)), none, "{rung:?}");
+    }
+    let mut lab = lab();
+    brought_to(&mut lab, Rung::Acknowledge);
+    assert!(option_of(&offer(&mut lab, UEFI), 43).is_some(), "as the first form");
+    let asked = selecting(UEFI, OTHER_SERVER);
+    let said = reply(lab.hear(&asked));
+    assert_eq!(said.kind, ReplyKind::ProxyBeside);
+    assert_eq!(destination(&asked, &said), Destination::Hardware(card(1), Ipv4Addr::BROADCAST));
+    let packet = Lab::packet_for(&asked, &said);
+    assert_eq!((option_of(&packet, 53), &packet[16..20]), (Some(vec![5]), &[0; 4][..]));
+    assert_eq!(option_of(&packet, 54), Some(SERVER.octets().to_vec()), "it is no other's word");
+    assert_eq!((&packet[20..24], file(&packet)), (&SERVER.octets()[..], "snponly.efi"));
+    assert_eq!(option_of(&packet, 51), None);
+    for (client, server) in
+        [(HOST, OTHER_SERVER), (IPXE, OTHER_SERVER), (HTTP, OTHER_SERVER), (UEFI, SERVER)]
+    {
+        assert!(matches!(lab.hear(&selecting(client, server)), Answer::Silence(_)), "{client:?}");
+    }
+    let renewal = request_with_address(card(1), OFFERED_ELSEWHERE, (3, UEFI));
+    assert_eq!(lab.hear(&renewal), none);
+}
+
+#[test]
+fn firmware_climbs_by_what_is_known_of_its_machine_and_stays_where_it_came_further() {
+    let mut lab = lab();
+    let rung = |lab: &Lab| lab.state.machines.find(card(1)).expect("seen").habits.proxied.rung;
+    for _ in 0..5 {
+        offer(&mut lab, UEFI);
+    }
+    assert_eq!(rung(&lab), Rung::BootServer);
+    offer(&mut lab, IPXE);
+    for _ in 0..4 {
+        offer(&mut lab, UEFI);
+    }
+    assert_eq!(rung(&lab), Rung::BootServer, "four times once more");
+    for _ in 0..9 {
+        offer(&mut lab, UEFI);
+    }
+    let machine = lab.state.machines.find(card(1)).expect("seen");
+    assert!(machine.is_deaf(), "{:?}", machine.habits);
+    offer(&mut lab, IPXE);
+    let machine = lab.state.machines.find(card(1)).expect("seen");
+    assert_eq!((machine.is_deaf(), machine.stage), (false, Some(Stage::Ipxe)));
+}
+
+#[test]
+fn who_is_told_nothing_tries_nothing() {
+    let mut lab = lab();
+    for _ in 0..5 {
+        lab.discover(card(1), IA32);
+    }
+    let machine = lab.state.machines.find(card(1)).expect("seen");
+    assert_eq!(machine.habits, Habits::default());
 }
 
 #[test]
@@ -187,6 +263,7 @@ proptest! {
         (wanted, server) in (any::<Option<u32>>(), any::<Option<u32>>()),
         (ciaddr, giaddr, flag) in (any::<u32>(), any::<Option<u32>>(), any::<bool>()),
         from in any::<Option<(u32, u16)>>(),
+        rung in prop::sample::select(vec![Rung::Offer, Rung::BootServer, Rung::Acknowledge]),
     ) {
         let client = [BIOS, UEFI, IA32, HTTP, IPXE, HOST][client];
         let wanted = wanted.unwrap_or(0x0a00_0064).to_be_bytes();
@@ -201,6 +278,7 @@ proptest! {
         packet[10] = if flag { 0x80 } else { 0 };
         let Ok(asked) = crate::dhcp::request::parse(&packet) else { return Ok(()) };
         let mut lab = lab();
+        brought_to(&mut lab, rung);
         lab.boot_port = from.map(|(address, port)| SocketAddrV4::new(address.into(), port));
         let answer = lab.hear(&asked);
         prop_assert_eq!(lab.state.addresses.leases().count(), 0);
