@@ -78,14 +78,16 @@ pub(super) fn shown(failure: &Failure, params: &Params) -> String {
     }
     let mut inits = Vec::new();
     params.iter().for_each(|(name, value)| texts_of_init(name, value, false, &mut inits));
-    let text = failure.to_string();
+    let mut text = failure.to_string();
     // As it was given, or as JSON that is quoted in the reason has it.
-    let is_said = |init: &&str| {
+    let places = |init: &&str| {
         let quoted = Value::from(*init).to_string();
-        text.contains(*init) || text.contains(quoted.trim_matches('"'))
+        [text.find(*init), text.find(quoted.trim_matches('"'))]
     };
-    if inits.iter().any(is_said) {
-        return "the reason has Init in it, and is told to the caller alone".to_owned();
+    // What follows may be a part of it that is cut off, and looks like none.
+    if let Some(first) = inits.iter().flat_map(places).flatten().min() {
+        text.truncate(first);
+        text.push_str("[Init, and what follows it, is told to the caller alone]");
     }
     text
 }
@@ -180,9 +182,13 @@ mod tests {
         let params = params.as_object().expect("an object").clone();
         let refused = |text: &str| Failure::from(Refusal::UnknownInstance(text.to_owned()));
         assert_eq!(shown(&refused("x"), &params), "there is no instance `x`");
+        let cut =
+            "there is no instance `x [Init, and what follows it, is told to the caller alone]";
+        assert_eq!(shown(&refused("x echo password two ech"), &params), cut);
         for secret in ["a echo password b", "two"] {
             let shown = shown(&refused(secret), &params);
             assert!(!shown.contains(secret), "{shown}");
+            assert!(shown.starts_with("there is no instance `"), "{shown}");
         }
         let flavor = json!({"Init": {"a": "say \"password\""}});
         let wrong = flavor::Properties::read(&flavor).expect_err("no text");
