@@ -101,12 +101,29 @@ impl Daemon {
     /// would, and returns its ID.
     #[track_caller]
     pub(crate) fn provision(&self, properties: Value) -> String {
+        self.provision_with("", properties)
+    }
+
+    /// The same with this Init.
+    #[track_caller]
+    pub(crate) fn provision_with(&self, init: &str, properties: Value) -> String {
         let spec = json!({
-            "Properties": properties, "Tags": {}, "Init": "", "LogicalID": null, "Attachments": null
+            "Properties": properties, "Tags": {}, "Init": init, "LogicalID": null, "Attachments": null
         });
         let result = self.call("Instance.Provision", json!({ "Type": "", "Spec": spec }));
         let id = result["ID"].as_str().unwrap_or_else(|| panic!("no ID in {result}"));
         id.to_owned()
+    }
+
+    /// Has the machine of an instance stop its work, in ten seconds at most.
+    #[track_caller]
+    pub(crate) fn drain(&self, id: &str) {
+        let parameters = json!({
+            "Type": "", "Properties": {"DrainTimeout": "10s"},
+            "Instance": {"ID": id, "LogicalID": null, "Tags": null},
+        });
+        let result = self.call("Flavor.Drain", parameters);
+        assert_eq!(result["OK"], json!(true), "Drain {id}");
     }
 
     /// Destroys an instance.

@@ -95,6 +95,35 @@ impl<'a> Host<'a> {
         Some(Lease { address, mask, router, dns, seconds, server })
     }
 
+    /// Asks for a page by HTTP, with more arguments for curl; its status and its text.
+    #[track_caller]
+    pub(crate) fn fetch(&self, url: &str, more: &[&str]) -> (u16, String) {
+        let arguments = [&["-sgS", "-m", "20", "-w", "%{http_code}", url], more].concat();
+        let (said, is_well) = self.run("curl", &arguments);
+        assert!(is_well, "{url}: {said}");
+        let (text, status) = said.split_at(said.len() - 3);
+        (status.parse().expect("a status"), text.to_owned())
+    }
+
+    /// Listens on port 8080 for one request, which is answered with 204. What it asks
+    /// for is in the file `asked` of the lab, then.
+    pub(crate) fn hears_a_request(&self) -> Listener {
+        let folder = self.lab.folder();
+        let script = "read -r line; echo \"$line\" >\"$0.new\"; mv \"$0.new\" \"$0\"
+            printf 'HTTP/1.1 204 No Content\\r\\nConnection: close\\r\\n\\r\\n'";
+        let asked = folder.join("asked").display().to_string();
+        let arguments = ["nc", "-l", "-p", "8080", "-e", "sh", "-c", script, &asked];
+        let process = self.command("busybox", &arguments).spawn().expect("nsenter starts");
+        let listens = super::within(Duration::from_secs(10), || {
+            let (tables, _) = self.run("cat", &["/proc/net/tcp", "/proc/net/tcp6"]);
+            // Port 8080 in hexadecimal digits, state LISTEN.
+            let is_it = |line: &str| line.contains(":1F90 ") && line.contains(" 0A ");
+            tables.lines().any(is_it).then_some(())
+        });
+        assert!(listens.is_some(), "nobody listens");
+        Listener(process)
+    }
+
     /// A script for udhcpc that configures the card, and says what came of it.
     /// It is written when the first host is made: what is open for writing in one
     /// thread cannot be run by another.
@@ -126,6 +155,16 @@ impl Drop for Host<'_> {
     fn drop(&mut self) {
         let _ = self.holder.kill();
         let _ = self.holder.wait();
+    }
+}
+
+/// Who waits for a request; dropping it ends it.
+pub(crate) struct Listener(Child);
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

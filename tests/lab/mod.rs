@@ -11,6 +11,7 @@ mod daemon;
 mod disk;
 mod host;
 mod machine;
+mod other;
 
 pub(crate) use daemon::Daemon;
 #[allow(unused_imports)]
@@ -20,6 +21,8 @@ pub(crate) use disk::Disk;
 pub(crate) use host::{Host, Lease, ip};
 #[allow(unused_imports)]
 pub(crate) use machine::{Firmware, Machine, Report};
+#[allow(unused_imports)]
+pub(crate) use other::{Capture, GIVEN, OTHER, Other};
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -218,6 +221,13 @@ impl Lab {
         Daemon::start(self, &loaders, (&network, arguments))
     }
 
+    /// The same for a network in which no address is given.
+    #[track_caller]
+    pub(crate) fn stateless_daemon6(&self, arguments: &[&str]) -> Daemon {
+        let network = ["--adapter", "br0", "--enable-dhcp6", "--subnet6=fd00:77::/64"];
+        Daemon::start(self, &cache().join("loaders/best"), (&network, arguments))
+    }
+
     /// As [`Self::daemon`], with the loaders of one release, for example `bookworm`.
     #[track_caller]
     pub(crate) fn daemon_with_loaders(&self, release: &str, arguments: &[&str]) -> Daemon {
@@ -259,7 +269,7 @@ impl Lab {
             .expect("tests/lab/initrd starts");
         assert!(status.success(), "tests/lab/initrd: {status}");
         let name = format!("initrd-{marker}");
-        link_or_copy(&cache().join("images/amd64").join(&name), &self.images().join(&name));
+        copy(&cache().join("images/amd64").join(&name), &self.images().join(&name));
         name
     }
 
@@ -287,7 +297,7 @@ impl Lab {
                 [("vmlinuz", "vmlinuz"), ("initrd-a", "initrd"), ("initrd-b", "initrd-b")]
             {
                 let (source, target) = (from.join(source), folder.join(format!("{name}{suffix}")));
-                link_or_copy(&source, &target);
+                copy(&source, &target);
             }
         }
         folder
@@ -342,11 +352,11 @@ fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab").join(name)
 }
 
+// A hard link would be a change of the file to every daemon that sends it just then,
+// in other labs, too.
 #[track_caller]
-fn link_or_copy(source: &Path, target: &Path) {
-    fs::hard_link(source, target)
-        .or_else(|_| fs::copy(source, target).map(drop))
-        .unwrap_or_else(|error| panic!("no {}: {error}", source.display()));
+fn copy(source: &Path, target: &Path) {
+    fs::copy(source, target).unwrap_or_else(|error| panic!("no {}: {error}", source.display()));
 }
 
 fn is_root() -> bool {
