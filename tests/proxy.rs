@@ -3,18 +3,10 @@
 
 mod lab;
 
-use std::{
-    fs,
-    process::{Child, Stdio},
-    time::Duration,
-};
+use std::{fs, time::Duration};
 
-use lab::{Daemon, Firmware, Host, Lab};
-use serde_json::json;
-
-/// The other server's address, on a host of its own, and those that it gives.
-const OTHER: &str = "10.77.0.3";
-const GIVEN: &str = "10.77.0.2";
+use lab::{Capture, Daemon, Firmware, GIVEN, Host, Lab, OTHER, Other};
+use serde_json::{Value, json};
 
 #[test]
 #[ignore = "makes network namespaces: needs root, run `make test`"]
@@ -111,14 +103,8 @@ fn a_uefi_machine_boots_by_pxe_beside_isc_dhcpd() {
 fn a_uefi_machine_that_ignored_a_round_of_offers_boots_by_the_port_of_boot_servers() {
     let lab = Lab::new();
     let daemon = lab.daemon_beside(&["--dhcp=proxy"]);
-    // A client with the machine's card that makes nothing of the first form.
     let mac = "52:54:00:20:00:07";
-    let before = Host::new(&lab, 7, "br0");
-    for _ in 0..4 {
-        let class = ["-t", "1", "-V", "PXEClient:Arch:00007:UNDI:003000"];
-        assert_eq!(before.lease(&class), None);
-    }
-    drop(before);
+    ignore_rounds(&lab, 1);
     let other = Other::dnsmasq(&lab);
     let boot_server = Capture::start(&lab, "udp src port 4011 and src host 10.77.0.1");
     provision(&daemon, mac);
@@ -130,6 +116,137 @@ fn a_uefi_machine_that_ignored_a_round_of_offers_boots_by_the_port_of_boot_serve
         assert_eq!(packet[36..38], [0x0f, 0xab], "UEFI hears on its own port 4011");
         assert_eq!(packet[42..][16..20], [0; 4], "no address is given");
     }
+}
+
+#[test]
+#[ignore = "boots real firmware: needs root and QEMU, run `make test`"]
+fn a_uefi_machine_boots_that_hears_a_proxy_s_ack_beside_the_other_server_s() {
+    let lab = Lab::new();
+    let daemon = lab.daemon_beside(&["--dhcp=proxy"]);
+    let mac = "52:54:00:20:00:07";
+    ignore_rounds(&lab, 2);
+    let other = Other::dnsmasq(&lab);
+    let acks = Capture::start(&lab, "udp src port 67 and src host 10.77.0.1 and udp[250] == 5");
+    provision(&daemon, mac);
+    let mut machine = lab.machine(Firmware::UefiPxe, mac);
+    assert_eq!(machine.report().macs, [mac]);
+    assert!(other.leases().contains(mac), "{}", other.leases());
+    let packets = acks.packets(&other);
+    assert!(!packets.is_empty(), "an ACK of ours beside the other server's");
+    for packet in packets {
+        assert_eq!(packet[42..][16..20], [0; 4], "no address is given");
+    }
+}
+
+#[test]
+#[ignore = "makes network namespaces: needs root, run `make test`"]
+fn what_firmware_ignores_is_remembered_over_a_restart_and_then_said_with_the_lines_to_write() {
+    let lab = Lab::new();
+    let daemon = lab.daemon_beside(&["--dhcp=proxy"]);
+    let before = ignore_rounds(&lab, 2);
+    let note = |daemon: &Daemon| {
+        let known = daemon.call("Machine.List", json!({}));
+        known["Machines"][0]["note"].clone()
+    };
+    assert_eq!(note(&daemon), Value::Null);
+    daemon.terminate();
+    let daemon = lab.daemon_beside(&["--dhcp=proxy"]);
+    // Two rounds were before the restart, and one is behind it.
+    (0..4).for_each(|_| ignore(&before));
+    assert_eq!(note(&daemon), Value::Null);
+    ignore(&before);
+    assert_eq!(note(&daemon), json!("ignores proxy offers: docs/beside-dhcp.md"));
+    let log = daemon.log();
+    let said: Vec<&str> =
+        log.lines().filter(|line| line.contains("ignores proxy offers")).collect();
+    assert_eq!(said.len(), 1, "{log}");
+    for expected in [
+        "52:54:00:20:00:07",
+        "dhcp-boot=snponly.efi,,10.77.0.1",
+        "next-server 10.77.0.1; filename",
+        "boot-file-name",
+    ] {
+        assert!(said[0].contains(expected), "{expected} is not in {}", said[0]);
+    }
+}
+
+/// The words of a script that name URLs, by their keys.
+fn word(script: &str, key: &str) -> String {
+    let mut words = script.split_whitespace();
+    let found = words.find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+    found.unwrap_or_else(|| panic!("no {key} in {script}")).to_owned()
+}
+
+#[test]
+#[ignore = "makes network namespaces: needs root, run `make test`"]
+fn init_reports_and_drain_work_where_the_address_is_another_server_s_and_for_that_machine_alone() {
+    let lab = Lab::new();
+    let daemon = lab.daemon_beside(&["--dhcp=proxy"]);
+    let _other = Other::dnsmasq(&lab);
+    let (machine, thief) = (Host::new(&lab, 11, "br0"), Host::new(&lab, 12, "br0"));
+    let address = machine.lease(&[]).expect("a lease").address;
+    thief.lease(&[]).expect("a lease");
+    let id = daemon.provision_with(
+        "#!/bin/sh\necho mine\n",
+        json!({"Kernel": "vmlinuz", "CmdLine": "i={{ init }} r={{ report }} a={{ ip }}",
+               "MAC": "52:54:00:20:00:0b"}),
+    );
+    let (status, script) = machine.fetch("http://10.77.0.1/infrakit.ipxe", &[]);
+    assert_eq!(status, 200, "its card says who it is: {script}");
+    let (init, report) = (word(&script, "i"), word(&script, "r"));
+    assert_eq!(word(&script, "a"), address);
+    assert_eq!(machine.fetch(&init, &[]), (200, "#!/bin/sh\necho mine\n".to_owned()));
+    let stop = "drain=:8080/stop";
+    let ready = format!("{report}/ready?{stop}");
+    for url in [&init, &report, &ready, "http://10.77.0.1/ipxe/52-54-00-20-00-0b.ipxe"] {
+        let (status, text) = thief.fetch(url, &[]);
+        assert_eq!(status, 403, "{url}: {text}");
+        assert!(!text.contains("mine"), "{text}");
+    }
+    assert_eq!(daemon.describe(&id)["Properties"]["state"], "booting");
+    let keep = (200, "keep\n".to_owned());
+    assert_eq!(machine.fetch(&ready, &[]), keep);
+    assert_eq!(daemon.describe(&id)["Properties"]["state"], "running");
+    let listener = machine.hears_a_request();
+    daemon.drain(&id);
+    let asked = fs::read_to_string(lab.folder().join("asked")).expect("it was asked");
+    assert!(asked.starts_with("POST /stop HTTP/1.1"), "{asked}");
+    drop(listener);
+    daemon.destroy(&id);
+    assert_eq!(machine.fetch(&report, &[]), (200, "gone terminate\n".to_owned()));
+    assert_eq!(thief.fetch(&report, &[]).0, 403);
+}
+
+#[test]
+#[ignore = "makes network namespaces: needs root, run `make test`"]
+fn a_server_tells_of_another_one_that_comes_later_and_of_its_return_and_serves_on() {
+    let lab = Lab::new();
+    let arguments = ["--startAddress=10.77.0.100", "--dhcp=server", "--dhcp-watch=10"];
+    let daemon = lab.daemon_beside(&arguments);
+    let mut events = lab
+        .command("curl")
+        .args(["-sN", "--unix-socket"])
+        .arg(daemon.socket())
+        .arg("http://h/events?topic=dhcp/")
+        .stdout(fs::File::create(lab.folder().join("events")).expect("made"))
+        .spawn()
+        .expect("nsenter starts");
+    let lines = |what: &str| daemon.log().lines().filter(|line| line.contains(what)).count();
+    let (found, gone) = ("another DHCP server gives addresses", "answers no more");
+    for round in 1..=2 {
+        assert_eq!((lines(found), lines(gone)), (round - 1, round - 1));
+        let other = Other::dnsmasq(&lab);
+        let limit = Duration::from_secs(60);
+        assert!(lab::within(limit, || (lines(found) == round).then_some(())).is_some(), "found");
+        drop(other);
+        assert!(lab::within(limit, || (lines(gone) == round).then_some(())).is_some(), "gone");
+    }
+    let lease = Host::new(&lab, 10, "br0").lease(&[]).expect("a lease");
+    assert_eq!(lease.server, "10.77.0.1");
+    events.kill().expect("ours");
+    events.wait().expect("ours");
+    let told = fs::read_to_string(lab.folder().join("events")).expect("written");
+    assert_eq!(told.matches("dhcp/10.77.0.3/other-server").count(), 2, "{told}");
 }
 
 #[test]
@@ -199,177 +316,22 @@ fn check_beside(lab: &Lab, other: &Other<'_>, firmware: Firmware) {
     println!("{firmware:?}: {} packets of ours", packets.len());
 }
 
+/// A client with the card 52:54:00:20:00:07 that makes nothing of so many rounds of
+/// offers.
+fn ignore_rounds(lab: &Lab, rounds: usize) -> Host<'_> {
+    let host = Host::new(lab, 7, "br0");
+    (0..rounds * 4).for_each(|_| ignore(&host));
+    host
+}
+
+/// One DISCOVER, as UEFI's, that comes to nothing.
+#[track_caller]
+fn ignore(host: &Host<'_>) {
+    assert_eq!(host.lease(&["-t", "1", "-V", "PXEClient:Arch:00007:UNDI:003000"]), None);
+}
+
 fn provision(daemon: &Daemon, mac: &str) -> String {
     daemon.provision(json!({
         "Kernel": "vmlinuz", "Initrd": "initrd",
         "CmdLine": "console=ttyS0 lab={{ mac }}", "MAC": mac}))
-}
-
-/// Somebody else's DHCP server, on a host of its own. Dropping it ends it.
-struct Other<'a> {
-    host: Host<'a>,
-    process: Child,
-    leases: std::path::PathBuf,
-}
-
-impl<'a> Other<'a> {
-    /// dnsmasq as people have it: addresses, and no word of booting.
-    fn dnsmasq(lab: &'a Lab) -> Self {
-        let leases = lab.folder().join("dnsmasq.leases");
-        let (range, file) = (
-            format!("--dhcp-range={GIVEN}00,{GIVEN}40,1h"),
-            format!("--dhcp-leasefile={}", leases.display()),
-        );
-        let arguments = [
-            "--keep-in-foreground",
-            "--conf-file=/dev/null",
-            "--port=0",
-            "--interface=eth0",
-            "--bind-interfaces",
-            "--user=root",
-            "--no-ping",
-            "--pid-file",
-            "--dhcp-authoritative",
-            "--log-facility=-",
-            &range,
-            &file,
-        ];
-        Self::start(lab, ("dnsmasq", &arguments), leases)
-    }
-
-    fn start(
-        lab: &'a Lab,
-        (program, arguments): (&str, &[&str]),
-        leases: std::path::PathBuf,
-    ) -> Self {
-        let host = Host::new(lab, 200, "br0");
-        host.must("ip", &["addr", "add", &format!("{OTHER}/24"), "dev", "eth0"]);
-        let log = fs::File::create(lab.folder().join("other.log")).expect("made");
-        let process = host
-            .command(program, arguments)
-            .stdout(log.try_clone().expect("twice"))
-            .stderr(log)
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("nsenter starts");
-        let mut other = Self { host, process, leases };
-        let serves = lab::within(Duration::from_secs(10), || {
-            assert!(other.process.try_wait().expect("ours").is_none(), "{program} ended");
-            let (sockets, _) = other.host.run("cat", &["/proc/net/udp"]);
-            // Port 67 in hexadecimal digits.
-            sockets.contains(":0043 ").then_some(())
-        });
-        assert!(serves.is_some(), "{program} does not serve");
-        other
-    }
-
-    /// ISC's server, as unpacked by `tests/lab/install`; none if it is not there.
-    fn isc(lab: &'a Lab) -> Option<Self> {
-        let program = lab::cache().join("isc-dhcp-server/usr/sbin/dhcpd");
-        if !program.exists() {
-            println!("not tried: there is no {}", program.display());
-            return None;
-        }
-        let configuration = format!(
-            "authoritative;\ndefault-lease-time 3600;\n\
-             subnet 10.77.0.0 netmask 255.255.255.0 {{ range {GIVEN}00 {GIVEN}40; }}\n"
-        );
-        let file = lab.folder().join("dhcpd.conf");
-        let leases = lab.folder().join("dhcpd.leases");
-        fs::write(&file, configuration).expect("written");
-        fs::write(&leases, "").expect("written");
-        let path = |path: &std::path::Path| path.display().to_string();
-        let pid = lab.folder().join("dhcpd.pid");
-        let command = [path(&program), path(&file), path(&leases), path(&pid)];
-        let [program, file, lease_file, pid] = &command;
-        let arguments = ["-4", "-f", "-cf", file, "-lf", lease_file, "-pf", pid, "eth0"];
-        Some(Self::start(lab, (program, &arguments), leases))
-    }
-
-    /// Kea, as unpacked by `tests/lab/install`; none if it is not there.
-    fn kea(lab: &'a Lab) -> Option<Self> {
-        let root = lab::cache().join("kea");
-        let program = root.join("usr/sbin/kea-dhcp4");
-        if !program.exists() {
-            println!("not tried: there is no {}", program.display());
-            return None;
-        }
-        let (file, leases) = (lab.folder().join("kea.conf"), lab.folder().join("kea.leases"));
-        let configuration = json!({"Dhcp4": {
-            "interfaces-config": {"interfaces": ["eth0"]},
-            "lease-database": {"type": "memfile", "name": leases, "lfc-interval": 0},
-            "valid-lifetime": 3600,
-            "subnet4": [{"id": 1, "subnet": "10.77.0.0/24",
-                         "pools": [{"pool": format!("{GIVEN}00 - {GIVEN}40")}]}],
-        }});
-        fs::write(&file, configuration.to_string()).expect("written");
-        let folder = lab.folder().display();
-        let libraries = format!("LD_LIBRARY_PATH={}/usr/lib/x86_64-linux-gnu", root.display());
-        let (locks, pids) =
-            (format!("KEA_LOCKFILE_DIR={folder}"), format!("KEA_PIDFILE_DIR={folder}"));
-        let (program, file) = (program.display().to_string(), file.display().to_string());
-        let arguments = [libraries.as_str(), &locks, &pids, &program, "-c", &file];
-        Some(Self::start(lab, ("env", &arguments), leases))
-    }
-
-    fn leases(&self) -> String {
-        fs::read_to_string(&self.leases).unwrap_or_default()
-    }
-}
-
-impl Drop for Other<'_> {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// What passes on the bridge.
-struct Capture<'a> {
-    lab: &'a Lab,
-    process: Child,
-    file: std::path::PathBuf,
-}
-
-impl<'a> Capture<'a> {
-    fn start(lab: &'a Lab, filter: &str) -> Self {
-        let file = lab.folder().join("ours.pcap");
-        let said = lab.folder().join("tcpdump.log");
-        let log = fs::File::create(&said).expect("made");
-        let process = lab
-            .command("tcpdump")
-            .args(["-i", "br0", "-U", "-Z", "root", "-w", &file.display().to_string(), filter])
-            .stderr(log)
-            .spawn()
-            .expect("nsenter starts");
-        let listens = lab::within(Duration::from_secs(10), || {
-            fs::read_to_string(&said).ok()?.contains("listening on").then_some(())
-        });
-        assert!(listens.is_some(), "tcpdump does not listen");
-        Self { lab, process, file }
-    }
-
-    /// The packets that it has seen, each from its Ethernet header on.
-    fn packets(mut self, _alive: &Other<'_>) -> Vec<Vec<u8>> {
-        let id = rustix::process::Pid::from_child(&self.process);
-        rustix::process::kill_process(id, rustix::process::Signal::INT).expect("ours");
-        self.process.wait().expect("ours");
-        let bytes = fs::read(&self.file).expect("it has written");
-        let mut packets = Vec::new();
-        let mut rest = &bytes[24..];
-        while rest.len() >= 16 {
-            let length = u32::from_le_bytes(rest[8..12].try_into().expect("four")) as usize;
-            packets.push(rest[16..16 + length].to_vec());
-            rest = &rest[16 + length..];
-        }
-        packets
-    }
-}
-
-impl Drop for Capture<'_> {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        let _ = self.lab;
-    }
 }

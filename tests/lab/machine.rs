@@ -13,7 +13,7 @@ use super::{Lab, last_lines, script, within};
 
 /// The longest a machine may take from power-on to its report. Alone it takes
 /// half a minute; several on a busy computer take longer.
-const BOOT: Duration = Duration::from_secs(180);
+const BOOT: Duration = Duration::from_secs(400);
 
 /// The kind of firmware that a machine has, and the way by which it boots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
