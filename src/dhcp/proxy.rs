@@ -60,7 +60,7 @@ pub(super) fn answer(
     };
     let boot = boot_file_of(state, hall, request);
     let learned = tried.filter(|_| boot.is_ok() && matches!(kind, ReplyKind::ProxyOffer(_)));
-    let learned = learned.map(|tried| Habits { proxied: tried.now, ..tried.before });
+    let learned = learned.map(Tried::learned);
     let answer = match boot {
         // Firmware that is told nothing goes on to its disk.
         Err(why) => Answer::Silence(Why::NothingToBoot(why)),
@@ -91,6 +91,13 @@ impl Tried {
         let before = machine.map(|machine| machine.habits).unwrap_or_default();
         let now = ladder::climb(before.proxied, machine.and_then(|machine| machine.stage));
         Some(Self { before, now })
+    }
+
+    /// All that is known of it, with this request.
+    const fn learned(self) -> Habits {
+        let mut habits = self.before;
+        habits.proxied = self.now;
+        habits
     }
 
     fn takes_an_ack_alone(self) -> bool {
