@@ -52,6 +52,7 @@ pub enum Setting {
     StateDir,
     Images,
     Inventory,
+    Unclaimed,
     Log,
     LogFormat,
     LogCaller,

@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     Settings,
-    answer::{Answer, Question, Reply, ReplyKind, Why, boot_file_of, sighting},
+    answer::{Answer, Question, Reply, ReplyKind, Why, boot_file_of, offer},
     ladder::Rung,
     request::{Client, Kind, Request},
     subnet,
@@ -57,7 +57,8 @@ pub(super) fn answer(
         Ok(subnet) => subnet,
         Err(why) => return Decision::only(Answer::Silence(why)),
     };
-    let answer = match boot_file_of(state, hall, request) {
+    let offered = offer(state, hall.0, (request, subnet::spot(request, subnet)), now);
+    let answer = match boot_file_of(hall, request, offered.answer) {
         // Firmware that is told nothing goes on to its disk.
         Err(why) => Answer::Silence(Why::NothingToBoot(why)),
         Ok(boot) => Answer::Reply(Reply {
@@ -68,7 +69,7 @@ pub(super) fn answer(
             subnet: Arc::clone(subnet),
         }),
     };
-    Decision { answer, changes: sighting(state, request, now) }
+    Decision { answer, changes: offered.changes }
 }
 
 /// The kind of answer, to a machine that looks for something to boot.

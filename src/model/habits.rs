@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::LocalHabit;
+
 /// What its firmware was found to take and to refuse. It is kept with the machine, so
 /// that nothing of it must be found out again after a restart.
 ///
@@ -9,4 +11,7 @@ use serde::{Deserialize, Serialize};
 /// a row that was written before a field was there is read with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Habits {}
+pub struct Habits {
+    /// How it is sent to its own disk.
+    pub local: LocalHabit,
+}

@@ -146,6 +146,19 @@ fn who_has_no_address_is_not_answered_at_the_port_of_boot_servers() {
 }
 
 #[test]
+fn an_ignored_machine_hears_nothing_from_a_proxy_and_is_not_known() {
+    let mut lab = lab();
+    let (scope, machines) = (Default::default(), Default::default());
+    let rule = crate::boot::rules::Rule { scope, machines, then: crate::boot::rules::Then::Ignore };
+    lab.settings.rules = crate::boot::Rules::new(vec![rule], Vec::new());
+    for client in [UEFI, HTTP, BIOS, IPXE] {
+        let why = Why::NothingToBoot(NoBootFile::Ignored);
+        assert_eq!(lab.discover(card(1), client), Answer::Silence(why));
+    }
+    assert_eq!(lab.state.machines.all().count(), 0);
+}
+
+#[test]
 fn a_bios_that_goes_to_its_disk_is_told_nothing_and_seen() {
     let mut lab = lab();
     let never = Instance { boot: BootMode::Never, ..instance(card(1), None) };
