@@ -613,7 +613,7 @@ impl Room {
             cmdline: "quiet".to_owned(),
         };
         let policy = Policy {
-            rules: unclaimed.then(|| Rules::image(image)).unwrap_or_default(),
+            rules: if unclaimed { Rules::image(image) } else { Rules::default() },
             authority: "10.0.0.1".to_owned(),
             server: [10, 0, 0, 1].into(),
         };
