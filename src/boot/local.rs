@@ -95,10 +95,11 @@ pub fn of_script(
 ) -> (LocalBoot, Option<Habits>) {
     let known = state.machines.find(mac);
     let architecture = known.and_then(|machine| machine.architecture);
-    let habits = known.map(|machine| machine.habits).unwrap_or_default();
+    let mut habits = known.map(|machine| machine.habits).unwrap_or_default();
     let order = order(rules, known, Spot { address, architecture });
     let way = scripted(way(habits.local, &order), architecture);
-    (way, Some(Habits { local: sent(habits.local, way, now), ..habits }))
+    habits.local = sent(habits.local, way, now);
+    (way, Some(habits))
 }
 
 /// It was sent to its disk in this way now.
@@ -153,8 +154,8 @@ pub fn reported(state: &State, mac: Mac) -> Option<Change> {
     let machine = state.machines.find(mac)?;
     let local = machine.habits.local;
     let (told, _) = local.told?;
-    let local = LocalHabit { works: Some(told), returns: 0, ..local };
-    let habits = Habits { local, ..machine.habits };
+    let mut habits = machine.habits;
+    habits.local = LocalHabit { works: Some(told), returns: 0, ..local };
     (habits != machine.habits).then(|| Change::Seen(Machine { habits, ..machine.clone() }))
 }
 
@@ -277,8 +278,9 @@ mod tests {
         state.apply(&Change::Machine(testing::held(MAC, Timestamp(1))));
         assert_eq!(reported(&state, MAC), None, "it was not sent there");
         let local = LocalHabit { returns: 1, ..sent(LocalHabit::default(), Exit, Timestamp(2)) };
-        let habits = Habits { local, ..Habits::default() };
-        state.apply(&Change::Machine(Machine { habits, ..testing::held(MAC, Timestamp(1)) }));
+        let mut sent = testing::held(MAC, Timestamp(1));
+        sent.habits.local = local;
+        state.apply(&Change::Machine(sent));
         let change = reported(&state, MAC).expect("it is news");
         state.apply(&change);
         let local = state.machines.find(MAC).expect("known").habits.local;

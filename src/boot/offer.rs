@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     model::{
-        Architecture, BootWay, Change, Decision, Entry, EntryWay, Firmware, Habits, LocalBoot, Mac,
+        Architecture, BootWay, Change, Decision, Entry, EntryWay, Firmware, LocalBoot, Mac,
         Machine, Stage, Timestamp, Treatment,
     },
     state::State,
@@ -89,7 +89,9 @@ pub fn offer(state: &State, rules: &Rules, caller: Caller, now: Timestamp) -> De
         }
         Program::Firmware(_) | Program::Ipxe => Offer::BootFile,
     };
-    let learned = (local != habits.local).then_some(Habits { local, ..habits });
+    let mut learned = habits;
+    learned.local = local;
+    let learned = (learned != habits).then_some(learned);
     let sighting =
         Sighting { architecture: said, uuid, learned, treatment, ..Sighting::new(mac, stage) };
     Decision { answer, changes: seen(state, sighting, now) }
