@@ -188,15 +188,29 @@ fn an_unknown_uefi_machine_boots_its_own_disk_without_any_instance() {
     check_local(Firmware::UefiPxe, Disk::Uefi);
 }
 
+#[test]
+#[ignore = "boots real firmware: needs root and QEMU, run `make test`"]
+fn an_unknown_uefi_machine_boots_its_own_disk_over_ipv6() {
+    let lab = Lab::ipv6();
+    let daemon = lab.daemon6("br0", &["--unclaimed=local"]);
+    check_disk(&lab, &daemon, (Firmware::UefiHttp6, Disk::Uefi));
+    assert!(daemon.log().contains("loader/snponly.efi"), "{}", daemon.log());
+}
+
 #[track_caller]
 fn check_local(firmware: Firmware, disk: Disk) {
     let lab = Lab::new();
     let daemon = lab.daemon(&["--unclaimed=local"]);
+    check_disk(&lab, &daemon, (firmware, disk));
+}
+
+#[track_caller]
+fn check_disk(lab: &Lab, daemon: &lab::Daemon, (firmware, disk): (Firmware, Disk)) {
     let mut machine = lab.machine_with_disk(firmware, MAC, disk);
     machine.wait_for(disk.says(), 180);
     println!("{firmware:?}: its disk, {:.1} s after power-on", machine.seconds());
     assert_eq!(daemon.instances(), Vec::<String>::new());
-    let row = known(&daemon).expect("it is known");
+    let row = known(daemon).expect("it is known");
     assert_eq!((&row["unclaimed"], &row["state"]), (&json!("local"), &json!("seen")), "{row}");
 }
 

@@ -161,6 +161,8 @@ pub fn reported(state: &State, mac: Mac) -> Option<Change> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::{
         boot::rules::{LocalRule, Scope},
@@ -286,6 +288,36 @@ mod tests {
         let local = state.machines.find(MAC).expect("known").habits.local;
         assert_eq!((local.works, local.returns), (Some(Exit), 0));
         assert_eq!(reported(&state, MAC), None, "no news");
+    }
+
+    proptest! {
+        /// Whatever entries ask, and whenever: a way is told that is one of the order's,
+        /// and it changes only when the machine came back soon after it was sent.
+        #[test]
+        fn a_way_changes_only_for_who_came_back_soon(
+            steps in proptest::collection::vec((0usize..3, 0u64..400, any::<bool>()), 1..60),
+            bios: bool,
+        ) {
+            let order = if bios { BIOS } else { UEFI };
+            let entries = [EntryWay::Pxe, EntryWay::Http, EntryWay::Ipxe].map(entry);
+            let (mut habit, mut second) = (LocalHabit::default(), 0);
+            for (number, pause, is_sent) in steps {
+                second += pause;
+                let now = Timestamp(1000 * second);
+                let before = way(habit, order);
+                let told = habit.told;
+                habit = asked(habit, entries[number], order, now);
+                let after = way(habit, order);
+                prop_assert!(order.contains(&after));
+                if after != before {
+                    let (_, at) = told.expect("it was sent before");
+                    prop_assert!(now.since(at) < SOON && habit.entry == Some(entries[number]));
+                }
+                if is_sent {
+                    habit = sent(habit, after, now);
+                }
+            }
+        }
     }
 
     #[test]
