@@ -227,7 +227,7 @@ fn policy(config: &Config, listener: Option<&TcpListener>) -> anyhow::Result<Opt
         80 => server.to_string(),
         _ => authority.to_string(),
     };
-    Ok(Some(Policy { unclaimed: config.unclaimed.clone(), authority, server: server.into() }))
+    Ok(Some(Policy { rules: config.rules.clone(), authority, server: server.into() }))
 }
 
 fn bind_dhcp(
@@ -247,6 +247,7 @@ fn bind_dhcp(
         subnets,
         tftp: config.next_server,
         authority: policy.map(|policy| policy.authority.clone()),
+        rules: config.rules.clone(),
         probe: dhcp.probe,
         decline_hold: dhcp.decline_hold.into(),
     };

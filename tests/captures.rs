@@ -69,6 +69,7 @@ fn settings() -> Settings {
         }]),
         tftp: Some(SERVER),
         authority: Some(SERVER.to_string()),
+        rules: Default::default(),
         probe: false,
         decline_hold: Duration::from_secs(600),
     }

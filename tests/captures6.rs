@@ -56,6 +56,7 @@ fn settings() -> Settings {
         lease_time: Seconds(600),
         tftp: Some("[fd00:77::1]".to_owned()),
         authority: Some("[fd00:77::1]".to_owned()),
+        rules: Default::default(),
     }
 }
 

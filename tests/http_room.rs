@@ -10,7 +10,7 @@ use std::{
 };
 
 use remoteboot::{
-    boot::{Addressing, Policy, UnclaimedImage},
+    boot::{Addressing, Policy, Rules, UnclaimedImage},
     files::{Images, Loaders},
     http::{Http, Settings, serve},
     model::{
@@ -609,11 +609,11 @@ impl Room {
         store.decide(|_| Decision::with((), Change::Lease(lease))).await.expect("written");
         let image = UnclaimedImage {
             kernel: path("images/vmlinuz"),
-            initrd: path("images/large"),
+            initrds: vec![path("images/large")],
             cmdline: "quiet".to_owned(),
         };
         let policy = Policy {
-            unclaimed: unclaimed.then_some(image),
+            rules: if unclaimed { Rules::image(image) } else { Rules::default() },
             authority: "10.0.0.1".to_owned(),
             server: [10, 0, 0, 1].into(),
         };

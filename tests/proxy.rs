@@ -67,6 +67,25 @@ fn auto_that_could_only_be_a_server_and_has_no_addresses_says_so_and_ends() {
 
 #[test]
 #[ignore = "boots real firmware: needs root and QEMU, run `make test`"]
+fn not_one_packet_of_ours_reaches_a_stranger_that_is_ignored() {
+    let lab = Lab::new();
+    let daemon = lab.daemon_beside(&["--dhcp=proxy", "--unclaimed=ignore", "--log=5"]);
+    let ours = Capture::start(&lab, "udp and src host 10.77.0.1");
+    let other = Other::dnsmasq(&lab);
+    let _machine = lab.machine(Firmware::UefiPxe, "52:54:00:77:00:2a");
+    // Its firmware asks four times, the last time 28 seconds behind the first.
+    let asked = lab::within(Duration::from_secs(240), || {
+        let log = daemon.log();
+        let ignored = log.lines().filter(|line| line.contains("left alone by rule"));
+        (ignored.count() >= 3).then_some(())
+    });
+    assert!(asked.is_some(), "{}", daemon.log());
+    assert_eq!(ours.packets(&other), Vec::<Vec<u8>>::new());
+    assert_eq!(daemon.call("Machine.List", json!({}))["Machines"], json!([]));
+}
+
+#[test]
+#[ignore = "boots real firmware: needs root and QEMU, run `make test`"]
 fn a_uefi_machine_boots_by_pxe_beside_dnsmasq() {
     check(Firmware::UefiPxe);
 }

@@ -42,6 +42,7 @@ fuzz_target!(|packet: &[u8]| {
             }]),
             tftp: Some(server),
             authority: Some(server.to_string()),
+            rules: Default::default(),
             probe: false,
             decline_hold: Duration::from_secs(600),
         };

@@ -34,6 +34,7 @@ fuzz_target!(|packet: &[u8]| {
         lease_time: Seconds(60),
         tftp: Some("[fd00::1]".to_owned()),
         authority: Some("[fd00::1]".to_owned()),
+        rules: Default::default(),
     };
     let program = (Architecture::X64Uefi, "snponly.efi".to_owned(), bytes::Bytes::new());
     let catalogue = Catalogue::new([program]);

@@ -64,7 +64,9 @@ fn said_of(before: &Machine, listed: &Listed) -> Machine {
         Some(note) if !is_aside || before.note.is_none() => Some(note.clone()),
         Some(_) | None => before.note.clone(),
     };
-    Machine { labels, architecture, note, ..before.clone() }
+    // The file is the only one that says it: a line that is taken out holds no longer.
+    let local_boot = listed.local_boot;
+    Machine { labels, architecture, note, local_boot, enrolled: true, ..before.clone() }
 }
 
 #[cfg(test)]
@@ -78,7 +80,7 @@ mod tests {
     fn listed(labels: &[(&str, &str)]) -> Listed {
         let architecture = Some(Architecture::Bios);
         let note = Some("by the door".to_owned());
-        Listed { mac: MAC, architecture, labels: testing::tags(labels), note }
+        Listed { mac: MAC, architecture, labels: testing::tags(labels), note, local_boot: None }
     }
 
     /// Merges it, and says how many are new and how many changed.
@@ -115,7 +117,21 @@ mod tests {
         assert_eq!(merged(&mut state, &listed(&[("rack", "1")])), (0, 1));
         let labels = testing::tags(&[("rack", "1"), ("own", "x")]);
         let note = Some("by the door".to_owned());
-        assert_eq!(known(&state), Machine { labels, note, ..held });
+        assert_eq!(known(&state), Machine { labels, note, enrolled: true, ..held });
+    }
+
+    #[test]
+    fn who_is_listed_is_no_stranger_and_goes_to_its_disk_as_the_file_says_and_no_longer() {
+        let mut state = State::new(None);
+        state.apply(&Change::Machine(testing::held(MAC, Timestamp(5))));
+        assert!(known(&state).is_stranger());
+        let bare = Listed { note: None, ..listed(&[]) };
+        let local_boot = Some(crate::model::LocalBoot::ExitZero);
+        assert_eq!(merged(&mut state, &Listed { local_boot, ..bare.clone() }), (0, 1));
+        assert!(!known(&state).is_stranger());
+        assert_eq!(known(&state).local_boot, local_boot);
+        assert_eq!(merged(&mut state, &bare), (0, 1));
+        assert_eq!(known(&state).local_boot, None);
     }
 
     #[test]

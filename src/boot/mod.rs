@@ -9,19 +9,26 @@ pub mod hostname;
 mod identity;
 pub mod init;
 pub mod inventory;
+pub mod local;
+mod offer;
 pub mod report;
+pub mod rules;
 mod script;
 mod sighting;
 pub mod urls;
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use crate::{
-    model::{Image, Instance, Mac, Stage, Timestamp},
+    model::{Image, Instance, Mac, Stage, Timestamp, Treatment},
     state::State,
 };
+use rules::{Spot, Then};
+
 pub use health::{Health, health};
 pub use identity::{Addressing, Claim, Imposter, Visitor, identify};
+pub use offer::{Caller, Offer, Program, offer};
+pub use rules::{Rules, UnclaimedImage};
 pub use script::{AGAIN, Asker, Prelude, Script, base_name, script_for};
 pub use sighting::{Sighting, seen};
 
@@ -29,8 +36,9 @@ pub use sighting::{Sighting, seen};
 /// the configuration: a machine is told URLs of the kind that it asks by.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    /// What machines boot that no instance claims; without it they wait.
-    pub unclaimed: Option<UnclaimedImage>,
+    /// What becomes of machines that no instance claims, and how machines are sent to
+    /// their disks.
+    pub rules: Rules,
     /// The authority (`address` or `address:port`) under which machines reach
     /// our HTTP server.
     pub authority: String,
@@ -38,56 +46,65 @@ pub struct Policy {
     pub server: std::net::IpAddr,
 }
 
-/// The image of the command line's three arguments.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnclaimedImage {
-    /// The file of the kernel.
-    pub kernel: std::path::PathBuf,
-    /// The file of the initrd.
-    pub initrd: std::path::PathBuf,
-    /// The kernel's command line, a template as in [`Image::cmdline`].
-    pub cmdline: String,
-}
-
 /// What a machine shall do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next<'a> {
     /// Boot what its instance says.
     Instance(&'a Instance, &'a Image),
-    /// Boot from its own disk, since its instance says so.
-    Local(&'a Instance),
+    /// Boot from its own disk, since its instance says so, or a rule for machines that
+    /// no instance claims.
+    Local(Option<&'a Instance>),
     /// Wait: its instance was booted too often in vain.
     GaveUp(&'a Instance),
-    /// Boot what all machines boot that no instance claims.
+    /// Boot what a rule says for machines that no instance claims.
     Unclaimed(&'a UnclaimedImage),
     /// Wait, and ask again.
     Hold,
+    /// Whatever it would do without us: by rule it is none of ours.
+    Ignore,
 }
 
-/// What this machine shall do next.
+impl Next<'_> {
+    /// What it is as a treatment of machines that no instance claims, if none does.
+    #[must_use]
+    pub const fn treatment(self) -> Option<Treatment> {
+        match self {
+            Self::Instance(..) | Self::GaveUp(_) | Self::Local(Some(_)) => None,
+            Self::Local(None) => Some(Treatment::Local),
+            Self::Unclaimed(_) => Some(Treatment::Image),
+            Self::Hold => Some(Treatment::Hold),
+            Self::Ignore => Some(Treatment::Ignore),
+        }
+    }
+}
+
+/// What this machine shall do next, which asks from this address.
 #[must_use]
-pub fn next<'a>(state: &'a State, policy: &'a Policy, mac: Mac, now: Timestamp) -> Next<'a> {
+pub fn next<'a>(
+    state: &'a State,
+    policy: &'a Policy,
+    (mac, address): (Mac, IpAddr),
+    now: Timestamp,
+) -> Next<'a> {
     let Some(instance) = state.instances.of_machine(mac) else {
-        return policy.unclaimed.as_ref().map_or(Next::Hold, Next::Unclaimed);
+        let known = state.machines.find(mac);
+        let architecture = known.and_then(|machine| machine.architecture);
+        return match policy.rules.unclaimed(known, Spot { address, architecture }) {
+            Then::Ignore => Next::Ignore,
+            Then::Hold => Next::Hold,
+            Then::Local => Next::Local(None),
+            Then::Image(image) => Next::Unclaimed(image),
+        };
     };
     let image = match &instance.image {
         Some(image) if !instance.progress.boots_locally(instance.boot) => image,
-        Some(_) | None => return Next::Local(instance),
+        Some(_) | None => return Next::Local(Some(instance)),
     };
     let is_exhausted = instance.progress.is_exhausted(instance.boot);
     if is_exhausted && begins_anew(state, instance, now) {
         return Next::GaveUp(instance);
     }
     Next::Instance(instance, image)
-}
-
-/// Whether this machine is sent to its own disk.
-#[must_use]
-pub fn boots_locally(state: &State, mac: Mac) -> bool {
-    state
-        .instances
-        .of_machine(mac)
-        .is_some_and(|instance| instance.progress.boots_locally(instance.boot))
 }
 
 /// No machine comes from one script through a kernel to the next in less time: it
@@ -109,9 +126,14 @@ mod tests {
 
     const MAC: Mac = Mac::new([2, 0, 0, 0, 0, 1]);
     const NOW: Timestamp = Timestamp(1000);
+    const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 9));
 
     fn policy() -> Policy {
-        Policy { unclaimed: None, authority: "10.0.0.1".to_owned(), server: [10, 0, 0, 1].into() }
+        Policy {
+            rules: Rules::default(),
+            authority: "10.0.0.1".to_owned(),
+            server: [10, 0, 0, 1].into(),
+        }
     }
 
     /// A state in which the machine has come so far with an instance of this mode.
@@ -144,9 +166,8 @@ mod tests {
             if ready {
                 progress(&mut state, |instance| instance.progress.ready(None, NOW));
             }
-            assert_eq!(boots_locally(&state, MAC), expected, "{boot:?} {ready}");
             let policy = policy();
-            let next = next(&state, &policy, MAC, NOW);
+            let next = next(&state, &policy, (MAC, ADDRESS), NOW);
             assert_eq!(matches!(next, Next::Local(_)), expected, "{boot:?} {ready} {next:?}");
         }
     }
@@ -165,7 +186,7 @@ mod tests {
                 progress(&mut state, |instance| instance.progress.script(true, NOW));
             }
             let policy = policy();
-            let next = next(&state, &policy, MAC, now);
+            let next = next(&state, &policy, (MAC, ADDRESS), now);
             assert_eq!(matches!(next, Next::GaveUp(_)), gives_up, "{stage:?} {next:?}");
         }
     }

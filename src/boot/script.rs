@@ -11,11 +11,11 @@ use std::{fmt::Write as _, net::IpAddr, path::Path};
 use super::{
     Next, Policy, Sighting, UnclaimedImage,
     cmdline::{self, InvalidCmdLine, Variables},
-    next, urls,
+    local, next, urls,
 };
 use crate::{
     model::{
-        Architecture, Image, Instance, InstanceState, Mac, MachineState, Source, Stage, Timestamp,
+        Image, Instance, InstanceState, LocalBoot, Mac, MachineState, Source, Stage, Timestamp,
     },
     state::State,
 };
@@ -81,14 +81,19 @@ pub fn script_for(state: &State, policy: &Policy, asker: Asker, now: Timestamp) 
         say_who_you_are(&mut text, policy);
         return Script { text, sighting: None };
     };
-    let next = next(state, policy, mac, now);
+    let next = next(state, policy, (mac, asker.address), now);
     let (next, is_same_boot) = match next {
         Next::GaveUp(instance) | Next::Instance(instance, _) if goes_on(instance, asker) => {
             (instance.image.as_ref().map_or(next, |image| Next::Instance(instance, image)), true)
         }
         other => (other, false),
     };
+    let (mut learned, treatment) = (None, next.treatment());
     let stage = match next {
+        Next::Ignore => {
+            text.push_str("exit 1\n");
+            return Script { text, sighting: None };
+        }
         Next::Hold => {
             hold(&mut text, policy, (mac, asker.address), &waiting(state, mac));
             Stage::Holding
@@ -100,7 +105,9 @@ pub fn script_for(state: &State, policy: &Policy, asker: Asker, now: Timestamp) 
             Stage::Holding
         }
         Next::Local(_) => {
-            local(&mut text, mac, architecture(state, mac));
+            let (way, habits) = local::of_script(state, &policy.rules, (mac, asker.address), now);
+            leave(&mut text, mac, way);
+            learned = habits;
             Stage::Local
         }
         next @ (Next::Instance(..) | Next::Unclaimed(_)) => {
@@ -123,7 +130,7 @@ pub fn script_for(state: &State, policy: &Policy, asker: Asker, now: Timestamp) 
     };
     // It shows nothing new: the kernel that it has fetched meanwhile is no boot.
     let is_new = !(is_same_boot && stage == Stage::Script);
-    let sighting = Sighting::new(mac, stage);
+    let sighting = Sighting { learned, treatment, ..Sighting::new(mac, stage) };
     Script { text, sighting: is_new.then_some(sighting) }
 }
 
@@ -159,7 +166,7 @@ fn plan<'a>(
             (urls_of(policy, instance, image)?, image.cmdline.as_str(), Some(instance))
         }
         Next::Unclaimed(image) => (unclaimed_urls(policy, image), image.cmdline.as_str(), None),
-        Next::Hold | Next::Local(_) | Next::GaveUp(_) => (Vec::new(), "", None),
+        Next::Hold | Next::Local(_) | Next::GaveUp(_) | Next::Ignore => (Vec::new(), "", None),
     };
     let authority = Some(policy.authority.as_str());
     // A machine that waits may have asked for its address before another was kept
@@ -196,11 +203,12 @@ fn is_one_word(url: &str) -> bool {
 }
 
 fn unclaimed_urls(policy: &Policy, image: &UnclaimedImage) -> Vec<String> {
-    let url = |(number, path): (usize, &std::path::PathBuf)| {
-        let name = percent_encoded(base_name(path));
+    let first = policy.rules.first_file(image);
+    let url = |(place, path): (usize, &std::path::PathBuf)| {
+        let (number, name) = (first + place, percent_encoded(base_name(path)));
         format!("http://{}/unclaimed/{number}/{name}", policy.authority)
     };
-    [&image.kernel, &image.initrd].into_iter().enumerate().map(url).collect()
+    image.files().enumerate().map(url).collect()
 }
 
 /// All but the unreserved characters as `%XX` (RFC 3986 §2.1 and §2.3): no
@@ -264,21 +272,16 @@ fn waiting(state: &State, mac: Mac) -> String {
     }
 }
 
-fn architecture(state: &State, mac: Mac) -> Option<Architecture> {
-    state.machines.find(mac)?.architecture
-}
-
-/// Leaves iPXE for the machine's own disk. UEFI goes on with its next boot entry
-/// when a boot program fails, and into its menu when one succeeds: so the exit
-/// is a failure. A BIOS may have no next way to boot behind the network, so its
-/// first disk is started from here, and left to the BIOS only if that fails.
-fn local(text: &mut String, mac: Mac, architecture: Option<Architecture>) {
+/// Leaves iPXE for the machine's own disk. Which way firmware needs is
+/// `boot::local`'s to say.
+fn leave(text: &mut String, mac: Mac, way: LocalBoot) {
     text.push_str("clear waiting ||\n");
     show(text, &format!("{mac} boots from its own disk"));
-    if architecture == Some(Architecture::Bios) {
-        text.push_str("sanboot --no-describe --drive 0x80 ||\n");
-    }
-    text.push_str("exit 1\n");
+    text.push_str(match way {
+        LocalBoot::Exit | LocalBoot::NoOffer => "exit 1\n",
+        LocalBoot::ExitZero => "exit 0\n",
+        LocalBoot::Sanboot => "sanboot --no-describe --drive 0x80 ||\nexit 1\n",
+    });
 }
 
 fn hold(text: &mut String, policy: &Policy, (mac, address): (Mac, IpAddr), why: &str) {
@@ -377,8 +380,12 @@ fn ask_again(text: &mut String, policy: &Policy, (url, wait): (&str, &str)) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::boot::{
+        Rules,
+        rules::{Rule, Scope, Then, Whose},
+    };
     use crate::model::{
-        Asset, BootMode, Change, Machine, Secrets, Token,
+        Architecture, Asset, BootMode, Change, Machine, Secrets, Token,
         testing::{self, file},
     };
 
@@ -386,7 +393,8 @@ mod tests {
     const MAC: Mac = Mac::new([0x52, 0x54, 0, 0xaa, 1, 1]);
 
     fn policy(unclaimed: Option<UnclaimedImage>) -> Policy {
-        Policy { unclaimed, authority: "10.0.0.1:8080".to_owned(), server: [10, 0, 0, 1].into() }
+        let rules = unclaimed.map(Rules::image).unwrap_or_default();
+        Policy { rules, authority: "10.0.0.1:8080".to_owned(), server: [10, 0, 0, 1].into() }
     }
 
     fn instance(image: Image) -> Instance {
@@ -462,7 +470,7 @@ mod tests {
     fn an_unclaimed_machine_gets_the_image_of_the_command_line() {
         let unclaimed = UnclaimedImage {
             kernel: "/srv/kernel".into(),
-            initrd: "initrd.img".into(),
+            initrds: vec!["initrd.img".into()],
             cmdline: "console=ttyS0 quiet".to_owned(),
         };
         let script = script_of(None, Some(unclaimed));
@@ -532,10 +540,103 @@ mod tests {
         }
     }
 
+    /// The script of this machine under this rule, with an instance or without.
+    fn script_under(then: Then, machine: Machine, instance: Option<Instance>) -> Script {
+        let (scope, machines) = (Scope::default(), Whose::All);
+        let rules = Rules::new(vec![Rule { scope, machines, then }], Vec::new());
+        let mut state = State::new(None);
+        state.apply(&Change::Machine(machine));
+        instance.iter().for_each(|one| state.apply(&Change::Instance(one.clone())));
+        let address = [10, 0, 0, 9].into();
+        let asker = Asker { mac: Some(MAC), address, prelude: Prelude::None, is_again: false };
+        script_for(&state, &Policy { rules, ..policy(None) }, asker, NOW)
+    }
+
+    #[test]
+    fn whatever_a_machine_and_its_instance_are_there_is_a_script_that_runs_to_an_end() {
+        let image = UnclaimedImage {
+            kernel: "/srv/kernel".into(),
+            initrds: Vec::new(),
+            cmdline: String::new(),
+        };
+        let progress = |state, boots| crate::model::Progress {
+            state,
+            boots,
+            ..crate::model::Progress::new(NOW)
+        };
+        let modes = [BootMode::Always, BootMode::Once, BootMode::Never];
+        let mut instances = vec![None];
+        for boot in modes {
+            for state in InstanceState::ALL {
+                let with = |boots, ready_at| {
+                    let progress = progress(state, boots);
+                    let progress = crate::model::Progress { ready_at, ..progress };
+                    Some(Instance { boot, progress, ..testing::instance(1, MAC) })
+                };
+                instances.extend([with(0, None), with(9, None), with(1, Some(NOW))]);
+            }
+        }
+        for then in [Then::Ignore, Then::Hold, Then::Local, Then::Image(image)] {
+            for state in MachineState::ALL {
+                for instance in &instances {
+                    let machine = Machine { state, ..testing::held(MAC, Timestamp(1)) };
+                    let text = script_under(then.clone(), machine, instance.clone()).text;
+                    let ends = text.lines().last().expect("it has lines");
+                    assert!(text.starts_with("#!ipxe\n"), "{text}");
+                    assert!(
+                        ["goto ask", "exit 1", "exit 0"].contains(&ends),
+                        "{then:?} {state:?} {instance:?}: {text}"
+                    );
+                    let commands = text.lines().filter(|line| line.starts_with("exit"));
+                    assert_eq!(commands.count(), usize::from(ends != "goto ask"), "{text}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_stranger_that_is_ignored_goes_on_and_is_not_known_by_its_question() {
+        let held = testing::held(MAC, Timestamp(1));
+        let script = script_under(Then::Ignore, held, None);
+        assert_eq!((script.text.as_str(), script.sighting), ("#!ipxe\nexit 1\n", None));
+    }
+
+    #[test]
+    fn each_way_to_the_disk_has_its_command() {
+        for (way, architecture, commands) in [
+            (LocalBoot::Exit, Architecture::Bios, "exit 1"),
+            (LocalBoot::ExitZero, Architecture::X64Uefi, "exit 0"),
+            (
+                LocalBoot::Sanboot,
+                Architecture::X64Uefi,
+                "sanboot --no-describe --drive 0x80 ||\nexit 1",
+            ),
+            (LocalBoot::NoOffer, Architecture::X64Uefi, "exit 1"),
+            (
+                LocalBoot::NoOffer,
+                Architecture::Bios,
+                "sanboot --no-describe --drive 0x80 ||\nexit 1",
+            ),
+        ] {
+            let machine = Machine {
+                architecture: Some(architecture),
+                local_boot: Some(way),
+                ..testing::held(MAC, Timestamp(1))
+            };
+            let script = script_under(Then::Local, machine, None);
+            let shown = format!("echo remoteboot: {MAC} boots from its own disk\n");
+            let expected = format!("#!ipxe\nclear waiting ||\n{shown}{commands}\n");
+            assert_eq!(script.text, expected, "{way:?} {architecture:?}");
+            let sighting = script.sighting.expect("it is seen");
+            assert_eq!(sighting.treatment, Some(crate::model::Treatment::Local));
+        }
+    }
+
     #[test]
     fn a_machine_that_asks_over_ipv6_is_told_ipv6_and_waits_for_no_ipv4() {
         let server = "fd00::1".parse().expect("an address");
-        let policy = Policy { unclaimed: None, authority: "[fd00::1]:8080".to_owned(), server };
+        let policy =
+            Policy { rules: Rules::default(), authority: "[fd00::1]:8080".to_owned(), server };
         let image = Image {
             kernel: file("vmlinuz"),
             initrds: Vec::new(),

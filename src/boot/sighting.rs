@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::{
     model::{
         Architecture, Change, Habits, Mac, Machine, MachineEvent, MachineState, Stage, Timestamp,
+        Treatment,
     },
     state::State,
 };
@@ -27,13 +28,16 @@ pub struct Sighting {
     /// What is known of its firmware's habits with this request; nothing if it shows
     /// nothing new of them.
     pub learned: Option<Habits>,
+    /// What it is told as a machine that no instance claims; nothing if one does, or
+    /// if this request does not show it.
+    pub treatment: Option<Treatment>,
 }
 
 impl Sighting {
     /// A machine that has come as far as this, and says nothing more.
     #[must_use]
     pub const fn new(mac: Mac, stage: Stage) -> Self {
-        Self { mac, architecture: None, uuid: None, stage, learned: None }
+        Self { mac, architecture: None, uuid: None, stage, learned: None, treatment: None }
     }
 }
 
@@ -46,7 +50,7 @@ pub fn seen(state: &State, sighting: Sighting, now: Timestamp) -> Vec<Change> {
 }
 
 fn machine(state: &State, sighting: Sighting, now: Timestamp) -> Option<Machine> {
-    let Sighting { mac, architecture, uuid, stage, learned } = sighting;
+    let Sighting { mac, architecture, uuid, stage, learned, treatment } = sighting;
     let has_instance = state.instances.of_machine(mac).is_some();
     let event = match stage {
         Stage::Firmware | Stage::Ipxe | Stage::Local => MachineEvent::Asked,
@@ -58,7 +62,8 @@ fn machine(state: &State, sighting: Sighting, now: Timestamp) -> Option<Machine>
         // Provisioned by its address before it was seen.
         let state = if has_instance { MachineState::Assigned } else { first.state };
         let (stage, habits, last_seen) = (Some(stage), learned.unwrap_or_default(), Some(now));
-        return Some(Machine { architecture, uuid, state, stage, habits, last_seen, ..first });
+        let seen = Machine { architecture, uuid, state, stage, habits, last_seen, ..first };
+        return Some(Machine { treatment, ..seen });
     };
     // What a machine does is allowed in every state.
     let stepped = before.after(event, now).ok()?;
@@ -67,6 +72,7 @@ fn machine(state: &State, sighting: Sighting, now: Timestamp) -> Option<Machine>
         uuid: uuid.or_else(|| before.uuid.clone()),
         stage: Some(stage),
         habits: learned.unwrap_or(before.habits),
+        treatment: treatment.or(before.treatment),
         ..stepped
     };
     let is_old = before.last_seen.is_none_or(|last| now.since(last) >= REMEMBER_EVERY);

@@ -17,6 +17,7 @@ use super::{
     inventory,
     network::{self, Network},
     network6,
+    rules::{Served, rules},
     setting::VARIABLE_PREFIX,
     tftp::tftp,
 };
@@ -101,6 +102,9 @@ impl Checker<'_> {
         let tftp6_address = ipv6.as_ref().filter(|_| has_tftp);
         let tftp6_address = tftp6_address.map(|ipv6| (ipv6.server, ports.tftp).into());
         let [tftp, tftp6] = tftp(self, [tftp_address.map(SocketAddr::V4), tftp6_address]);
+        let unclaimed = self.unclaimed();
+        let served = Served::of(dhcp.as_ref(), ipv6.as_ref());
+        let rules = rules(self, unclaimed.as_ref(), &served);
         let config = Config {
             state_dir,
             images,
@@ -116,7 +120,8 @@ impl Checker<'_> {
                 tftp: self.switch(Setting::EnableTftp).then_some(ports.tftp),
                 http: self.switch(Setting::EnableHttp).then_some(ports.http),
             },
-            unclaimed: self.unclaimed(),
+            unclaimed,
+            rules,
             ipxe_path: self.ipxe_path(),
             ipxe_dir: self.ipxe_dir(),
             log: self.log(),
@@ -271,7 +276,7 @@ impl Checker<'_> {
         if let Err(error) = cmdline::check(&cmdline) {
             self.problem(Setting::Cmdline, Fault::Cmdline { reason: error.to_string() });
         }
-        Some(UnclaimedImage { kernel: kernel?, initrd: initrd?, cmdline })
+        Some(UnclaimedImage { kernel: kernel?, initrds: vec![initrd?], cmdline })
     }
 
     fn ipxe_path(&mut self) -> Option<PathBuf> {
@@ -454,8 +459,8 @@ pub(super) mod tests {
         let image = config.unclaimed.expect("an image");
         assert_eq!(image.kernel, directory.path().join("kernel"));
         assert_eq!(
-            (image.initrd, image.cmdline.as_str()),
-            (directory.path().join("initrd"), "console=tty0")
+            (image.initrds, image.cmdline.as_str()),
+            (vec![directory.path().join("initrd")], "console=tty0")
         );
         let own = Ipv4Addr::new(192, 168, 0, 1);
         let dhcp = config.dhcp.expect("a DHCP server");

@@ -1,6 +1,11 @@
 //! Reads single settings, and keeps what is wrong with them.
 
-use std::{net::Ipv4Addr, ops::RangeInclusive, path::PathBuf, str::FromStr as _};
+use std::{
+    net::Ipv4Addr,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    str::FromStr as _,
+};
 
 use super::{Fault, Given, Host, Problem, Remark, Setting};
 
@@ -122,14 +127,23 @@ impl<'a> Checker<'a> {
     /// A file that is there, and that we may read.
     pub(super) fn file(&mut self, setting: Setting) -> Option<PathBuf> {
         let path = self.path(setting)?;
-        let reason = match std::fs::File::open(&path).and_then(|file| file.metadata()) {
-            Err(error) => error.to_string(),
-            Ok(metadata) if !metadata.is_file() => "is no regular file".to_owned(),
-            Ok(metadata) if metadata.len() == 0 => "is empty".to_owned(),
-            Ok(_) => return Some(path),
-        };
-        self.problem(setting, Fault::File { path, reason });
-        None
+        match readable(&path) {
+            Ok(()) => Some(path),
+            Err(reason) => {
+                self.problem(setting, Fault::File { path, reason });
+                None
+            }
+        }
+    }
+}
+
+/// Whether it is a file that is there, and that we may read; else why not.
+pub(super) fn readable(path: &Path) -> Result<(), String> {
+    match std::fs::File::open(path).and_then(|file| file.metadata()) {
+        Err(error) => Err(error.to_string()),
+        Ok(metadata) if !metadata.is_file() => Err("is no regular file".to_owned()),
+        Ok(metadata) if metadata.len() == 0 => Err("is empty".to_owned()),
+        Ok(_) => Ok(()),
     }
 }
 

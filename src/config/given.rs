@@ -3,13 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use super::{Flags, Host, Setting, SubnetTable, wire::File};
+use super::{Flags, Host, LocalBootTable, Setting, SubnetTable, UnclaimedTable, wire::File};
 
 /// Every setting that was set, as a text.
 #[derive(Debug, Clone, Default)]
 pub struct Given {
     values: BTreeMap<Setting, Value>,
     subnets: Vec<SubnetTable>,
+    unclaimed: Vec<UnclaimedTable>,
+    local_boot: Vec<LocalBootTable>,
     file: String,
 }
 
@@ -42,9 +44,9 @@ impl Given {
     /// comes from elsewhere.
     #[must_use]
     pub(super) fn merge(flags: &Flags, host: &Host, file: Option<(&str, File)>) -> Self {
-        let (path, file) = file.unwrap_or_default();
+        let (path, mut file) = file.unwrap_or_default();
         let from_file = |text| Value { text, origin: Origin::File(path.to_owned()) };
-        let settings = file.settings.into_iter();
+        let settings = std::mem::take(&mut file.settings).into_iter();
         let mut values: BTreeMap<Setting, Value> =
             settings.map(|(setting, text)| (setting, from_file(text))).collect();
         for setting in Setting::all() {
@@ -66,7 +68,8 @@ impl Given {
             let origin = Origin::Flag(spelling.clone());
             values.insert(*setting, Value { text: text.clone(), origin });
         }
-        Self { values, subnets: file.subnets, file: path.escape_debug().to_string() }
+        let File { subnets, unclaimed, local_boot, settings: _ } = file;
+        Self { values, subnets, unclaimed, local_boot, file: path.escape_debug().to_string() }
     }
 
     /// What it was set to.
@@ -85,6 +88,18 @@ impl Given {
     #[must_use]
     pub fn subnets(&self) -> &[SubnetTable] {
         &self.subnets
+    }
+
+    /// The `[[unclaimed]]` tables of the file, in their order.
+    #[must_use]
+    pub fn unclaimed(&self) -> &[UnclaimedTable] {
+        &self.unclaimed
+    }
+
+    /// The `[[local-boot]]` tables of the file, in their order.
+    #[must_use]
+    pub fn local_boot(&self) -> &[LocalBootTable] {
+        &self.local_boot
     }
 
     /// The name of the file, if there is one.

@@ -11,7 +11,9 @@ use std::{
 use serde::{Deserialize, Deserializer, de::Error as _};
 use toml::Spanned;
 
-use crate::model::{Architecture, Listed, Mac, Tags, check_label, check_label_count, check_note};
+use crate::model::{
+    Architecture, Listed, LocalBoot, Mac, Tags, check_label, check_label_count, check_note,
+};
 
 /// The inventory as it was when the configuration was checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +83,8 @@ struct Table {
     labels: Tags,
     #[serde(default, deserialize_with = "note")]
     note: Option<String>,
+    #[serde(rename = "local-boot")]
+    local_boot: Option<LocalBoot>,
 }
 
 fn labels<'de, D: Deserializer<'de>>(from: D) -> Result<Tags, D::Error> {
@@ -110,11 +114,12 @@ fn parse(text: &str) -> Result<Vec<Listed>, InventoryError> {
             return Err(InventoryError::Twice { mac: *table.mac.get_ref(), first, second });
         }
     }
-    let listed = |Table { mac, arch, labels, note }| Listed {
+    let listed = |Table { mac, arch, labels, note, local_boot }| Listed {
         mac: mac.into_inner(),
         architecture: arch,
         labels,
         note,
+        local_boot,
     };
     Ok(file.machine.into_iter().map(listed).collect())
 }
@@ -172,6 +177,11 @@ mod tests {
                 "[[machine]]\nmac = '525400aa0101'\nlabels = {'a b' = ''}",
                 "line 3, column 10",
                 "`a b`",
+            ),
+            (
+                "[[machine]]\nmac = '525400aa0101'\nlocal-boot = 'quit'",
+                "line 3, column 14",
+                "`no-offer`, `exit`, `exit-0`, `sanboot`",
             ),
             (&long, "line 3, column 8", "note: it has 201 characters"),
             (

@@ -15,6 +15,8 @@ mod machines;
 mod network;
 mod network6;
 mod problem;
+mod rule_tables;
+mod rules;
 mod setting;
 mod show;
 mod subnet_table;
@@ -37,13 +39,14 @@ pub use inventory::{Inventory, InventoryError};
 pub use log::{Log, LogFormat, LogOutput};
 pub use machines::{Machines, Order, socket};
 pub use problem::{Fault, Problem, Problems, Remark};
+pub use rule_tables::{LocalBootTable, UnclaimedTable};
 pub use setting::{Description, Form, Setting};
 pub use show::show;
 pub use subnet_table::SubnetTable;
 pub use tftp::Tftp;
 
 use crate::{
-    boot::UnclaimedImage,
+    boot::{Rules, UnclaimedImage},
     model::{Pool, Seconds, Subnet, Subnet6, Subnets},
 };
 
@@ -74,8 +77,11 @@ pub struct Config {
     pub ipv6: Option<Ipv6>,
     /// The ports of TFTP and HTTP, wherever they are served; 0 is any port.
     pub ports: Ports,
-    /// What machines boot that no instance claims.
+    /// The image of the three arguments.
     pub unclaimed: Option<UnclaimedImage>,
+    /// What becomes of machines that no instance claims, and how machines are sent to
+    /// their disks; what machines boot by the three arguments is the last of them.
+    pub rules: Rules,
     /// The boot program that goes before all others of its architecture.
     pub ipxe_path: Option<PathBuf>,
     /// The directory of boot programs.

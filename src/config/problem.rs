@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
 };
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// Something that must be put right first.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -132,6 +132,18 @@ pub enum Fault {
     SamePort { other: String },
     #[error("contradicts {other}, which means --dhcp=server")]
     Contradicts { other: String },
+    #[error("is no network; {network} is the one of this address")]
+    NotTheNetwork { network: IpNet },
+    #[error("no network that is served is in it; there are {}", list(known))]
+    NotServed { known: Vec<IpNet> },
+    #[error("is only a part of {network}; a rule is about whole networks")]
+    PartOfANetwork { network: IpNet },
+    #[error("is never reached: {other} is about all of its machines")]
+    Unreachable { other: String },
+    #[error("belongs to then = \"image\", not to \"{then}\"")]
+    NoImage { then: &'static str },
+    #[error("machines of the pool cannot be ignored; set them aside, or leave this line out")]
+    IgnoresThePool,
     #[error("there is no home directory to default to")]
     NoHome,
     #[error("{reason}")]

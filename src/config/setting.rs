@@ -53,6 +53,7 @@ pub enum Setting {
     StateDir,
     Images,
     Inventory,
+    Unclaimed,
     Log,
     LogFormat,
     LogCaller,

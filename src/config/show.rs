@@ -16,6 +16,10 @@ pub fn show(checked: &Checked) -> String {
             Err(_) => written(setting, checked),
         };
         let Some(value) = value else { continue };
+        // The key can be a word or tables; with tables the flag is one more.
+        if setting == Setting::Unclaimed && !checked.given.unclaimed().is_empty() {
+            continue;
+        }
         let origin = checked.given.origin(setting);
         // Writing into a `String` cannot fail.
         let _ = writeln!(text, "{} = {value}  # {origin}", setting.name());
@@ -27,7 +31,26 @@ pub fn show(checked: &Checked) -> String {
         };
         text += &subnet_table(table, subnet);
     }
+    for table in checked.given.unclaimed() {
+        text += &tables("unclaimed", table);
+    }
+    if let (false, Some(then)) =
+        (checked.given.unclaimed().is_empty(), checked.given.text(Setting::Unclaimed))
+    {
+        let origin = checked.given.origin(Setting::Unclaimed);
+        text += &format!("\n[[unclaimed]]\nthen = {}  # {origin}\n", quoted(then));
+    }
+    for table in checked.given.local_boot() {
+        text += &tables("local-boot", table);
+    }
     text
+}
+
+/// One table of a list of this name.
+fn tables(name: &str, table: &impl serde::Serialize) -> String {
+    let tables = std::collections::BTreeMap::from([(name, [table])]);
+    let text = toml::to_string(&tables).unwrap_or_else(|error| format!("# {error}\n"));
+    format!("\n{text}")
 }
 
 /// A network of the file, with what it does not say but means.
@@ -40,9 +63,7 @@ fn subnet_table(table: &SubnetTable, subnet: Option<&Subnet>) -> String {
         shown.renew_time = Some(subnet.times.renew.0);
         shown.rebind_time = Some(subnet.times.rebind.0);
     }
-    let tables = std::collections::BTreeMap::from([("subnet", [shown])]);
-    let text = toml::to_string(&tables).unwrap_or_else(|error| format!("# {error}\n"));
-    format!("\n{text}")
+    tables("subnet", &shown)
 }
 
 /// The setting as it was set.
@@ -69,7 +90,7 @@ fn effective(setting: Setting, config: &Config) -> Option<String> {
     let text = |shown: &dyn std::fmt::Display| quoted(&shown.to_string());
     match setting {
         Setting::Kernel => image.map(|image| path(&image.kernel)),
-        Setting::Initrd => image.map(|image| path(&image.initrd)),
+        Setting::Initrd => image.and_then(|image| image.initrds.first()).map(|initrd| path(initrd)),
         Setting::Cmdline => image.map(|image| quoted(&image.cmdline)),
         Setting::Adapter => subnet.and_then(|subnet| subnet.adapter.as_deref()).map(quoted),
         Setting::EnableDhcp => {
@@ -120,6 +141,7 @@ fn effective(setting: Setting, config: &Config) -> Option<String> {
         Setting::StateDir => Some(path(&config.state_dir)),
         Setting::Images => Some(path(&config.images)),
         Setting::Inventory => config.inventory.as_ref().map(|listed| path(&listed.path)),
+        Setting::Unclaimed => None,
         Setting::Log => Some(log.level.to_string()),
         Setting::LogFormat => Some(quoted(log.format.name())),
         Setting::LogCaller => Some(log.caller.to_string()),

@@ -7,10 +7,12 @@ mod ipv6;
 use ipv6::IPV6;
 
 /// One row for each setting, in the order of the enum and of `--help`.
-pub(super) const TABLE: [Description; 48] = joined();
+pub(super) const TABLE: [Description; ROWS] = joined();
 
-const fn joined() -> [Description; 48] {
-    let mut all = [BEFORE[0]; 48];
+const ROWS: usize = BEFORE.len() + IPV6.len() + AFTER.len();
+
+const fn joined() -> [Description; ROWS] {
+    let mut all = [BEFORE[0]; ROWS];
     let mut row = 0;
     while row < all.len() {
         all[row] = if row < BEFORE.len() {
@@ -26,7 +28,7 @@ const fn joined() -> [Description; 48] {
 }
 
 /// The rows before those of IPv6.
-const BEFORE: [Description; 16] = [
+const BEFORE: &[Description] = &[
     Description {
         setting: Setting::Kernel,
         name: "kernel",
@@ -172,7 +174,7 @@ const BEFORE: [Description; 16] = [
 ];
 
 /// The rows behind those of IPv6.
-const AFTER: [Description; 24] = [
+const AFTER: &[Description] = &[
     Description {
         setting: Setting::EnableTftp,
         name: "enable-tftp",
@@ -339,6 +341,17 @@ const AFTER: [Description; 24] = [
         heading: "State and images",
         help: "A file of machines (TOML) that may be given out before they were seen, with their \
                labels; read at the start, and again on SIGHUP",
+    },
+    Description {
+        setting: Setting::Unclaimed,
+        name: "unclaimed",
+        ancestral: None,
+        form: Form::Value("THEN"),
+        heading: "State and images",
+        help: "What becomes of strangers, machines that no instance claims and nobody has listed: \
+               `hold` has them wait for a Provision; `local` sends them to their own disks; \
+               `ignore` tells them nothing. In a file, [[unclaimed]] tables say it by network \
+               and architecture [default: hold]",
     },
     Description {
         setting: Setting::Log,

@@ -9,7 +9,7 @@ use serde::{
     de::{self, IntoDeserializer as _},
 };
 
-use super::{Setting, SubnetTable};
+use super::{LocalBootTable, Setting, SubnetTable, UnclaimedTable, rule_tables::Unclaimed};
 
 /// The file's keys and values. A key that is no setting is refused, and the
 /// refusal names those that are.
@@ -19,6 +19,10 @@ pub(super) struct File {
     pub(super) settings: BTreeMap<Setting, String>,
     /// The `[[subnet]]` tables, in their order.
     pub(super) subnets: Vec<SubnetTable>,
+    /// The `[[unclaimed]]` tables, in their order.
+    pub(super) unclaimed: Vec<UnclaimedTable>,
+    /// The `[[local-boot]]` tables, in their order.
+    pub(super) local_boot: Vec<LocalBootTable>,
 }
 
 /// A value as TOML knows it.
@@ -35,15 +39,19 @@ enum Written {
 enum Key {
     Setting(Setting),
     Subnets,
+    Unclaimed,
+    LocalBoot,
 }
 
 impl<'de> Deserialize<'de> for Key {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
-        if name == "subnet" {
-            return Ok(Self::Subnets);
+        match name.as_str() {
+            "subnet" => Ok(Self::Subnets),
+            "unclaimed" => Ok(Self::Unclaimed),
+            "local-boot" => Ok(Self::LocalBoot),
+            _ => Setting::deserialize(name.into_deserializer()).map(Self::Setting),
         }
-        Setting::deserialize(name.into_deserializer()).map(Self::Setting)
     }
 }
 
@@ -62,6 +70,13 @@ impl<'de> Deserialize<'de> for File {
                 while let Some(key) = map.next_key()? {
                     match key {
                         Key::Subnets => file.subnets = map.next_value()?,
+                        Key::LocalBoot => file.local_boot = map.next_value()?,
+                        Key::Unclaimed => match map.next_value()? {
+                            Unclaimed::Tables(tables) => file.unclaimed = tables,
+                            Unclaimed::Word(word) => {
+                                file.settings.insert(Setting::Unclaimed, word);
+                            }
+                        },
                         Key::Setting(setting) => {
                             let written: Written = map.next_value()?;
                             file.settings.insert(setting, written.text());

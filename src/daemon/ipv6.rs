@@ -54,7 +54,7 @@ impl Doors {
         };
         let policy = match &listener {
             Some(listener) => Some(Policy {
-                unclaimed: config.unclaimed.clone(),
+                rules: config.rules.clone(),
                 authority: authority(ipv6.server, listener.local_addr()?.port()),
                 server: ipv6.server.into(),
             }),
@@ -143,6 +143,7 @@ fn bind_dhcp(
         lease_time: dhcp.lease_time,
         tftp: config.ports.tftp.map(|_| format!("[{server}]")),
         authority: policy.map(|policy| policy.authority.clone()),
+        rules: config.rules.clone(),
     };
     Ok((sockets, settings))
 }

@@ -8,12 +8,9 @@ use std::{
 use ipnet::Ipv4Net;
 
 use crate::{
-    boot::{self, Sighting},
+    boot::{self, Caller, Offer, Program},
     files::Catalogue,
-    model::{
-        Architecture, Change, Decision, Firmware, Habits, Hostname, LeaseState, Mac, Proxied,
-        Stage, Subnet, Timestamp,
-    },
+    model::{Decision, Hostname, LeaseState, Mac, Proxied, Subnet, Timestamp},
     state::State,
 };
 
@@ -197,7 +194,9 @@ pub fn answer(
         return Decision::only(Answer::Silence(Why::AnotherServer(named)));
     }
     let place = Place { state, network: subnet.network, mac: request.mac, now };
-    let conversation = Conversation { place, subnet, server, settings, catalogue, request };
+    let offered = offer(state, settings, (request, subnet::spot(request, subnet)), (None, now));
+    let offer = offered.answer;
+    let conversation = Conversation { place, subnet, server, settings, catalogue, request, offer };
     let mut decision = match request.kind {
         Kind::Discover { wanted } => conversation.discover(wanted, probed),
         Kind::Select { address, .. } => conversation.grant(address, place.selected(address)),
@@ -209,7 +208,7 @@ pub fn answer(
         Kind::Inform { .. } => Decision::only(conversation.reply(ReplyKind::Inform)),
     };
     if let Answer::Reply(_) = decision.answer {
-        decision.changes.extend(sighting(state, (request, None), now));
+        decision.changes.extend(offered.changes);
     }
     decision
 }
@@ -233,6 +232,7 @@ struct Conversation<'a> {
     settings: &'a Settings,
     catalogue: &'a Catalogue,
     request: &'a Request,
+    offer: Offer,
 }
 
 impl Conversation<'_> {
@@ -293,7 +293,7 @@ impl Conversation<'_> {
         let instance = self.place.state.instances.of_machine(self.request.mac);
         Answer::Reply(Reply {
             kind,
-            boot: boot_file_of(self.place.state, (self.settings, self.catalogue), self.request),
+            boot: boot_file_of((self.settings, self.catalogue), self.request, self.offer),
             hostname: instance.map(|instance| instance.hostname.clone()),
             server: self.server,
             subnet: Arc::clone(self.subnet),
@@ -301,44 +301,35 @@ impl Conversation<'_> {
     }
 }
 
-/// What a client is told to boot, where its machine may be sent to its disk.
+/// What a client is told to boot, if it is to be offered anything.
 pub(super) fn boot_file_of(
-    state: &State,
     (settings, catalogue): (&Settings, &Catalogue),
     request: &Request,
+    offer: Offer,
 ) -> Result<BootFile, NoBootFile> {
-    // Only a BIOS goes on to its disk when it is told of no boot file. UEFI asks
-    // for one for a minute by PXE and then another by HTTP: it is given iPXE,
-    // whose script leaves for the disk.
-    let is_bios = matches!(
-        request.client,
-        Client::Firmware { firmware: Firmware::Known(Architecture::Bios), .. }
-    );
-    if is_bios && boot::boots_locally(state, request.mac) {
-        return Err(NoBootFile::OwnDisk);
+    match offer {
+        Offer::BootFile => boot_file(settings, catalogue, request.client, request.mac),
+        Offer::OwnDisk => Err(NoBootFile::OwnDisk),
+        Offer::Ignored => Err(NoBootFile::Ignored),
     }
-    boot_file(settings, catalogue, request.client, request.mac)
 }
 
-/// Only what wants to boot is a machine that somebody may provision.
-pub(super) fn sighting(
+/// What this client is to be offered, and what its asking shows of it. Only what
+/// wants to boot is a machine that somebody may provision.
+pub(super) fn offer(
     state: &State,
-    (request, learned): (&Request, Option<Habits>),
-    now: Timestamp,
-) -> Vec<Change> {
-    let (firmware, stage) = match request.client {
-        Client::Host => return Vec::new(),
-        Client::Firmware { firmware, .. } => (Some(firmware), Stage::Firmware),
-        Client::Ipxe { firmware } => (firmware, Stage::Ipxe),
+    settings: &Settings,
+    (request, spot): (&Request, Ipv4Addr),
+    (proxied, now): (Option<Proxied>, Timestamp),
+) -> Decision<Offer> {
+    let (program, firmware) = match request.client {
+        Client::Host => return Decision::only(Offer::BootFile),
+        Client::Firmware { way, firmware } => (Program::Firmware(way), Some(firmware)),
+        Client::Ipxe { firmware } => (Program::Ipxe, firmware),
     };
-    let architecture = match firmware {
-        // iPXE from undionly.kpxe repeats what the BIOS said, and so does UEFI.
-        Some(Firmware::Known(architecture)) => Some(architecture),
-        Some(Firmware::Unknown(_)) | None => None,
-    };
-    let mac: Mac = request.mac;
-    let uuid = request.uuid.clone();
-    boot::seen(state, Sighting { architecture, uuid, learned, ..Sighting::new(mac, stage) }, now)
+    let (mac, uuid) = (request.mac, request.uuid.clone());
+    let caller = Caller { mac, address: spot.into(), program, firmware, uuid, proxied };
+    boot::offer(state, &settings.rules, caller, now)
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ mod testing;
 
 use std::{net::Ipv4Addr, time::Duration};
 
-use crate::model::Subnets;
+use crate::{boot::Rules, model::Subnets};
 
 pub use survey::Survey;
 
@@ -63,6 +63,9 @@ pub struct Settings {
     /// The authority of the HTTP server with scripts, if there is one:
     /// `address` or `address:port`.
     pub authority: Option<String>,
+    /// What becomes of machines that no instance claims, and how machines are sent to
+    /// their disks.
+    pub rules: Rules,
     /// Whether we ask on the network if somebody uses an address, before it is
     /// offered to a machine for the first time.
     pub probe: bool,

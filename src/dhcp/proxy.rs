@@ -11,14 +11,15 @@ use std::{
 
 use super::{
     Settings,
-    answer::{Answer, Question, Reply, ReplyKind, Why, boot_file_of, sighting},
+    answer::{Answer, Question, Reply, ReplyKind, Why, boot_file_of, offer},
+    boot_file::boot_file,
     ladder,
     request::{Client, Kind, Request},
     subnet,
 };
 use crate::{
     files::Catalogue,
-    model::{BootWay, Decision, Habits, Proxied, Rung, Subnets, Timestamp},
+    model::{BootWay, Decision, Proxied, Rung, Subnets, Timestamp},
     state::State,
 };
 
@@ -58,10 +59,12 @@ pub(super) fn answer(
         Ok(subnet) => subnet,
         Err(why) => return Decision::only(Answer::Silence(why)),
     };
-    let boot = boot_file_of(state, hall, request);
-    let learned = tried.filter(|_| boot.is_ok() && matches!(kind, ReplyKind::ProxyOffer(_)));
-    let learned = learned.map(Tried::learned);
-    let answer = match boot {
+    let is_offer = matches!(kind, ReplyKind::ProxyOffer(_));
+    let has_file = boot_file(hall.0, hall.1, request.client, request.mac).is_ok();
+    let proxied = tried.filter(|_| is_offer && has_file).map(|tried| tried.now);
+    let asker = (request, subnet::spot(request, subnet));
+    let offered = offer(state, hall.0, asker, (proxied, now));
+    let answer = match boot_file_of(hall, request, offered.answer) {
         // Firmware that is told nothing goes on to its disk.
         Err(why) => Answer::Silence(Why::NothingToBoot(why)),
         Ok(boot) => Answer::Reply(Reply {
@@ -72,13 +75,13 @@ pub(super) fn answer(
             subnet: Arc::clone(subnet),
         }),
     };
-    Decision { answer, changes: sighting(state, (request, learned), now) }
+    Decision { answer, changes: offered.changes }
 }
 
 /// What a machine's PXE firmware was brought to by the forms of our offer.
 #[derive(Clone, Copy)]
 struct Tried {
-    before: Habits,
+    before: Proxied,
     /// With this request, if it is a DISCOVER.
     now: Proxied,
 }
@@ -88,20 +91,13 @@ impl Tried {
     fn of(state: &State, request: &Request) -> Option<Self> {
         let Client::Firmware { way: BootWay::Pxe, .. } = request.client else { return None };
         let machine = state.machines.find(request.mac);
-        let before = machine.map(|machine| machine.habits).unwrap_or_default();
-        let now = ladder::climb(before.proxied, machine.and_then(|machine| machine.stage));
+        let before = machine.map(|machine| machine.habits.proxied).unwrap_or_default();
+        let now = ladder::climb(before, machine.and_then(|machine| machine.stage));
         Some(Self { before, now })
     }
 
-    /// All that is known of it, with this request.
-    const fn learned(self) -> Habits {
-        let mut habits = self.before;
-        habits.proxied = self.now;
-        habits
-    }
-
     fn takes_an_ack_alone(self) -> bool {
-        self.before.proxied.rung == Rung::Acknowledge
+        self.before.rung == Rung::Acknowledge
     }
 }
 

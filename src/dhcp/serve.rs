@@ -182,7 +182,12 @@ impl Room {
             Ok(Err(why @ Why::Declined)) => {
                 warn!(%mac, kind = ?request.kind, %why, "not answered");
             }
-            Ok(Err(why @ (Why::NoBootClient | Why::NoServer | Why::Ourselves))) => {
+            Ok(Err(
+                why @ (Why::NoBootClient
+                | Why::NoServer
+                | Why::Ourselves
+                | Why::NothingToBoot(NoBootFile::Ignored)),
+            )) => {
                 trace!(%mac, kind = ?request.kind, %why, "not answered");
             }
             Ok(Err(why @ Why::NothingToBoot(NoBootFile::OwnDisk))) => {
@@ -251,6 +256,9 @@ impl Room {
             (Ok(()), Err(NoBootFile::Host)) => {
                 info!(%mac, client = ?request.client, answer = ?reply.kind);
             }
+            (Ok(()), Err(why @ NoBootFile::Ignored)) => {
+                debug!(%mac, client = ?request.client, answer = ?reply.kind, %why);
+            }
             (Ok(()), Err(why @ answer::NoBootFile::OwnDisk)) => {
                 info!(%mac, client = ?request.client, answer = ?reply.kind, %why);
             }
@@ -271,7 +279,7 @@ impl Room {
         }
         match (reply.kind, &reply.boot) {
             (ReplyKind::Refuse, _) => self.refused(Some(request), "its address", "ask anew"),
-            (_, Ok(_) | Err(NoBootFile::Host | NoBootFile::OwnDisk)) => {}
+            (_, Ok(_) | Err(NoBootFile::Host | NoBootFile::OwnDisk | NoBootFile::Ignored)) => {}
             (_, Err(why)) => self.refused(Some(request), "a boot program", why),
         }
     }

@@ -35,6 +35,15 @@ pub(super) fn of<'a>(
     own.or_else(|| subnets.of(link?)).ok_or(Why::NoNetwork)
 }
 
+/// An address of the network that the client is on, for the rules that go by networks:
+/// what a relay says of it also where we do not serve that network.
+pub(super) fn spot(request: &Request, subnet: &Subnet) -> Ipv4Addr {
+    let route = &request.route;
+    let relay = Some(route.giaddr).filter(|giaddr| !giaddr.is_unspecified());
+    let named = route.link_selection.or(route.subnet_selection).or(relay);
+    named.unwrap_or_else(|| subnet.network.network())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

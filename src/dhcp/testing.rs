@@ -66,6 +66,7 @@ pub(super) fn settings() -> Settings {
         subnets: Subnets::new(subnets()),
         tftp: Some(SERVER),
         authority: Some("10.0.0.1".to_owned()),
+        rules: Default::default(),
         probe: false,
         decline_hold: Duration::from_secs(24 * 3600),
     }

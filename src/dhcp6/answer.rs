@@ -3,9 +3,9 @@
 use std::net::Ipv6Addr;
 
 use crate::{
-    boot::{self, Sighting},
+    boot::{self, Caller, Offer, Program},
     files::Catalogue,
-    model::{Change, Decision, Firmware, Holder, LeaseState, Stage, Subnet6, Timestamp},
+    model::{Decision, Holder, LeaseState, Subnet6, Timestamp},
     state::State,
 };
 
@@ -123,7 +123,9 @@ pub fn answer(
     if request.server_id.as_deref().is_some_and(|named| named != settings.server_id.bytes()) {
         return silence(Why::AnotherServer);
     }
-    let conversation = Conversation { state, settings, catalogue, request, subnet, now };
+    let offered = offer(state, settings, (request, subnet), now);
+    let offer = offered.answer;
+    let conversation = Conversation { state, settings, catalogue, request, subnet, offer, now };
     if request.route.relays.is_empty() && request.route.to == To::Us {
         return match request.kind {
             // RFC 8415 §18.4: nobody was told that we can be spoken to alone.
@@ -156,7 +158,7 @@ pub fn answer(
         && (request.kind == Kind::Information
             || reply.associations.iter().any(|granted| granted.address.is_some()))
     {
-        decision.changes.extend(conversation.sighting());
+        decision.changes.extend(offered.changes);
     }
     decision
 }
@@ -169,6 +171,7 @@ struct Conversation<'a> {
     request: &'a Request,
     /// The network of the client's link.
     subnet: &'a Subnet6,
+    offer: Offer,
     now: Timestamp,
 }
 
@@ -336,37 +339,36 @@ impl<'a> Conversation<'a> {
     }
 
     fn boot_file(self) -> Result<BootFile, NoBootFile> {
-        let Self { state, settings, catalogue, request, .. } = self;
+        let Self { settings, catalogue, request, .. } = self;
         let mac = request.holder.as_ref().and_then(Holder::machine);
-        if let (Client::Firmware { .. }, Some(mac)) = (request.client, mac)
-            && boot::boots_locally(state, mac)
-        {
-            return Err(NoBootFile::OwnDisk);
+        match self.offer {
+            Offer::BootFile => boot_file(settings, catalogue, request.client, mac),
+            Offer::OwnDisk => Err(NoBootFile::OwnDisk),
+            Offer::Ignored => Err(NoBootFile::Ignored),
         }
-        boot_file(settings, catalogue, request.client, mac)
     }
+}
 
-    /// Only what wants to boot is a machine that somebody may provision.
-    fn sighting(self) -> Vec<Change> {
-        let (firmware, stage) = match self.request.client {
-            Client::Host => return Vec::new(),
-            Client::Firmware { firmware, .. } => (Some(firmware), Stage::Firmware),
-            Client::Ipxe { firmware } => (firmware, Stage::Ipxe),
-        };
-        let Some(mac) = self.request.holder.as_ref().and_then(Holder::machine) else {
-            return Vec::new();
-        };
-        let architecture = match firmware {
-            Some(Firmware::Known(architecture)) => Some(architecture),
-            Some(Firmware::Unknown(_)) | None => None,
-        };
-        let uuid = self.request.client_id.as_ref().and_then(crate::model::Duid::uuid);
-        boot::seen(
-            self.state,
-            Sighting { architecture, uuid, ..Sighting::new(mac, stage) },
-            self.now,
-        )
-    }
+/// What this client is to be offered, and what its asking shows of it. Only what
+/// wants to boot is a machine that somebody may provision.
+fn offer(
+    state: &State,
+    settings: &Settings,
+    (request, subnet): (&Request, &Subnet6),
+    now: Timestamp,
+) -> Decision<Offer> {
+    let (program, firmware) = match request.client {
+        Client::Host => return Decision::only(Offer::BootFile),
+        Client::Firmware { way, firmware } => (Program::Firmware(way), Some(firmware)),
+        Client::Ipxe { firmware } => (Program::Ipxe, firmware),
+    };
+    let Some(mac) = request.holder.as_ref().and_then(Holder::machine) else {
+        return Decision::only(Offer::BootFile);
+    };
+    let uuid = request.client_id.as_ref().and_then(crate::model::Duid::uuid);
+    let address = subnet.network.network().into();
+    let caller = Caller { mac, address, program, firmware, uuid, proxied: None };
+    boot::offer(state, &settings.rules, caller, now)
 }
 
 const fn granted(id: u32) -> Granted {

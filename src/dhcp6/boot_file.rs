@@ -44,6 +44,9 @@ pub enum NoBootFile {
     /// Its instance says that it boots from its own disk.
     #[error("it boots from its own disk")]
     OwnDisk,
+    /// By a rule for machines that no instance claims, it is none of ours.
+    #[error("it is left alone by rule")]
+    Ignored,
     /// No boot program is made for its architecture number.
     #[error("there is no boot program for architecture number {0:#06x}")]
     UnknownArchitecture(u16),

@@ -19,7 +19,10 @@ mod testing;
 
 use std::net::Ipv6Addr;
 
-use crate::model::{Duid, Seconds, Subnet6};
+use crate::{
+    boot::Rules,
+    model::{Duid, Seconds, Subnet6},
+};
 
 /// What the room is told by the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +46,9 @@ pub struct Settings {
     /// The authority of the HTTP server with scripts, if there is one:
     /// `[address]` or `[address]:port`.
     pub authority: Option<String>,
+    /// What becomes of machines that no instance claims, and how machines are sent to
+    /// their disks.
+    pub rules: Rules,
 }
 
 impl Settings {

@@ -70,6 +70,7 @@ pub(super) fn settings() -> Settings {
         lease_time: Seconds(7200),
         tftp: Some("[fd00::1]".to_owned()),
         authority: Some("[fd00::1]".to_owned()),
+        rules: Default::default(),
     }
 }
 

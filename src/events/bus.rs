@@ -9,9 +9,9 @@ use std::{
 
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use super::{Event, Refused, Served, Topics, measure::Measure, story};
+use super::{Event, Refused, Served, Topics, measure::Measure, story, story::of_local_boot};
 use crate::{
-    model::{Change, Timestamp},
+    model::{Change, LocalBoot, Timestamp},
     state::State,
 };
 
@@ -50,6 +50,11 @@ impl Bus {
     /// Tells what the change means in the state before it. The caller holds the
     /// lock on the state, so that events come in the order of the changes.
     pub fn changed(&self, before: &State, change: &Change) {
+        if let Some(sent) = of_local_boot(before, change) {
+            let (mac, way) = (sent.mac, sent.way.name());
+            let failed = sent.failed.map(LocalBoot::name);
+            tracing::warn!(%mac, failed, way, "it did not come to its own disk; the next way is tried");
+        }
         if self.is_heard() {
             story(before, change, now()).into_iter().for_each(|event| self.send(event));
         }

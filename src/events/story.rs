@@ -5,7 +5,8 @@ use super::{Event, Fact};
 use crate::{
     model::{
         Architecture, Change, Destroyed, Holder, Instance, InstanceState, Lease, Lease6,
-        LeaseState, Mac, Machine, MachineEvent, MachineState, Progress, Stage, Timestamp,
+        LeaseState, LocalBoot, Mac, Machine, MachineEvent, MachineState, Progress, Stage,
+        Timestamp,
     },
     state::State,
 };
@@ -52,7 +53,53 @@ fn of_machine(before: &State, machine: &Machine, now: Timestamp) -> Vec<Event> {
     if machine.is_deaf() && !known.is_some_and(Machine::is_deaf) {
         events.push(deaf(machine, now));
     }
+    events.extend(
+        known.and_then(|known| learned(known, machine)).map(|way| sent_otherwise(way, now)),
+    );
     events
+}
+
+/// That a machine did not come to its disk, and is sent there in another way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SentOtherwise {
+    /// The machine.
+    pub(super) mac: Mac,
+    /// The way in which it came back at once.
+    pub(super) failed: Option<LocalBoot>,
+    /// The way from now on.
+    pub(super) way: LocalBoot,
+}
+
+/// The same, if the change says it.
+#[must_use]
+pub(super) fn of_local_boot(before: &State, change: &Change) -> Option<SentOtherwise> {
+    match change {
+        Change::Seen(machine) => learned(before.machines.find(machine.mac)?, machine),
+        Change::Lease(_)
+        | Change::Lease6(_)
+        | Change::Machine(_)
+        | Change::Forgotten(_)
+        | Change::Instance(_)
+        | Change::Progress(..)
+        | Change::Destroyed(_) => None,
+    }
+}
+
+fn learned(known: &Machine, machine: &Machine) -> Option<SentOtherwise> {
+    let (before, after) = (known.habits.local, machine.habits.local);
+    let way = after.way.filter(|_| after.way != before.way)?;
+    Some(SentOtherwise { mac: machine.mac, failed: before.told.map(|(told, _)| told), way })
+}
+
+fn sent_otherwise(SentOtherwise { mac, failed, way }: SentOtherwise, now: Timestamp) -> Event {
+    let data = vec![
+        ("mac", Fact::text(mac)),
+        ("before", Fact::maybe(failed.map(LocalBoot::name))),
+        ("local_boot", Fact::text(way.name())),
+    ];
+    let message =
+        format!("machine {mac} did not come to its own disk; it is sent there by {}", way.name());
+    Event::new(("machine", &mac.to_string(), "local-boot"), message, data, now)
 }
 
 fn found(machine: &Machine, state: MachineState, now: Timestamp) -> Event {

@@ -189,23 +189,31 @@ impl Visit<'_> {
         let instance = instances.of_report(token).ok_or(Refusal::NotFound)?;
         self.machine(Claim::Mac(instance.mac))?;
         let decision = report(instance, said, (self.visitor.address, self.now))?;
-        Ok((Answer::Told(decision.answer), decision.changes))
+        let came_to_its_disk = match said {
+            Report::Ready(_) => boot::local::reported(self.state, instance.mac),
+            Report::Poll | Report::Failed(_) | Report::Drained => None,
+        };
+        let changes = decision.changes.into_iter().chain(came_to_its_disk).collect();
+        Ok((Answer::Told(decision.answer), changes))
     }
 
-    /// The image that every unclaimed machine boots is no secret of anybody's.
+    /// What machines boot that no instance claims is no secret of anybody's.
     fn unclaimed_file(&self, number: usize, name: &str) -> Answered {
         let policy = self.premises.policy;
-        let image = policy.unclaimed.as_ref().ok_or(Refusal::NotFound)?;
-        let path = [&image.kernel, &image.initrd].get(number).copied().ok_or(Refusal::NotFound)?;
+        let path = policy.rules.files().nth(number).ok_or(Refusal::NotFound)?;
         if base_name(path) != name {
             return Err(Refusal::NotFound);
         }
         let served =
             ServedFile { place: Place::Operator(path.clone()), checksum: None, instance: None };
         let unclaimed = self.machine(Claim::None)?.filter(|mac| {
-            matches!(boot::next(self.state, policy, *mac, self.now), Next::Unclaimed(_))
+            let from = (*mac, self.visitor.address);
+            matches!(
+                boot::next(self.state, policy, from, self.now),
+                Next::Unclaimed(image) if policy.rules.first_file(image) == number
+            )
         });
-        let changes = unclaimed.map(|mac| self.kernel_seen(mac, number)).unwrap_or_default();
+        let changes = unclaimed.map(|mac| self.kernel_seen(mac, 0)).unwrap_or_default();
         Ok((Answer::File(served), changes))
     }
 
@@ -226,7 +234,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        boot::{Imposter, UnclaimedImage},
+        boot::{Imposter, Rules, UnclaimedImage},
         http::{range::Conditions, report::Message},
         model::{
             Architecture, BootMode, Destroyed, Image, InstanceState, Lease, LeaseState, Reason,
@@ -243,16 +251,20 @@ mod tests {
     const OTHER_TOKEN: Token = Token(0xcd);
 
     fn policy() -> Policy {
-        Policy { unclaimed: None, authority: "10.0.0.1".to_owned(), server: [10, 0, 0, 1].into() }
+        Policy {
+            rules: Rules::default(),
+            authority: "10.0.0.1".to_owned(),
+            server: [10, 0, 0, 1].into(),
+        }
     }
 
     fn with_unclaimed() -> Policy {
         let unclaimed = UnclaimedImage {
             kernel: "/srv/kernel".into(),
-            initrd: "/srv/in itrd".into(),
+            initrds: vec!["/srv/in itrd".into()],
             cmdline: "quiet".to_owned(),
         };
-        Policy { unclaimed: Some(unclaimed), ..policy() }
+        Policy { rules: Rules::image(unclaimed), ..policy() }
     }
 
     fn instance(mac: Mac, token: Token) -> Instance {

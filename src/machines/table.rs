@@ -19,6 +19,8 @@ struct Row {
     last_seen: Option<String>,
     stage: Option<String>,
     instance: Option<Held>,
+    unclaimed: Option<String>,
+    local_boot: Option<String>,
     note: Option<String>,
 }
 
@@ -35,7 +37,7 @@ struct Rows {
 }
 
 /// The names of the columns. The last may have blanks in it, the others have none.
-const COLUMNS: [&str; 11] = [
+const COLUMNS: [&str; 12] = [
     "MAC",
     "STATE",
     "FOR",
@@ -45,6 +47,7 @@ const COLUMNS: [&str; 11] = [
     "STAGE",
     "INSTANCE",
     "INSTANCE-IS",
+    "TOLD",
     "LABELS",
     "NOTE",
 ];
@@ -87,9 +90,20 @@ fn cells(row: Row, now: Timestamp) -> [String; COLUMNS.len()] {
         or_nothing(row.stage),
         or_nothing(instance),
         or_nothing(progress),
+        or_nothing(told(row.unclaimed, row.local_boot)),
         or_nothing(Some(labels)),
         or_nothing(row.note),
     ]
+}
+
+/// What it is told without an instance, and how it is sent to its own disk, in one
+/// word: `hold`, `local/exit`, `exit`.
+fn told(unclaimed: Option<String>, local_boot: Option<String>) -> Option<String> {
+    match (unclaimed, local_boot) {
+        (Some(unclaimed), Some(way)) if unclaimed == "local" => Some(format!("{unclaimed}/{way}")),
+        (Some(unclaimed), _) => Some(unclaimed),
+        (None, way) => way,
+    }
 }
 
 /// The labels in one word; nothing if there are none.
@@ -145,17 +159,19 @@ mod tests {
             "arch": "x64-uefi", "uuid": null, "ip": "10.0.0.40", "labels": {"rack": "1", "é": "a b"},
             "first_seen": "1970-01-01T00:00:00Z", "last_seen": "1970-01-01T00:59:30.000Z",
             "stage": "kernel", "instance": {"id": "rb-01", "state": "running"}, "note": "two words",
+            "unclaimed": null, "local_boot": "exit",
         });
         let bare = json!({
             "mac": "52:54:00:aa:01:02", "state": "free", "since": "1970-01-01T00:00:00.000Z",
             "arch": null, "uuid": null, "ip": null, "labels": {}, "last_seen": null,
             "first_seen": "1970-01-01T00:00:00Z", "stage": null, "instance": null, "note": null,
+            "unclaimed": "local", "local_boot": "sanboot",
         });
         let text = write(&json!({"Machines": [full, bare]}), Timestamp(3_600_000)).expect("rows");
         let expected = "\
-MAC                STATE     FOR  ARCH      ADDRESS    SEEN  STAGE   INSTANCE  INSTANCE-IS  LABELS        NOTE
-52:54:00:aa:01:01  assigned  50m  x64-uefi  10.0.0.40  30s   kernel  rb-01     running      rack=1,é=a_b  two words
-52:54:00:aa:01:02  free      1h   -         -          -     -       -         -            -             -
+MAC                STATE     FOR  ARCH      ADDRESS    SEEN  STAGE   INSTANCE  INSTANCE-IS  TOLD           LABELS        NOTE
+52:54:00:aa:01:01  assigned  50m  x64-uefi  10.0.0.40  30s   kernel  rb-01     running      exit           rack=1,é=a_b  two words
+52:54:00:aa:01:02  free      1h   -         -          -     -       -         -            local/sanboot  -             -
 ";
         assert_eq!(text, expected);
         let header = write(&json!({"Machines": []}), Timestamp(0)).expect("none");

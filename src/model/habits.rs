@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Proxied;
+use super::{LocalHabit, Proxied};
 
 /// What its firmware was found to take and to refuse. It is kept with the machine, so
 /// that nothing of it must be found out again after a restart.
@@ -14,4 +14,6 @@ use super::Proxied;
 pub struct Habits {
     /// Which form of a proxy's offer it takes.
     pub proxied: Proxied,
+    /// How it is sent to its own disk.
+    pub local: LocalHabit,
 }

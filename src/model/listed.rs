@@ -1,7 +1,7 @@
 //! A machine as the operator speaks of it: listed in the inventory, with labels
 //! and a note.
 
-use super::{Architecture, Mac, Tags};
+use super::{Architecture, LocalBoot, Mac, Tags};
 
 /// A machine of the inventory, seen on the network or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct Listed {
     pub labels: Tags,
     /// A word for people, as [`check_note`] wants it.
     pub note: Option<String>,
+    /// How it is sent to its own disk, and in no other way.
+    pub local_boot: Option<LocalBoot>,
 }
 
 /// The longest note of a machine, in characters.

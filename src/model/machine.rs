@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Architecture, Forbidden, Habits, LogicalId, Mac, MachineEvent, MachineState, Tags, Timestamp,
+    Architecture, Forbidden, Habits, LocalBoot, LogicalId, Mac, MachineEvent, MachineState, Tags,
+    Timestamp, Treatment,
 };
 
 /// A machine that asked to boot from the network, or that the inventory lists.
@@ -43,6 +44,16 @@ pub struct Machine {
     /// What was learned of its firmware.
     #[serde(default)]
     pub habits: Habits,
+    /// Whether somebody has spoken of it: it is listed, an instance had it, or the
+    /// operator freed it or set it aside. See [`Machine::is_stranger`].
+    #[serde(default)]
+    pub enrolled: bool,
+    /// What it was told when it asked last and no instance had it.
+    #[serde(default)]
+    pub treatment: Option<Treatment>,
+    /// How the inventory says that it is sent to its own disk.
+    #[serde(default)]
+    pub local_boot: Option<LocalBoot>,
 }
 
 /// A machine that waits asks every few seconds, and that it was seen is kept
@@ -68,6 +79,9 @@ impl Machine {
             former: None,
             note: None,
             habits: Habits::default(),
+            enrolled: event == MachineEvent::Listed,
+            treatment: None,
+            local_boot: None,
         })
     }
 
@@ -78,8 +92,9 @@ impl Machine {
     /// [`Forbidden`] if the event must not happen to it.
     pub fn after(&self, event: MachineEvent, now: Timestamp) -> Result<Self, Forbidden> {
         let state = self.state.after(event)?;
+        let enrolled = self.enrolled || is_enrolment(event);
         if state == self.state {
-            return Ok(self.clone());
+            return Ok(Self { enrolled, ..self.clone() });
         }
         let comes_free = state.is_available() && !self.state.is_available();
         let waiting_since = if comes_free { now } else { self.waiting_since };
@@ -87,7 +102,35 @@ impl Machine {
         // Why it was set aside holds no longer.
         let is_freed = is_aside && event == MachineEvent::Freed;
         let note = self.note.clone().filter(|_| !is_freed);
-        Ok(Self { state, since: now, waiting_since, note, ..self.clone() })
+        Ok(Self { state, since: now, waiting_since, note, enrolled, ..self.clone() })
+    }
+
+    /// Whether it only turned up by itself: nobody has listed it, labelled it, freed
+    /// it or set it aside, and no instance had it. A stranger may be anybody's.
+    #[must_use]
+    pub fn is_stranger(&self) -> bool {
+        // Also of machines that were written down before `enrolled` was.
+        let is_of_the_pool = match self.state {
+            MachineState::Seen | MachineState::Held => false,
+            MachineState::Free
+            | MachineState::Assigned
+            | MachineState::Retiring
+            | MachineState::Releasing
+            | MachineState::SetAside => true,
+        };
+        let is_spoken_of = self.enrolled || self.former.is_some() || self.note.is_some();
+        !(is_of_the_pool || is_spoken_of || !self.labels.is_empty())
+    }
+
+    /// Whether a Provision that names no machine may take it: a stranger that is
+    /// left alone by rule, or boots from its own disk, has something to lose.
+    #[must_use]
+    pub fn may_be_chosen(&self) -> bool {
+        let is_left_alone = match self.treatment {
+            Some(Treatment::Ignore | Treatment::Local) => true,
+            Some(Treatment::Hold | Treatment::Image) | None => false,
+        };
+        self.state.is_available() && !(is_left_alone && self.is_stranger())
     }
 
     /// Whether it sits in the hold script, as far as can be told: a machine that
@@ -112,6 +155,19 @@ impl Machine {
             MachineState::Held if !self.waits(now) => MachineState::Free,
             state => state,
         }
+    }
+}
+
+/// Whether by this event the machine becomes one of the pool's for good.
+const fn is_enrolment(event: MachineEvent) -> bool {
+    match event {
+        MachineEvent::Asked | MachineEvent::Waited | MachineEvent::BootedUnclaimed => false,
+        MachineEvent::Listed
+        | MachineEvent::Chosen
+        | MachineEvent::Named
+        | MachineEvent::Destroyed
+        | MachineEvent::Freed
+        | MachineEvent::SetAside => true,
     }
 }
 
@@ -181,10 +237,51 @@ mod tests {
     fn a_machine_that_was_written_down_before_there_were_notes_or_habits_is_read() {
         let machine = Machine::first(MAC, MachineEvent::Asked, Timestamp(5)).expect("known");
         let mut row = serde_json::to_value(&machine).expect("JSON");
-        for later in ["note", "habits"] {
+        for later in ["note", "habits", "enrolled", "treatment", "local_boot"] {
             row.as_object_mut().expect("an object").remove(later);
         }
         assert_eq!(serde_json::from_value::<Machine>(row).expect("a machine"), machine);
+    }
+
+    #[test]
+    fn who_only_turned_up_is_a_stranger_until_somebody_speaks_of_it() {
+        let seen = Machine::first(MAC, MachineEvent::Asked, Timestamp(5)).expect("known");
+        assert!(seen.is_stranger());
+        let held = seen.after(MachineEvent::Waited, Timestamp(6)).expect("it may");
+        assert!(held.is_stranger());
+        for event in [
+            MachineEvent::Listed,
+            MachineEvent::Freed,
+            MachineEvent::SetAside,
+            MachineEvent::Chosen,
+            MachineEvent::Named,
+        ] {
+            assert!(!held.after(event, Timestamp(7)).expect("it may").is_stranger(), "{event:?}");
+        }
+        let named = held.after(MachineEvent::Named, Timestamp(7)).expect("it may");
+        let released = named.after(MachineEvent::Destroyed, Timestamp(8)).expect("it may");
+        let again = released.after(MachineEvent::Waited, Timestamp(9)).expect("it may");
+        assert!(!again.is_stranger(), "an instance had it");
+        let labels = [("rack".to_owned(), "1".to_owned())].into();
+        assert!(!Machine { labels, ..held }.is_stranger());
+    }
+
+    #[test]
+    fn a_stranger_that_is_left_alone_is_taken_only_by_its_name() {
+        let seen = Machine::first(MAC, MachineEvent::Asked, Timestamp(5)).expect("known");
+        for (treatment, expected) in [
+            (None, true),
+            (Some(Treatment::Hold), true),
+            (Some(Treatment::Image), true),
+            (Some(Treatment::Local), false),
+            (Some(Treatment::Ignore), false),
+        ] {
+            let machine = Machine { treatment, ..seen.clone() };
+            assert_eq!(machine.may_be_chosen(), expected, "{treatment:?}");
+            let freed = machine.after(MachineEvent::Freed, Timestamp(6)).expect("it may");
+            assert!(freed.may_be_chosen(), "{treatment:?}");
+            assert!(seen.after(MachineEvent::Named, Timestamp(6)).is_ok());
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod lease;
 mod lease6;
 mod lifecycle;
 mod listed;
+mod local_boot;
 mod mac;
 mod machine;
 mod names;
@@ -28,6 +29,7 @@ mod subnet6;
 pub(crate) mod testing;
 mod timestamp;
 mod token;
+mod treatment;
 
 pub use architecture::{Architecture, BootWay, Firmware};
 pub use change::{Change, Decision};
@@ -46,6 +48,7 @@ pub use listed::{
     InvalidLabel, InvalidNote, LONGEST_LABEL, LONGEST_NOTE, Listed, MOST_LABELS, check_label,
     check_label_count, check_note,
 };
+pub use local_boot::{Entry, EntryWay, LocalBoot, LocalHabit};
 pub use mac::{InvalidMac, Mac};
 pub use machine::{Machine, Stage};
 pub use names::{Hostname, InvalidHostname};
@@ -57,3 +60,4 @@ pub use subnet::{LeaseTimes, Subnet, Subnets, Unreservable};
 pub use subnet6::{Pool6, Subnet6};
 pub use timestamp::{Seconds, Timestamp};
 pub use token::{InvalidToken, Secrets, Token};
+pub use treatment::Treatment;

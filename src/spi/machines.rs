@@ -16,8 +16,8 @@ pub(super) use request::{Filter, InvalidParams, Label, One, SetAside};
 
 use crate::{
     model::{
-        Architecture, Change, Decision, Forbidden, InstanceId, InvalidLabel, Mac, Machine,
-        MachineEvent, MachineState, Stage, Tags, Timestamp, check_label_count,
+        Architecture, Change, Decision, Forbidden, InstanceId, InvalidLabel, LocalBoot, Mac,
+        Machine, MachineEvent, MachineState, Stage, Tags, Timestamp, Treatment, check_label_count,
     },
     state::State,
 };
@@ -68,6 +68,8 @@ struct Row<'a> {
     last_seen: Option<String>,
     stage: Option<&'static str>,
     instance: Option<Held>,
+    unclaimed: Option<&'static str>,
+    local_boot: Option<&'static str>,
     note: Option<&'a str>,
 }
 
@@ -127,8 +129,17 @@ fn row<'a>(state: &'a State, machine: &'a Machine, now: Timestamp) -> Row<'a> {
         stage: machine.stage.map(Stage::name),
         instance: instance
             .map(|instance| Held { id: instance.id, state: instance.progress.state.name() }),
+        unclaimed: machine.treatment.filter(|_| instance.is_none()).map(Treatment::name),
+        local_boot: local_boot(machine).map(LocalBoot::name),
         note: machine.note.as_deref().or(machine.is_deaf().then_some(IS_DEAF)),
     }
+}
+
+/// How it is sent to its own disk, as far as that is said or was learned; else how it
+/// was sent there last.
+fn local_boot(machine: &Machine) -> Option<LocalBoot> {
+    let local = machine.habits.local;
+    machine.local_boot.or(local.way).or_else(|| Some(local.told?.0)).or(local.works)
 }
 
 /// Adds the labels over those of the same name, and takes away those without a
@@ -378,7 +389,7 @@ mod tests {
             "mac": mac(1).to_string(), "state": "assigned", "since": "1970-01-01T00:00:00.001Z",
             "arch": null, "uuid": null, "ip": "10.0.0.9", "labels": {},
             "first_seen": "1970-01-01T00:00:00.001Z", "last_seen": "1970-01-01T00:00:00.001Z",
-            "stage": "holding", "note": null,
+            "stage": "holding", "unclaimed": null, "local_boot": null, "note": null,
             "instance": {"id": instance(1, 1, &[]).id, "state": "provisioning"},
         });
         assert_eq!(all[0], first);

@@ -38,7 +38,8 @@ impl Machines {
     /// The machines that may be given out: those in the hold script first, each
     /// part longest-waiting first.
     pub fn available(&self) -> impl Iterator<Item = &Machine> {
-        self.held.iter().chain(&self.others).filter_map(|(_, mac)| self.known.get(mac))
+        let all = self.held.iter().chain(&self.others);
+        all.filter_map(|(_, mac)| self.known.get(mac)).filter(|machine| machine.may_be_chosen())
     }
 
     /// The machine to give out, of those that suit: the one that waits longest of
@@ -46,7 +47,7 @@ impl Machines {
     #[must_use]
     pub fn choose(&self, now: Timestamp, suits: impl Fn(&Machine) -> bool) -> Option<&Machine> {
         let machine = |(_, mac): &(Timestamp, Mac)| self.known.get(mac);
-        let suits = |machine: &&Machine| suits(machine);
+        let suits = |machine: &&Machine| machine.may_be_chosen() && suits(machine);
         let mut waiting = self.held.iter().filter_map(machine).filter(|one| one.waits(now));
         let mut on_its_way = self.others.iter().filter_map(machine);
         let mut silent = self.held.iter().filter_map(machine);
@@ -95,7 +96,8 @@ impl Machines {
         let Some(machine) = self.find(mac) else { return };
         let is_assigned = matches!(machine.state, MachineState::Assigned | MachineState::Retiring);
         if !is_assigned {
-            let machine = Machine { state: MachineState::Assigned, since: at, ..machine.clone() };
+            let state = MachineState::Assigned;
+            let machine = Machine { state, since: at, enrolled: true, ..machine.clone() };
             self.put(machine);
         }
     }

@@ -75,7 +75,7 @@ mod tests {
             expires: Timestamp(5000),
         }));
         let policy = Policy {
-            unclaimed: None,
+            rules: boot::Rules::default(),
             authority: "10.0.0.1".to_owned(),
             server: [10, 0, 0, 1].into(),
         };

@@ -3,7 +3,7 @@
 use super::{Description, Form, Setting};
 
 /// In the order of the enum.
-pub(super) const IPV6: [Description; 8] = [
+pub(super) const IPV6: &[Description] = &[
     Description {
         setting: Setting::EnableDhcp6,
         name: "enable-dhcp6",

@@ -2,8 +2,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    boot::{
+        Rules,
+        rules::{Rule, Scope, Then, Whose},
+    },
     dhcp::testing::*,
-    model::{Lease, Machine},
+    model::{Architecture, Change, Lease, Machine, Stage, Treatment},
 };
 
 /// No address of the network that is ours is left.
@@ -490,6 +494,60 @@ fn only_a_bios_is_told_of_no_boot_file_when_it_is_sent_to_its_disk() {
     }
     lab.state.apply(&Change::Instance(instance(card(2), None)));
     assert!(reply(lab.discover(card(2), BIOS)).boot.is_ok());
+}
+
+/// A rule for machines of this network, and of this architecture.
+fn rule(subnet: &str, architecture: Option<Architecture>, then: Then) -> Rules {
+    let scope = Scope { subnet: Some(subnet.parse().expect("a network")), architecture };
+    Rules::new(vec![Rule { scope, machines: Whose::Strangers, then }], Vec::new())
+}
+
+#[test]
+fn an_ignored_machine_has_an_address_and_is_told_and_known_nothing() {
+    let mut lab = Lab::new();
+    lab.settings.rules = rule("10.0.0.0/24", None, Then::Ignore);
+    for client in [UEFI, HTTP, IPXE, BIOS] {
+        let told = reply(lab.discover(card(1), client));
+        assert_eq!((told.boot, told.kind.yiaddr()), (Err(NoBootFile::Ignored), Some(FIRST)));
+        lab.lease(card(1), client);
+        assert_eq!(lab.state.machines.all().count(), 0, "{client:?}");
+    }
+    // Of another network nothing is said.
+    let mut asked = request(card(2), 1, UEFI);
+    asked.route.giaddr = REMOTE_RELAY;
+    assert!(reply(lab.hear(&asked)).boot.is_ok());
+    assert_eq!(lab.state.machines.find(card(2)).expect("seen").treatment, Some(Treatment::Hold));
+}
+
+#[test]
+fn who_is_of_the_pool_or_was_provisioned_is_not_ignored() {
+    let mut lab = Lab::new();
+    lab.settings.rules = rule("10.0.0.0/24", None, Then::Ignore);
+    lab.state.apply(&Change::Instance(instance(card(1), None)));
+    assert!(reply(lab.discover(card(1), UEFI)).boot.is_ok());
+    let listed = Machine::first(card(2), crate::model::MachineEvent::Listed, lab.now);
+    lab.state.apply(&Change::Machine(listed.expect("known")));
+    assert!(reply(lab.discover(card(2), UEFI)).boot.is_ok());
+}
+
+#[test]
+fn a_stranger_that_was_known_before_it_was_ignored_is_given_out_no_more() {
+    let mut lab = Lab::new();
+    lab.discover(card(1), UEFI);
+    assert!(lab.state.machines.choose(lab.now, |_| true).is_some());
+    lab.settings.rules = rule("10.0.0.0/24", None, Then::Ignore);
+    lab.discover(card(1), UEFI);
+    assert_eq!(lab.state.machines.choose(lab.now, |_| true), None);
+}
+
+#[test]
+fn a_rule_for_an_architecture_is_about_what_firmware_says_now() {
+    let mut lab = Lab::new();
+    lab.settings.rules = rule("10.0.0.0/8", Some(Architecture::Bios), Then::Local);
+    assert_eq!(reply(lab.discover(card(1), BIOS)).boot, Err(NoBootFile::OwnDisk));
+    assert!(reply(lab.discover(card(2), UEFI)).boot.is_ok());
+    let told = |number| lab.state.machines.find(card(number)).expect("seen").treatment;
+    assert_eq!((told(1), told(2)), (Some(Treatment::Local), Some(Treatment::Hold)));
 }
 
 #[test]

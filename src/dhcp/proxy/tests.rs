@@ -10,7 +10,7 @@ use crate::{
         reply::{Destination, destination},
         testing::*,
     },
-    model::{BootMode, Change, Instance, Mac, Machine, Stage},
+    model::{BootMode, Change, Habits, Instance, Mac, Machine, Stage},
 };
 
 const UUID: (u8, &[u8]) = (97, &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
@@ -79,7 +79,8 @@ fn who_ignores_the_first_form_is_sent_to_the_port_of_boot_servers() {
 fn brought_to(lab: &mut Lab, rung: Rung) {
     offer(lab, UEFI);
     let machine = lab.state.machines.find(card(1)).expect("seen").clone();
-    let habits = Habits { proxied: Proxied { rung, vain: 1, is_deaf: false } };
+    let proxied = Proxied { rung, vain: 1, is_deaf: false };
+    let habits = Habits { proxied, ..Habits::default() };
     lab.state.apply(&Change::Seen(Machine { habits, ..machine }));
 }
 
@@ -219,6 +220,19 @@ fn who_has_no_address_is_not_answered_at_the_port_of_boot_servers() {
     let mut lab = lab();
     lab.boot_port = Some(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68));
     assert_eq!(lab.discover(card(1), UEFI), Answer::Silence(Why::NoNetwork));
+}
+
+#[test]
+fn an_ignored_machine_hears_nothing_from_a_proxy_and_is_not_known() {
+    let mut lab = lab();
+    let (scope, machines) = (Default::default(), Default::default());
+    let rule = crate::boot::rules::Rule { scope, machines, then: crate::boot::rules::Then::Ignore };
+    lab.settings.rules = crate::boot::Rules::new(vec![rule], Vec::new());
+    for client in [UEFI, HTTP, BIOS, IPXE] {
+        let why = Why::NothingToBoot(NoBootFile::Ignored);
+        assert_eq!(lab.discover(card(1), client), Answer::Silence(why));
+    }
+    assert_eq!(lab.state.machines.all().count(), 0);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::{
         request::{Route, parse},
         testing::*,
     },
-    model::{Architecture, BootMode, Instance, Mac, testing},
+    model::{Architecture, BootMode, Change, Instance, Mac, Stage, testing},
 };
 
 fn silence(answer: &Answer) -> Why {
@@ -242,11 +242,32 @@ fn only_what_wants_to_boot_over_ipv6_is_a_machine() {
 }
 
 #[test]
-fn a_machine_that_boots_from_its_disk_and_one_without_a_program_are_told_nothing() {
+fn uefi_that_boots_from_its_disk_is_given_ipxe_to_leave_by() {
     let mut lab = Lab::new();
     let never = Instance { boot: BootMode::Never, image: None, ..testing::instance(1, card(1)) };
     lab.state.apply(&Change::Instance(never));
-    assert_eq!(lab.solicit(card(1), &[], pxe()).boot, Err(NoBootFile::OwnDisk));
+    assert!(lab.solicit(card(1), &[], pxe()).boot.is_ok());
+}
+
+#[test]
+fn an_ignored_machine_has_an_ipv6_address_and_is_told_and_known_nothing() {
+    let mut lab = Lab::new();
+    let scope = crate::boot::rules::Scope {
+        subnet: Some("fd00::/64".parse().expect("a network")),
+        architecture: None,
+    };
+    let (machines, then) = (Default::default(), crate::boot::rules::Then::Ignore);
+    let rule = crate::boot::rules::Rule { scope, machines, then };
+    lab.settings.rules = crate::boot::Rules::new(vec![rule], Vec::new());
+    let answered = lab.solicit(card(1), &[], pxe());
+    assert_eq!(answered.boot, Err(NoBootFile::Ignored));
+    assert!(granted(&answered).address.is_some());
+    assert_eq!(lab.state.machines.all().count(), 0);
+}
+
+#[test]
+fn a_machine_without_a_program_is_told_nothing() {
+    let mut lab = Lab::new();
     let ia32 = vec![(16, class("PXEClient")), (61, vec![0, 6])];
     let answered = lab.solicit(card(2), &[], ia32);
     assert_eq!(answered.boot, Err(NoBootFile::NoProgram("ia32-uefi")));
