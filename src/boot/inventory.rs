@@ -64,13 +64,15 @@ fn said_of(before: &Machine, listed: &Listed) -> Machine {
         Some(note) if !is_aside || before.note.is_none() => Some(note.clone()),
         Some(_) | None => before.note.clone(),
     };
-    Machine { labels, architecture, note, ..before.clone() }
+    // The file alone says them, also that there are none.
+    let (vlan, pace) = (listed.vlan, listed.pace);
+    Machine { labels, architecture, note, vlan, pace, ..before.clone() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Architecture, MOST_LABELS, Mac, Tags, testing};
+    use crate::model::{Architecture, MOST_LABELS, Mac, Tags, VlanId, testing};
 
     const MAC: Mac = Mac::new([2, 0, 0, 0, 0, 1]);
     const NOW: Timestamp = Timestamp(1000);
@@ -78,7 +80,8 @@ mod tests {
     fn listed(labels: &[(&str, &str)]) -> Listed {
         let architecture = Some(Architecture::Bios);
         let note = Some("by the door".to_owned());
-        Listed { mac: MAC, architecture, labels: testing::tags(labels), note }
+        let labels = testing::tags(labels);
+        Listed { mac: MAC, architecture, labels, note, vlan: None, pace: None }
     }
 
     /// Merges it, and says how many are new and how many changed.
@@ -128,6 +131,16 @@ mod tests {
         let seen = Machine { last_seen: Some(NOW), ..known(&state) };
         state.apply(&Change::Machine(seen));
         assert_eq!(merged(&mut state, &listed(&[])), (0, 0));
+    }
+
+    #[test]
+    fn the_way_to_a_machine_is_as_the_file_says_also_when_it_says_nothing_more() {
+        let mut state = State::new(None);
+        let (vlan, pace) = (VlanId::try_from(20).ok(), "10M".parse().ok());
+        merged(&mut state, &Listed { vlan, pace, ..listed(&[]) });
+        assert_eq!((known(&state).vlan, known(&state).pace), (vlan, pace));
+        assert_eq!(merged(&mut state, &listed(&[])), (0, 1));
+        assert_eq!((known(&state).vlan, known(&state).pace), (None, None));
     }
 
     #[test]

@@ -9,10 +9,13 @@ pub mod hostname;
 mod identity;
 pub mod init;
 pub mod inventory;
+mod paths;
 pub mod report;
 mod script;
 mod sighting;
+mod spread;
 pub mod urls;
+mod vlan;
 
 use std::time::Duration;
 
@@ -22,8 +25,10 @@ use crate::{
 };
 pub use health::{Health, health};
 pub use identity::{Addressing, Claim, Imposter, Visitor, identify};
+pub use paths::Paths;
 pub use script::{AGAIN, Asker, Prelude, Script, base_name, script_for};
 pub use sighting::{Sighting, seen};
+pub use spread::{Crowd, share};
 
 /// What is the same for all machines that reach us over IPv4, or over IPv6, from
 /// the configuration: a machine is told URLs of the kind that it asks by.
@@ -36,6 +41,8 @@ pub struct Policy {
     pub authority: String,
     /// The host part of the authority: `{{ server }}` in a command line.
     pub server: std::net::IpAddr,
+    /// What is known of the ways to machines.
+    pub paths: Paths,
 }
 
 /// The image of the command line's three arguments.
@@ -111,7 +118,8 @@ mod tests {
     const NOW: Timestamp = Timestamp(1000);
 
     fn policy() -> Policy {
-        Policy { unclaimed: None, authority: "10.0.0.1".to_owned(), server: [10, 0, 0, 1].into() }
+        let (authority, server) = ("10.0.0.1".to_owned(), [10, 0, 0, 1].into());
+        Policy { unclaimed: None, authority, server, paths: Paths::default() }
     }
 
     /// A state in which the machine has come so far with an instance of this mode.

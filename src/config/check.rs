@@ -23,7 +23,7 @@ use super::{
 use crate::{
     boot::{UnclaimedImage, cmdline},
     files::Loaders,
-    model::Architecture,
+    model::{Architecture, Rate},
 };
 
 /// What came of a check.
@@ -102,6 +102,7 @@ impl Checker<'_> {
         let tftp6_address = tftp6_address.map(|ipv6| (ipv6.server, ports.tftp).into());
         let [tftp, tftp6] = tftp(self, [tftp_address.map(SocketAddr::V4), tftp6_address]);
         let config = Config {
+            pace: self.pace(),
             state_dir,
             images,
             inventory: self.inventory(),
@@ -124,6 +125,11 @@ impl Checker<'_> {
         self.same_ports(&config);
         self.boot_programs(&config);
         config
+    }
+
+    fn pace(&mut self) -> Option<Rate> {
+        let read = self.given.text(Setting::Pace)?.parse();
+        read.map_err(|error| self.problem(Setting::Pace, Fault::Rate(error))).ok()
     }
 
     /// A misspelt variable would be as if it were not there.

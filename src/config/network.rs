@@ -22,6 +22,11 @@ const DECLINE_HOLD: u32 = 86_400;
 /// From not at all to a year.
 const DECLINE_HOLDS: std::ops::RangeInclusive<u32> = 0..=31_536_000;
 
+/// As many boot programs of half a megabyte as a gigabit carries.
+const SPREAD: u32 = 200;
+/// From all at once.
+const SPREADS: std::ops::RangeInclusive<u32> = 0..=100_000;
+
 /// The adapter, and our own address on it.
 pub(super) struct Network {
     adapter: Option<String>,
@@ -96,8 +101,9 @@ pub(super) fn dhcp(checker: &mut Checker<'_>, network: &mut Network, port: u16) 
     let probe = checker.switch_or(Setting::Probe, true);
     let hold = checker.number(Setting::DeclineHold, DECLINE_HOLD, DECLINE_HOLDS);
     let decline_hold = Seconds(hold);
+    let spread = checker.number(Setting::Spread, SPREAD, SPREADS);
     let part = part.filter(|_| has_any)?;
-    Some(Dhcp { part, port, by_flags, tables, probe, decline_hold })
+    Some(Dhcp { part, port, by_flags, tables, probe, decline_hold, spread })
 }
 
 /// What `--dhcp` says, or the ancestor's switch.
@@ -184,6 +190,8 @@ fn by_flags(
         pool,
         times: LeaseTimes::of(Seconds(seconds)),
         options: DhcpOptions::default(),
+        vlan: None,
+        pace: None,
     })
 }
 
@@ -215,6 +223,8 @@ fn proxied(checker: &mut Checker<'_>, network: &Network) -> Option<Subnet> {
         pool: Pool { network: own.trunc(), ranges: Vec::new(), except: Vec::new() },
         times: LeaseTimes::of(Seconds(LEASE_TIME)),
         options: DhcpOptions::default(),
+        vlan: None,
+        pace: None,
     })
 }
 
@@ -321,7 +331,7 @@ mod tests {
 
     #[test]
     fn each_impossible_network_is_named() {
-        let cases: [(&[&str], &[&str]); 19] = [
+        let cases: [(&[&str], &[&str]); 20] = [
             (&[], &["--adapter: is needed", "--start-address: is needed"]),
             (&["--adapter=eth9"], &["--adapter=eth9", "eth0, two0, tiny0, bare0"]),
             (&["--adapter=bare0"], &["--adapter=bare0", "no IPv4 address"]),
@@ -349,6 +359,7 @@ mod tests {
             (&["--leaseCount=0"], &["--leaseCount=0"]),
             (&["--leaseCount=1e3"], &["--leaseCount=1e3"]),
             (&["--probe=maybe"], &["--probe=maybe", "neither true nor false"]),
+            (&["--spread=100001"], &["--spread=100001", "0 to 100000"]),
             (&["--decline-hold=31536001"], &["--decline-hold=31536001", "0 to 31536000"]),
             (&["--gateway=router"], &["--gateway=router", "not an IPv4"]),
             (&["--dns=10.0.0.1,dns"], &["--dns=10.0.0.1,dns", "`dns`"]),

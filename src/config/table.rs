@@ -7,10 +7,10 @@ mod ipv6;
 use ipv6::IPV6;
 
 /// One row for each setting, in the order of the enum and of `--help`.
-pub(super) const TABLE: [Description; 47] = joined();
+pub(super) const TABLE: [Description; 49] = joined();
 
-const fn joined() -> [Description; 47] {
-    let mut all = [BEFORE[0]; 47];
+const fn joined() -> [Description; 49] {
+    let mut all = [BEFORE[0]; 49];
     let mut row = 0;
     while row < all.len() {
         all[row] = if row < BEFORE.len() {
@@ -26,7 +26,7 @@ const fn joined() -> [Description; 47] {
 }
 
 /// The rows before those of IPv6.
-const BEFORE: [Description; 15] = [
+const BEFORE: [Description; 16] = [
     Description {
         setting: Setting::Kernel,
         name: "kernel",
@@ -159,10 +159,20 @@ const BEFORE: [Description; 15] = [
         help: "How long an address that somebody else was found to use is given to nobody, 0 to \
                31536000 [default: 86400]",
     },
+    Description {
+        setting: Setting::Spread,
+        name: "spread",
+        ancestral: None,
+        form: Form::Value("BOOTS"),
+        heading: "DHCP",
+        help: "How many machines may begin to load in each second: when more ask, as after a power \
+               cut, each is told so a little later, 2.5 seconds at most; 0 to 100000, 0 is all at \
+               once [default: 200]",
+    },
 ];
 
 /// The rows behind those of IPv6.
-const AFTER: [Description; 24] = [
+const AFTER: [Description; 25] = [
     Description {
         setting: Setting::EnableTftp,
         name: "enable-tftp",
@@ -266,6 +276,16 @@ const AFTER: [Description; 24] = [
         form: Form::Value("PORT"),
         heading: "HTTP",
         help: "The port of the HTTP server [default: 80]",
+    },
+    Description {
+        setting: Setting::Pace,
+        name: "pace",
+        ancestral: None,
+        form: Form::Value("RATE"),
+        heading: "HTTP",
+        help: "How fast each machine is sent its kernel and initrd at most, in octets per second \
+               (10M) or bits (80Mbit): some network cards hang at full speed; a [[subnet]] table \
+               and the inventory may say it of their machines [default: as fast as it goes]",
     },
     Description {
         setting: Setting::Name,

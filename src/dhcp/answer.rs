@@ -12,7 +12,7 @@ use crate::{
     files::Catalogue,
     model::{
         Architecture, Change, Decision, Firmware, Hostname, LeaseState, Mac, Stage, Subnet,
-        Timestamp,
+        Timestamp, VlanId,
     },
     state::State,
 };
@@ -91,6 +91,8 @@ pub struct Reply {
     pub server: Ipv4Addr,
     /// The network that the client is on.
     pub subnet: Arc<Subnet>,
+    /// The VLAN that the machine loads over.
+    pub vlan: Option<VlanId>,
 }
 
 /// The kinds of reply (RFC 2131 §3).
@@ -293,6 +295,7 @@ impl Conversation<'_> {
             hostname: instance.map(|instance| instance.hostname.clone()),
             server: self.server,
             subnet: Arc::clone(self.subnet),
+            vlan: vlan_of(self.place.state, self.subnet, self.request.mac),
         })
     }
 }
@@ -314,6 +317,11 @@ pub(super) fn boot_file_of(
         return Err(NoBootFile::OwnDisk);
     }
     boot_file(settings, catalogue, request.client, request.mac)
+}
+
+/// The VLAN that this machine loads over: its own, else that of its network.
+pub(super) fn vlan_of(state: &State, subnet: &Subnet, mac: Mac) -> Option<VlanId> {
+    state.machines.find(mac).and_then(|machine| machine.vlan).or(subnet.vlan)
 }
 
 /// Only what wants to boot is a machine that somebody may provision.

@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     Settings,
-    answer::{Answer, Question, Reply, ReplyKind, Why, boot_file_of, sighting},
+    answer::{Answer, Question, Reply, ReplyKind, Why, boot_file_of, sighting, vlan_of},
     ladder::Rung,
     request::{Client, Kind, Request},
     subnet,
@@ -66,6 +66,7 @@ pub(super) fn answer(
             hostname: None,
             server: subnet.server,
             subnet: Arc::clone(subnet),
+            vlan: vlan_of(state, subnet, request.mac),
         }),
     };
     Decision { answer, changes: sighting(state, request, now) }

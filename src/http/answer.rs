@@ -243,7 +243,8 @@ mod tests {
     const OTHER_TOKEN: Token = Token(0xcd);
 
     fn policy() -> Policy {
-        Policy { unclaimed: None, authority: "10.0.0.1".to_owned(), server: [10, 0, 0, 1].into() }
+        let (authority, server) = ("10.0.0.1".to_owned(), [10, 0, 0, 1].into());
+        Policy { unclaimed: None, authority, server, paths: boot::Paths::default() }
     }
 
     fn with_unclaimed() -> Policy {

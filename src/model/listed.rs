@@ -1,7 +1,7 @@
 //! A machine as the operator speaks of it: listed in the inventory, with labels
 //! and a note.
 
-use super::{Architecture, Mac, Tags};
+use super::{Architecture, Mac, Rate, Tags, VlanId};
 
 /// A machine of the inventory, seen on the network or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +14,10 @@ pub struct Listed {
     pub labels: Tags,
     /// A word for people, as [`check_note`] wants it.
     pub note: Option<String>,
+    /// The VLAN that it loads over.
+    pub vlan: Option<VlanId>,
+    /// How fast it is sent to.
+    pub pace: Option<Rate>,
 }
 
 /// The longest note of a machine, in characters.

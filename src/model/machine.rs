@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Architecture, Forbidden, Habits, LogicalId, Mac, MachineEvent, MachineState, Tags, Timestamp,
+    Architecture, Forbidden, Habits, LogicalId, Mac, MachineEvent, MachineState, Rate, Tags,
+    Timestamp, VlanId,
 };
 
 /// A machine that asked to boot from the network, or that the inventory lists.
@@ -43,6 +44,12 @@ pub struct Machine {
     /// What was learned of its firmware.
     #[serde(default)]
     pub habits: Habits,
+    /// The VLAN that it loads over, from the inventory.
+    #[serde(default)]
+    pub vlan: Option<VlanId>,
+    /// How fast it is sent to, from the inventory.
+    #[serde(default)]
+    pub pace: Option<Rate>,
 }
 
 /// A machine that waits asks every few seconds, and that it was seen is kept
@@ -68,6 +75,8 @@ impl Machine {
             former: None,
             note: None,
             habits: Habits::default(),
+            vlan: None,
+            pace: None,
         })
     }
 
@@ -174,7 +183,7 @@ mod tests {
     fn a_machine_that_was_written_down_before_there_were_notes_or_habits_is_read() {
         let machine = Machine::first(MAC, MachineEvent::Asked, Timestamp(5)).expect("known");
         let mut row = serde_json::to_value(&machine).expect("JSON");
-        for later in ["note", "habits"] {
+        for later in ["note", "habits", "vlan", "pace"] {
             row.as_object_mut().expect("an object").remove(later);
         }
         assert_eq!(serde_json::from_value::<Machine>(row).expect("a machine"), machine);

@@ -18,6 +18,7 @@ mod listed;
 mod mac;
 mod machine;
 mod names;
+mod path;
 mod pool;
 mod progress;
 mod select;
@@ -48,6 +49,7 @@ pub use listed::{
 pub use mac::{InvalidMac, Mac};
 pub use machine::{Machine, Stage};
 pub use names::{Hostname, InvalidHostname};
+pub use path::{InvalidRate, InvalidVlanId, Rate, VlanId};
 pub use pool::{InvalidRange, Pool, Range};
 pub use progress::{Callback, Drain, LONGEST_FAILURE, MOST_INSTALLS, Progress};
 pub use select::{InvalidMacPrefix, MacPrefix, Select};
