@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::{
-    boot::{Addressing, Policy},
+    boot::{Addressing, Paths, Policy},
     config::{Config, Dhcp, Tftp},
     dhcp,
     files::{Images, Loaders},
@@ -110,7 +110,8 @@ impl Daemon {
             ),
             None => None,
         };
-        let policy = policy(&config, listener.as_ref())?;
+        let paths = paths(&config, part.as_ref());
+        let policy = policy(&config, listener.as_ref(), paths)?;
         let dhcp = part.map(|part| bind_dhcp(part, &config, policy.as_ref())).transpose()?;
         let tftp = match &config.tftp {
             Some(tftp) => {
@@ -215,8 +216,21 @@ impl Daemon {
     }
 }
 
+/// What is known of the ways to machines, whoever gives them their addresses.
+fn paths(config: &Config, part: Option<&(&Dhcp, part::Part)>) -> Paths {
+    let subnets = part.map(|(dhcp, part)| match part.role {
+        dhcp::Role::Server => dhcp.subnets(),
+        dhcp::Role::Proxy => dhcp.proxied(),
+    });
+    Paths { subnets: subnets.unwrap_or_default(), pace: config.pace }
+}
+
 /// What machines are told of us; none if nobody tells them anything.
-fn policy(config: &Config, listener: Option<&TcpListener>) -> anyhow::Result<Option<Policy>> {
+fn policy(
+    config: &Config,
+    listener: Option<&TcpListener>,
+    paths: Paths,
+) -> anyhow::Result<Option<Policy>> {
     let Some(mut authority) = config.http_authority else { return Ok(None) };
     if let (0, Some(listener)) = (authority.port(), listener) {
         authority.set_port(listener.local_addr()?.port());
@@ -227,7 +241,7 @@ fn policy(config: &Config, listener: Option<&TcpListener>) -> anyhow::Result<Opt
         80 => server.to_string(),
         _ => authority.to_string(),
     };
-    Ok(Some(Policy { rules: config.rules.clone(), authority, server: server.into() }))
+    Ok(Some(Policy { rules: config.rules.clone(), authority, server: server.into(), paths }))
 }
 
 fn bind_dhcp(
@@ -250,6 +264,7 @@ fn bind_dhcp(
         rules: config.rules.clone(),
         probe: dhcp.probe,
         decline_hold: dhcp.decline_hold.into(),
+        spread: dhcp.spread,
     };
     Ok((sockets, settings))
 }

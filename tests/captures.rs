@@ -66,12 +66,15 @@ fn settings() -> Settings {
             },
             times: LeaseTimes::of(Seconds(600)),
             options: DhcpOptions::default(),
+            vlan: None,
+            pace: None,
         }]),
         tftp: Some(SERVER),
         authority: Some(SERVER.to_string()),
         rules: Default::default(),
         probe: false,
         decline_hold: Duration::from_secs(600),
+        spread: 0,
     }
 }
 

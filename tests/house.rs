@@ -68,7 +68,7 @@ const WORLD: &[&str] = &[
 const CRATES: &[(&str, &[&str])] = &[
     ("dhcproto", &["dhcp/request.rs", "dhcp/reply.rs", "dhcp6/reply.rs"]),
     ("etherparse", &["dhcp/link.rs", "dhcp/probe.rs"]),
-    ("libc", &["dhcp/link.rs"]),
+    ("libc", &["dhcp/link.rs", "http/serve/paces.rs"]),
     ("warp", &["http/serve.rs", "http/serve/", "spi/serve.rs", "spi/unix.rs"]),
     ("httparse", &["http/"]),
     ("httpdate", &["http/reply.rs"]),
@@ -79,7 +79,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("jsonrpc_http_server", &["spi/tcp.rs"]),
     ("mac_address", &["model/mac.rs"]),
     ("minijinja", &["boot/cmdline.rs", "boot/hostname.rs"]),
-    ("nix", &["tftp/serve/send.rs"]),
+    ("nix", &["tftp/serve/send.rs", "http/serve/paces.rs"]),
     ("redb", &["store/disk.rs"]),
     ("serde_json", &["store/rows.rs", "spi/", "boot/init.rs", "machines.rs", "machines/"]),
     ("humantime", &["model/timestamp.rs"]),

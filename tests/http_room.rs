@@ -616,6 +616,7 @@ impl Room {
             rules: if unclaimed { Rules::image(image) } else { Rules::default() },
             authority: "10.0.0.1".to_owned(),
             server: [10, 0, 0, 1].into(),
+            paths: remoteboot::boot::Paths::default(),
         };
         let http = Http {
             store: store.clone(),

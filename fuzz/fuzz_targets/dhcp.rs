@@ -39,12 +39,15 @@ fuzz_target!(|packet: &[u8]| {
                 pool: pool.clone(),
                 times: LeaseTimes::of(Seconds(60)),
                 options: DhcpOptions::default(),
+                vlan: None,
+                pace: None,
             }]),
             tftp: Some(server),
             authority: Some(server.to_string()),
             rules: Default::default(),
             probe: false,
             decline_hold: Duration::from_secs(600),
+            spread: 0,
         };
         let mut state = State::new([pool.clone()]);
         for step in 0..2 {

@@ -82,7 +82,12 @@ fuzz_target!(|bytes: &[u8]| {
         );
     }
     let server = [10, 0, 0, 1].into();
-    let policy = Policy { rules: Default::default(), authority: "10.0.0.1".to_owned(), server };
+    let policy = Policy {
+        rules: Default::default(),
+        authority: "10.0.0.1".to_owned(),
+        server,
+        paths: remoteboot::boot::Paths::default(),
+    };
     let catalogue = Catalogue::new([]);
     let premises =
         Premises { policy: &policy, addressing: Addressing::Ours, catalogue: &catalogue };

@@ -11,10 +11,10 @@ use minijinja::{
 };
 
 use super::{init::is_ignition, urls};
-use crate::model::{Instance, Mac, Tags};
+use crate::model::{Instance, Mac, Tags, VlanId};
 
 /// The names that a template may use.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 13] = [
     "mac",
     "ip",
     "hostname",
@@ -22,6 +22,7 @@ const NAMES: [&str; 12] = [
     "logical_id",
     "index",
     "server",
+    "vlan",
     "tags",
     "nocloud",
     "ignition",
@@ -46,6 +47,8 @@ pub struct Variables<'a> {
     pub ip: IpAddr,
     /// `{{ server }}`: the address of this daemon.
     pub server: IpAddr,
+    /// `{{ vlan }}`: the one that the machine loads over; undefined without it.
+    pub vlan: Option<VlanId>,
     /// Where machines reach our HTTP server; the URLs are undefined without it.
     pub authority: Option<&'a str>,
     /// Gives `{{ hostname }}`, `{{ id }}`, `{{ logical_id }}`, `{{ index }}`,
@@ -60,7 +63,7 @@ pub struct Variables<'a> {
 pub enum InvalidCmdLine {
     /// It uses a name that there is not.
     #[error(
-        "`{{{{ {0} }}}}` is unknown; known are mac, ip, hostname, id, logical_id, index, server, nocloud, ignition, init, report and tags[\"x\"]"
+        "`{{{{ {0} }}}}` is unknown; known are mac, ip, hostname, id, logical_id, index, server, vlan, nocloud, ignition, init, report and tags[\"x\"]"
     )]
     UnknownName(String),
     /// The template is wrong, or uses what this machine or instance has not.
@@ -91,7 +94,7 @@ pub fn check(template: &str) -> Result<(), InvalidCmdLine> {
     }
     let any = context! {
         mac => "00:00:00:00:00:00", ip => "0.0.0.0", server => "0.0.0.0", hostname => "x",
-        id => "rb-0000000000000000", logical_id => "x", index => 0, nocloud => "http://x/",
+        id => "rb-0000000000000000", logical_id => "x", index => 0, vlan => 1, nocloud => "http://x/",
         ignition => "http://x/", init => "http://x/", report => "http://x/",
         tags => Value::from_object(AnyTag),
     };
@@ -126,11 +129,14 @@ pub fn render(template: &str, variables: &Variables) -> Result<String, InvalidCm
     let parsed = environment.template_from_str(template).map_err(|error| describe(&error))?;
     let (mac, ip, server) =
         (variables.mac.to_string(), variables.ip.to_string(), variables.server.to_string());
-    let rendered = match variables.instance {
-        None => parsed.render(context! { mac, ip, server }),
-        Some(instance) => parsed
-            .render(context! { mac, ip, server, ..of_instance(template, instance, variables) }),
-    };
+    let mut values = context! { mac, ip, server };
+    if let Some(vlan) = variables.vlan {
+        values = context! { vlan => u16::from(vlan), ..values };
+    }
+    if let Some(instance) = variables.instance {
+        values = context! { ..values, ..of_instance(template, instance, variables) };
+    }
+    let rendered = parsed.render(values);
     one_line(rendered.map_err(|error| describe(&error))?)
 }
 
@@ -251,17 +257,18 @@ mod tests {
         let mac = Mac::new([2, 0, 0, 0, 0, 1]);
         let (ip, server) = ([10, 0, 0, 9].into(), [10, 0, 0, 1].into());
         let authority = Some("10.0.0.1:8080");
-        render(template, &Variables { mac, ip, server, authority, instance })
+        let vlan = VlanId::try_from(20).ok().filter(|_| instance.is_some());
+        render(template, &Variables { mac, ip, server, authority, vlan, instance })
     }
 
     #[test]
     fn every_name_is_filled_in() {
         let template = "a={{ mac }} b={{ ip }} c={{ hostname }} d={{ id }} e={{ logical_id }} \
-                        f={{ server }} g={{ tags[\"tier\"] }} i={{ index }}";
+                        f={{ server }} g={{ tags[\"tier\"] }} i={{ index }} v={{ vlan }}";
         assert_eq!(check(template), Ok(()));
         assert_eq!(
             rendered(template, Some(&instance())).expect("all are there"),
-            "a=02:00:00:00:00:01 b=10.0.0.9 c=pet-1 d=rb-0000000000010000 e=pet 1 f=10.0.0.1 g=web i=4"
+            "a=02:00:00:00:00:01 b=10.0.0.9 c=pet-1 d=rb-0000000000010000 e=pet 1 f=10.0.0.1 g=web i=4 v=20"
         );
     }
 
@@ -287,6 +294,7 @@ mod tests {
         assert!(rendered("x={{ tags[\"nope\"] }}", Some(&bare)).is_err());
         assert!(rendered("x={{ logical_id }}", Some(&bare)).is_err());
         assert!(rendered("x={{ hostname }}", None).is_err());
+        assert!(rendered("x={{ vlan }}", None).is_err());
     }
 
     #[test]

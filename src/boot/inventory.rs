@@ -64,15 +64,16 @@ fn said_of(before: &Machine, listed: &Listed) -> Machine {
         Some(note) if !is_aside || before.note.is_none() => Some(note.clone()),
         Some(_) | None => before.note.clone(),
     };
-    // The file is the only one that says it: a line that is taken out holds no longer.
-    let local_boot = listed.local_boot;
-    Machine { labels, architecture, note, local_boot, enrolled: true, ..before.clone() }
+    // The file alone says them: a line that is taken out holds no longer.
+    let Listed { local_boot, vlan, pace, .. } = *listed;
+    let enrolled = true;
+    Machine { labels, architecture, note, local_boot, vlan, pace, enrolled, ..before.clone() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Architecture, MOST_LABELS, Mac, Tags, testing};
+    use crate::model::{Architecture, MOST_LABELS, Mac, Tags, VlanId, testing};
 
     const MAC: Mac = Mac::new([2, 0, 0, 0, 0, 1]);
     const NOW: Timestamp = Timestamp(1000);
@@ -80,7 +81,9 @@ mod tests {
     fn listed(labels: &[(&str, &str)]) -> Listed {
         let architecture = Some(Architecture::Bios);
         let note = Some("by the door".to_owned());
-        Listed { mac: MAC, architecture, labels: testing::tags(labels), note, local_boot: None }
+        let labels = testing::tags(labels);
+        let (local_boot, vlan, pace) = (None, None, None);
+        Listed { mac: MAC, architecture, labels, note, local_boot, vlan, pace }
     }
 
     /// Merges it, and says how many are new and how many changed.
@@ -144,6 +147,16 @@ mod tests {
         let seen = Machine { last_seen: Some(NOW), ..known(&state) };
         state.apply(&Change::Machine(seen));
         assert_eq!(merged(&mut state, &listed(&[])), (0, 0));
+    }
+
+    #[test]
+    fn the_way_to_a_machine_is_as_the_file_says_also_when_it_says_nothing_more() {
+        let mut state = State::new(None);
+        let (vlan, pace) = (VlanId::try_from(20).ok(), "10M".parse().ok());
+        merged(&mut state, &Listed { vlan, pace, ..listed(&[]) });
+        assert_eq!((known(&state).vlan, known(&state).pace), (vlan, pace));
+        assert_eq!(merged(&mut state, &listed(&[])), (0, 1));
+        assert_eq!((known(&state).vlan, known(&state).pace), (None, None));
     }
 
     #[test]

@@ -11,11 +11,14 @@ pub mod init;
 pub mod inventory;
 pub mod local;
 mod offer;
+mod paths;
 pub mod report;
 pub mod rules;
 mod script;
 mod sighting;
+mod spread;
 pub mod urls;
+mod vlan;
 
 use std::{net::IpAddr, time::Duration};
 
@@ -28,9 +31,11 @@ use rules::{Spot, Then};
 pub use health::{Health, health};
 pub use identity::{Addressing, Claim, Imposter, Visitor, identify};
 pub use offer::{Caller, Offer, Program, offer};
+pub use paths::Paths;
 pub use rules::{Rules, UnclaimedImage};
 pub use script::{AGAIN, Asker, Prelude, Script, base_name, script_for};
 pub use sighting::{Sighting, seen};
+pub use spread::{Crowd, share};
 
 /// What is the same for all machines that reach us over IPv4, or over IPv6, from
 /// the configuration: a machine is told URLs of the kind that it asks by.
@@ -44,6 +49,8 @@ pub struct Policy {
     pub authority: String,
     /// The host part of the authority: `{{ server }}` in a command line.
     pub server: std::net::IpAddr,
+    /// What is known of the ways to machines.
+    pub paths: Paths,
 }
 
 /// What a machine shall do next.
@@ -129,11 +136,8 @@ mod tests {
     const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 9));
 
     fn policy() -> Policy {
-        Policy {
-            rules: Rules::default(),
-            authority: "10.0.0.1".to_owned(),
-            server: [10, 0, 0, 1].into(),
-        }
+        let (authority, server) = ("10.0.0.1".to_owned(), [10, 0, 0, 1].into());
+        Policy { rules: Rules::default(), authority, server, paths: Paths::default() }
     }
 
     /// A state in which the machine has come so far with an instance of this mode.

@@ -11,11 +11,12 @@ use std::{fmt::Write as _, net::IpAddr, path::Path};
 use super::{
     Next, Policy, Sighting, UnclaimedImage,
     cmdline::{self, InvalidCmdLine, Variables},
-    local, next, urls,
+    local, next, share, urls, vlan,
 };
 use crate::{
     model::{
         Image, Instance, InstanceState, LocalBoot, Mac, MachineState, Source, Stage, Timestamp,
+        VlanId,
     },
     state::State,
 };
@@ -57,8 +58,12 @@ pub struct Script {
 /// The query by which a machine says that it asks again in the same boot.
 pub const AGAIN: &str = "again";
 
-/// Seconds between two questions of a machine that waits.
-const HOLD: u32 = 5;
+/// Seconds between two questions of a machine that waits, and its share of [`MORE`]: a
+/// thousand of them do not ask in step.
+const HOLD: u32 = 4;
+
+/// By less than so many seconds machines differ.
+const MORE: u32 = 4;
 
 /// Seconds until a machine asks again whose script cannot be made.
 const UNSCRIPTABLE: u32 = 10;
@@ -76,11 +81,20 @@ enum Unscriptable {
 #[must_use]
 pub fn script_for(state: &State, policy: &Policy, asker: Asker, now: Timestamp) -> Script {
     let mut text = String::from("#!ipxe\n");
+    let machine = asker.mac.and_then(|mac| state.machines.find(mac));
+    let vlan = policy.paths.vlan(machine, asker.address);
+    if let Some(vlan) = vlan.filter(|_| asker.prelude == Prelude::KeepLease) {
+        vlan::keep(&mut text, vlan);
+    }
     open_network(&mut text, policy, asker.prelude);
     let Some(mac) = asker.mac else {
         say_who_you_are(&mut text, policy);
         return Script { text, sighting: None };
     };
+    if let Some(vlan) = vlan.filter(|_| policy.server.is_ipv4()) {
+        let again = format!("{}?{AGAIN}", own_url(policy, mac));
+        vlan::enter(&mut text, vlan, &again);
+    }
     let next = next(state, policy, (mac, asker.address), now);
     let (next, is_same_boot) = match next {
         Next::GaveUp(instance) | Next::Instance(instance, _) if goes_on(instance, asker) => {
@@ -111,7 +125,7 @@ pub fn script_for(state: &State, policy: &Policy, asker: Asker, now: Timestamp) 
             Stage::Local
         }
         next @ (Next::Instance(..) | Next::Unclaimed(_)) => {
-            match plan(policy, next, (mac, asker.address)) {
+            match plan(policy, next, (mac, asker.address, vlan)) {
                 Ok(plan) => {
                     boot(&mut text, &plan, &format!("{}?{AGAIN}", own_url(policy, mac)));
                     Stage::Script
@@ -121,6 +135,7 @@ pub fn script_for(state: &State, policy: &Policy, asker: Asker, now: Timestamp) 
                     ask_again(
                         &mut text,
                         policy,
+                        Some(mac),
                         (&own_url(policy, mac), &UNSCRIPTABLE.to_string()),
                     );
                     Stage::Holding
@@ -159,7 +174,7 @@ struct Plan<'a> {
 fn plan<'a>(
     policy: &'a Policy,
     next: Next<'a>,
-    (mac, address): (Mac, IpAddr),
+    (mac, address, vlan): (Mac, IpAddr, Option<VlanId>),
 ) -> Result<Plan<'a>, Unscriptable> {
     let (urls, template, instance) = match next {
         Next::Instance(instance, image) => {
@@ -173,7 +188,7 @@ fn plan<'a>(
     // for its instance: the system that it boots gets that one.
     let kept = instance.and_then(|instance| instance.address).map(IpAddr::from);
     let ip = kept.filter(|kept| kept.is_ipv4() == address.is_ipv4()).unwrap_or(address);
-    let variables = Variables { mac, ip, server: policy.server, authority, instance };
+    let variables = Variables { mac, ip, server: policy.server, authority, vlan, instance };
     let cmdline = cmdline::complete(template, &variables, urls.len().saturating_sub(1))?;
     let hostname = instance.map_or("${hostname}", |instance| instance.hostname.as_str());
     Ok(Plan { policy, mac, address, hostname, urls, cmdline })
@@ -261,7 +276,7 @@ const fn dhcp(policy: &Policy) -> &'static str {
 
 fn say_who_you_are(text: &mut String, policy: &Policy) {
     let url = format!("http://{}/ipxe/${{netX/mac:hexhyp}}.ipxe", policy.authority);
-    ask_again(text, policy, (&url, "0"));
+    ask_again(text, policy, None, (&url, "0"));
 }
 
 /// What a machine says that waits.
@@ -290,7 +305,7 @@ fn hold(text: &mut String, policy: &Policy, (mac, address): (Mac, IpAddr), why: 
     show_box(text, "${hostname}", policy, (mac, address));
     text.push_str("set waiting 1\nclear trouble ||\n:waiting\n");
     show(text, why);
-    ask_again(text, policy, (&own_url(policy, mac), &HOLD.to_string()));
+    ask_again(text, policy, Some(mac), (&own_url(policy, mac), &pause(Some(mac)).to_string()));
 }
 
 fn boot(text: &mut String, plan: &Plan, own_url: &str) {
@@ -331,7 +346,7 @@ fn boot(text: &mut String, plan: &Plan, own_url: &str) {
          iseq ${trouble} 30 || inc trouble 5 ||\n\
          echo remoteboot: asking again in ${trouble} s\n",
     );
-    ask_again(text, policy, (own_url, "${trouble}"));
+    ask_again(text, policy, Some(*mac), (own_url, "${trouble}"));
 }
 
 /// What the ancestor of this daemon showed, with values where we know them.
@@ -357,10 +372,15 @@ fn show(text: &mut String, shown: &str) {
     line(text, format_args!("echo remoteboot: {}\n", shown.chars().map(plain).collect::<String>()));
 }
 
-/// Waits, then asks for the script at `url` for ever: every 5 seconds, and with
+/// Seconds between two questions of this machine.
+fn pause(mac: Option<Mac>) -> u32 {
+    HOLD + mac.map_or(1, |mac| share(mac, MORE))
+}
+
+/// Waits, then asks for the script at `url` for ever: every few seconds, and with
 /// a new address after each 6 questions in vain.
-fn ask_again(text: &mut String, policy: &Policy, (url, wait): (&str, &str)) {
-    let dhcp = dhcp(policy);
+fn ask_again(text: &mut String, policy: &Policy, mac: Option<Mac>, (url, wait): (&str, &str)) {
+    let (dhcp, pause) = (dhcp(policy), pause(mac));
     line(
         text,
         format_args!(
@@ -371,7 +391,7 @@ fn ask_again(text: &mut String, policy: &Policy, (url, wait): (&str, &str)) {
              inc vain ||\n\
              iseq ${{vain}} 6 && {dhcp} ||\n\
              iseq ${{vain}} 6 && set vain:int32 0 ||\n\
-             sleep 5 ||\n\
+             sleep {pause} ||\n\
              goto ask\n"
         ),
     );
@@ -381,7 +401,7 @@ fn ask_again(text: &mut String, policy: &Policy, (url, wait): (&str, &str)) {
 mod tests {
     use super::*;
     use crate::boot::{
-        Rules,
+        Paths, Rules,
         rules::{Rule, Scope, Then, Whose},
     };
     use crate::model::{
@@ -394,7 +414,8 @@ mod tests {
 
     fn policy(unclaimed: Option<UnclaimedImage>) -> Policy {
         let rules = unclaimed.map(Rules::image).unwrap_or_default();
-        Policy { rules, authority: "10.0.0.1:8080".to_owned(), server: [10, 0, 0, 1].into() }
+        let (authority, server) = ("10.0.0.1:8080".to_owned(), [10, 0, 0, 1].into());
+        Policy { rules, authority, server, paths: Paths::default() }
     }
 
     fn instance(image: Image) -> Instance {
@@ -635,8 +656,8 @@ mod tests {
     #[test]
     fn a_machine_that_asks_over_ipv6_is_told_ipv6_and_waits_for_no_ipv4() {
         let server = "fd00::1".parse().expect("an address");
-        let policy =
-            Policy { rules: Rules::default(), authority: "[fd00::1]:8080".to_owned(), server };
+        let (authority, paths) = ("[fd00::1]:8080".to_owned(), Paths::default());
+        let policy = Policy { rules: Rules::default(), authority, server, paths };
         let image = Image {
             kernel: file("vmlinuz"),
             initrds: Vec::new(),
@@ -679,19 +700,48 @@ mod tests {
         assert!(!script_of(Some(image), None).text.contains("\nkernel"));
     }
 
+    /// A script of a machine that loads over VLAN 20, as its own script, or as `autoexec`.
+    fn on_a_vlan(prelude: Prelude) -> String {
+        let mut state = State::new(None);
+        let vlan = VlanId::try_from(20).ok();
+        state.apply(&Change::Machine(Machine { vlan, ..testing::held(MAC, Timestamp(1)) }));
+        let asker =
+            Asker { mac: Some(MAC), address: [10, 0, 0, 9].into(), prelude, is_again: false };
+        script_for(&state, &policy(None), asker, NOW).text
+    }
+
+    #[test]
+    fn a_machine_with_a_vlan_goes_there_before_anything_else_and_only_once() {
+        let text = on_a_vlan(Prelude::KeepLease);
+        check_golden(
+            &Script { text: text.clone(), sighting: None },
+            include_str!("../../tests/golden/autoexec_vlan.ipxe"),
+        );
+        let own = on_a_vlan(Prelude::None);
+        assert!(own.starts_with("#!ipxe\nisset ${tagged} && goto on_vlan ||\n"), "{own}");
+    }
+
+    #[test]
+    fn machines_that_wait_do_not_ask_in_step() {
+        let pauses: std::collections::HashSet<u32> =
+            (0..50).map(|last| pause(Some(Mac::new([2, 0, 0, 0, 0, last])))).collect();
+        assert_eq!(pauses, (HOLD..HOLD + MORE).collect());
+    }
+
     #[test]
     fn every_command_that_may_fail_is_allowed_to() {
         let image =
             Image { kernel: file("k"), initrds: vec![file("i")], cmdline: "quiet".to_owned() };
-        for script in [script_of(Some(image), None), script_of(None, None)] {
-            for line in script.text.lines() {
+        let texts = [script_of(Some(image), None), script_of(None, None)].map(|script| script.text);
+        for text in texts.into_iter().chain([on_a_vlan(Prelude::KeepLease)]) {
+            for line in text.lines() {
                 let cannot_fail = ["#!ipxe", "echo ", "goto ", "set ", ":"]
                     .iter()
                     .any(|command| line.starts_with(command));
                 let else_does = line == "iseq ${trouble} 30 || inc trouble 5 ||";
                 assert!(cannot_fail || else_does || line.ends_with("||"), "{line}");
             }
-            assert!(script.text.ends_with("goto ask\n"));
+            assert!(text.ends_with("goto ask\n"));
         }
     }
 
@@ -702,11 +752,12 @@ mod tests {
             initrds: (0..12).map(|_| file("i")).collect(),
             cmdline: String::new(),
         };
-        for script in [script_of(Some(image), None), script_of(None, None)] {
-            let words: Vec<&str> = script.text.split_whitespace().collect();
+        let texts = [script_of(Some(image), None), script_of(None, None)].map(|script| script.text);
+        for text in texts.into_iter().chain([on_a_vlan(Prelude::KeepLease)]) {
+            let words: Vec<&str> = text.split_whitespace().collect();
             for pair in words.windows(2).filter(|pair| pair[0] == "goto") {
                 let label = format!(":{}", pair[1]);
-                let count = script.text.lines().filter(|line| **line == label).count();
+                let count = text.lines().filter(|line| **line == label).count();
                 assert_eq!(count, 1, "{label}");
             }
         }

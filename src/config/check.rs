@@ -24,7 +24,7 @@ use super::{
 use crate::{
     boot::{UnclaimedImage, cmdline},
     files::Loaders,
-    model::Architecture,
+    model::{Architecture, Rate},
 };
 
 /// What came of a check.
@@ -106,6 +106,7 @@ impl Checker<'_> {
         let served = Served::of(dhcp.as_ref(), ipv6.as_ref());
         let rules = rules(self, unclaimed.as_ref(), &served);
         let config = Config {
+            pace: self.pace(),
             state_dir,
             images,
             inventory: self.inventory(),
@@ -129,6 +130,11 @@ impl Checker<'_> {
         self.same_ports(&config);
         self.boot_programs(&config);
         config
+    }
+
+    fn pace(&mut self) -> Option<Rate> {
+        let read = self.given.text(Setting::Pace)?.parse();
+        read.map_err(|error| self.problem(Setting::Pace, Fault::Rate(error))).ok()
     }
 
     /// A misspelt variable would be as if it were not there.

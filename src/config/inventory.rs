@@ -12,7 +12,8 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use toml::Spanned;
 
 use crate::model::{
-    Architecture, Listed, LocalBoot, Mac, Tags, check_label, check_label_count, check_note,
+    Architecture, Listed, LocalBoot, Mac, Rate, Tags, VlanId, check_label, check_label_count,
+    check_note,
 };
 
 /// The inventory as it was when the configuration was checked.
@@ -85,6 +86,8 @@ struct Table {
     note: Option<String>,
     #[serde(rename = "local-boot")]
     local_boot: Option<LocalBoot>,
+    vlan: Option<VlanId>,
+    pace: Option<Rate>,
 }
 
 fn labels<'de, D: Deserializer<'de>>(from: D) -> Result<Tags, D::Error> {
@@ -114,12 +117,14 @@ fn parse(text: &str) -> Result<Vec<Listed>, InventoryError> {
             return Err(InventoryError::Twice { mac: *table.mac.get_ref(), first, second });
         }
     }
-    let listed = |Table { mac, arch, labels, note, local_boot }| Listed {
+    let listed = |Table { mac, arch, labels, note, local_boot, vlan, pace }| Listed {
         mac: mac.into_inner(),
         architecture: arch,
         labels,
         note,
         local_boot,
+        vlan,
+        pace,
     };
     Ok(file.machine.into_iter().map(listed).collect())
 }
@@ -144,6 +149,7 @@ mod tests {
         assert!(machines.len() > 2);
         let full = machines.iter().find(|one| one.note.is_some()).expect("one has all");
         assert!(full.architecture.is_some() && !full.labels.is_empty());
+        assert!(full.vlan.is_some() && full.pace.is_some());
         let bare = machines.iter().find(|one| one.architecture.is_none()).expect("one is bare");
         assert!(bare.labels.is_empty() && bare.note.is_none());
     }
@@ -183,6 +189,12 @@ mod tests {
                 "line 3, column 14",
                 "`no-offer`, `exit`, `exit-0`, `sanboot`",
             ),
+            (
+                "[[machine]]\nmac = '525400aa0101'\nvlan = 4095",
+                "line 3, column 8",
+                "4095 is no VLAN",
+            ),
+            ("[[machine]]\nmac = '525400aa0101'\npace = 'fast'", "line 3, column 8", "`fast`"),
             (&long, "line 3, column 8", "note: it has 201 characters"),
             (
                 "[[machine]]\nmac = '525400aa0101'\nmac = '525400aa0102'",

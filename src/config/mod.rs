@@ -47,12 +47,14 @@ pub use tftp::Tftp;
 
 use crate::{
     boot::{Rules, UnclaimedImage},
-    model::{Pool, Seconds, Subnet, Subnet6, Subnets},
+    model::{Pool, Rate, Seconds, Subnet, Subnet6, Subnets},
 };
 
 /// Everything that is configured, as it is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
+    /// How fast a machine is sent to of which nothing else is said.
+    pub pace: Option<Rate>,
     /// Where the state is kept; made at the start if it is missing.
     pub state_dir: PathBuf,
     /// What the files of images are named relative to; made if it is missing.
@@ -146,6 +148,8 @@ pub struct Dhcp {
     pub decline_hold: Seconds,
     /// How often a server asks who else gives addresses; never if there is nothing.
     pub watch: Option<Seconds>,
+    /// How many boots may begin in a second; 0 is any number.
+    pub spread: u32,
 }
 
 impl Dhcp {

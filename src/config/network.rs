@@ -27,6 +27,10 @@ const DECLINE_HOLDS: std::ops::RangeInclusive<u32> = 0..=31_536_000;
 const WATCH: u32 = 300;
 /// From twice the time that it takes to a day.
 const WATCHES: std::ops::RangeInclusive<u32> = 10..=86_400;
+/// As many boot programs of half a megabyte as a gigabit carries.
+const SPREAD: u32 = 200;
+/// From all at once.
+const SPREADS: std::ops::RangeInclusive<u32> = 0..=100_000;
 
 /// The adapter, and our own address on it.
 pub(super) struct Network {
@@ -103,8 +107,9 @@ pub(super) fn dhcp(checker: &mut Checker<'_>, network: &mut Network, port: u16) 
     let hold = checker.number(Setting::DeclineHold, DECLINE_HOLD, DECLINE_HOLDS);
     let decline_hold = Seconds(hold);
     let watch = watch(checker);
+    let spread = checker.number(Setting::Spread, SPREAD, SPREADS);
     let part = part.filter(|_| has_any)?;
-    Some(Dhcp { part, port, by_flags, tables, probe, decline_hold, watch })
+    Some(Dhcp { part, port, by_flags, tables, probe, decline_hold, watch, spread })
 }
 
 /// How often we look for other servers, if we do.
@@ -199,6 +204,8 @@ fn by_flags(
         pool,
         times: LeaseTimes::of(Seconds(seconds)),
         options: DhcpOptions::default(),
+        vlan: None,
+        pace: None,
     })
 }
 
@@ -230,6 +237,8 @@ fn proxied(checker: &mut Checker<'_>, network: &Network) -> Option<Subnet> {
         pool: Pool { network: own.trunc(), ranges: Vec::new(), except: Vec::new() },
         times: LeaseTimes::of(Seconds(LEASE_TIME)),
         options: DhcpOptions::default(),
+        vlan: None,
+        pace: None,
     })
 }
 
@@ -336,7 +345,7 @@ mod tests {
 
     #[test]
     fn each_impossible_network_is_named() {
-        let cases: [(&[&str], &[&str]); 20] = [
+        let cases: &[(&[&str], &[&str])] = &[
             (&[], &["--adapter: is needed", "--start-address: is needed"]),
             (&["--adapter=eth9"], &["--adapter=eth9", "eth0, two0, tiny0, bare0"]),
             (&["--adapter=bare0"], &["--adapter=bare0", "no IPv4 address"]),
@@ -364,6 +373,7 @@ mod tests {
             (&["--leaseCount=0"], &["--leaseCount=0"]),
             (&["--leaseCount=1e3"], &["--leaseCount=1e3"]),
             (&["--probe=maybe"], &["--probe=maybe", "neither true nor false"]),
+            (&["--spread=100001"], &["--spread=100001", "0 to 100000"]),
             (&["--decline-hold=31536001"], &["--decline-hold=31536001", "0 to 31536000"]),
             (&["--dhcp-watch=9"], &["--dhcp-watch=9", "10 to 86400"]),
             (&["--gateway=router"], &["--gateway=router", "not an IPv4"]),

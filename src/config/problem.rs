@@ -8,6 +8,8 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use crate::model::InvalidRate;
+
 /// Something that must be put right first.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {fault}")]
@@ -44,6 +46,8 @@ pub enum Fault {
     NotASwitch,
     #[error("is not a whole number from {least} to {most}")]
     NotANumber { least: u32, most: u32 },
+    #[error("{0}")]
+    Rate(InvalidRate),
     #[error("`{text}` is not an IPv4 address, such as 192.168.0.1")]
     NotAnAddress { text: String },
     #[error("{address} is no machine's address; name the one that machines reach")]

@@ -111,6 +111,7 @@ fn effective(setting: Setting, config: &Config) -> Option<String> {
         Setting::Probe => dhcp.map(|dhcp| dhcp.probe.to_string()),
         Setting::DeclineHold => dhcp.map(|dhcp| dhcp.decline_hold.0.to_string()),
         Setting::DhcpWatch => dhcp.map(|dhcp| dhcp.watch.map_or(0, |every| every.0).to_string()),
+        Setting::Spread => dhcp.map(|dhcp| dhcp.spread.to_string()),
         Setting::EnableDhcp6
         | Setting::Address6
         | Setting::Subnet6
@@ -133,6 +134,7 @@ fn effective(setting: Setting, config: &Config) -> Option<String> {
         Setting::EnableHttp => Some(config.ports.http.is_some().to_string()),
         Setting::AddressHttp => config.http_authority.map(|authority| text(authority.ip())),
         Setting::HttpPort => config.http_authority.map(|authority| authority.port().to_string()),
+        Setting::Pace => config.pace.map(|pace| text(&pace)),
         Setting::Name => Some(quoted(&plugin.name)),
         Setting::Plugins => Some(path(&plugin.directory)),
         Setting::Listen => plugin.listen.as_ref().map(|listen| text(&listen.address)),

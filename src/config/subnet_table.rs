@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt, marker::PhantomData, net::Ipv4Addr, str::F
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::model::{Domain, OptionValue, Range, Route};
+use crate::model::{Domain, OptionValue, Range, Rate, Route, VlanId};
 
 /// A network besides the one of the flags.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
@@ -42,6 +42,10 @@ pub struct SubnetTable {
     pub ntp: Vec<Ipv4Addr>,
     /// The largest packet of the link (option 26).
     pub mtu: Option<u16>,
+    /// The VLAN that its machines load over.
+    pub vlan: Option<VlanId>,
+    /// How fast each of its machines is sent to.
+    pub pace: Option<Rate>,
     /// Static routes (option 121).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Text<Route>>,

@@ -112,6 +112,8 @@ impl Desk<'_, '_> {
             pool: Pool { network, ranges, except: Vec::new() },
             times,
             options,
+            vlan: table.vlan,
+            pace: table.pace,
         })
     }
 

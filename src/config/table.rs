@@ -171,6 +171,16 @@ const BEFORE: &[Description] = &[
                gives addresses there, 10 to 86400; it warns of it, and serves on. 0: never \
                [default: 300]",
     },
+    Description {
+        setting: Setting::Spread,
+        name: "spread",
+        ancestral: None,
+        form: Form::Value("BOOTS"),
+        heading: "DHCP",
+        help: "How many machines may begin to load in each second: when more ask, as after a power \
+               cut, each is told so a little later, 2.5 seconds at most; 0 to 100000, 0 is all at \
+               once [default: 200]",
+    },
 ];
 
 /// The rows behind those of IPv6.
@@ -278,6 +288,16 @@ const AFTER: &[Description] = &[
         form: Form::Value("PORT"),
         heading: "HTTP",
         help: "The port of the HTTP server [default: 80]",
+    },
+    Description {
+        setting: Setting::Pace,
+        name: "pace",
+        ancestral: None,
+        form: Form::Value("RATE"),
+        heading: "HTTP",
+        help: "How fast each machine is sent its kernel and initrd at most, in octets per second \
+               (10M) or bits (80Mbit): some network cards hang at full speed; a [[subnet]] table \
+               and the inventory may say it of their machines [default: as fast as it goes]",
     },
     Description {
         setting: Setting::Name,

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::{
-    boot::{Addressing, Policy},
+    boot::{Addressing, Paths, Policy},
     config::{Config, Dhcp6, Ipv6},
     dhcp6,
     files::{Images, Loaders},
@@ -57,6 +57,7 @@ impl Doors {
                 rules: config.rules.clone(),
                 authority: authority(ipv6.server, listener.local_addr()?.port()),
                 server: ipv6.server.into(),
+                paths: Paths { pace: config.pace, ..Paths::default() },
             }),
             None => None,
         };

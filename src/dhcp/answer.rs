@@ -10,7 +10,7 @@ use ipnet::Ipv4Net;
 use crate::{
     boot::{self, Caller, Offer, Program},
     files::Catalogue,
-    model::{Decision, Hostname, LeaseState, Mac, Proxied, Subnet, Timestamp},
+    model::{Decision, Hostname, LeaseState, Mac, Proxied, Subnet, Timestamp, VlanId},
     state::State,
 };
 
@@ -85,6 +85,8 @@ pub struct Reply {
     pub server: Ipv4Addr,
     /// The network that the client is on.
     pub subnet: Arc<Subnet>,
+    /// The VLAN that the machine loads over.
+    pub vlan: Option<VlanId>,
 }
 
 /// The kinds of reply (RFC 2131 §3).
@@ -297,6 +299,7 @@ impl Conversation<'_> {
             hostname: instance.map(|instance| instance.hostname.clone()),
             server: self.server,
             subnet: Arc::clone(self.subnet),
+            vlan: vlan_of(self.place.state, self.subnet, self.request.mac),
         })
     }
 }
@@ -312,6 +315,11 @@ pub(super) fn boot_file_of(
         Offer::OwnDisk => Err(NoBootFile::OwnDisk),
         Offer::Ignored => Err(NoBootFile::Ignored),
     }
+}
+
+/// The VLAN that this machine loads over: its own, else that of its network.
+pub(super) fn vlan_of(state: &State, subnet: &Subnet, mac: Mac) -> Option<VlanId> {
+    state.machines.find(mac).and_then(|machine| machine.vlan).or(subnet.vlan)
 }
 
 /// What this client is to be offered, and what its asking shows of it. Only what

@@ -10,6 +10,7 @@ mod boot_file;
 mod door;
 mod elsewhere;
 mod ladder;
+mod late;
 mod layout;
 mod lease;
 mod link;
@@ -20,6 +21,7 @@ pub mod proxy;
 pub mod reply;
 pub mod request;
 pub mod serve;
+mod spread;
 mod subnet;
 mod survey;
 #[cfg(test)]
@@ -71,6 +73,8 @@ pub struct Settings {
     pub probe: bool,
     /// How long an address that somebody else uses is given to nobody.
     pub decline_hold: Duration,
+    /// How many boots may begin in a second; 0 is any number.
+    pub spread: u32,
 }
 
 /// How long an offered address is kept back: UEFI takes 3.8 s from OFFER to

@@ -7,13 +7,20 @@ use super::{
     layout::{Rank, Told},
     request::Request,
 };
-use crate::model::{DhcpOptions, LeaseTimes, Proxied, Rung, addresses_value};
+use crate::model::{DhcpOptions, LeaseTimes, Rung, addresses_value};
 
 /// "Use the boot file named here, ask no boot server" (PXE 2.1 §2.2.4: option
 /// 43, suboption 6 `PXE_DISCOVERY_CONTROL` with bit 3). Without it UEFI takes
 /// option 60 `PXEClient` for "ask port 4011", and fails where nothing answers;
 /// with it the plain ROM does not wait four seconds for a proxyDHCP server.
-const DISCOVERY_CONTROL: [u8; 4] = [6, 1, 8, 255];
+const DISCOVERY_CONTROL: [u8; 3] = [6, 1, 8];
+
+/// The suboption of option 43 for the VLAN, its number as a text: what PXE 2.1 leaves to
+/// boot programs, and scripts of iPXE read as `${43.116:string}`.
+const VLAN: u8 = 116;
+
+/// What ends option 43 (RFC 2132 §8.4).
+const END: u8 = 255;
 
 /// iPXE's suboption 176 of option 175, "no proxyDHCP will come": it saves the
 /// three seconds that iPXE waits for one.
@@ -105,22 +112,34 @@ impl Collected {
         self.0.retain(|code, _| !OF_BOOTING.contains(code));
         self.set(67, boot.name().as_bytes());
         let is_proxy = is_proxy(reply.kind);
+        let asks_boot_server =
+            matches!(reply.kind, ReplyKind::ProxyOffer(told) if told.rung == Rung::BootServer);
+        let mut inside = Vec::new();
         match boot {
             BootFile::Program { .. } => {
                 self.set(60, b"PXEClient");
-                let asks_boot_server = |proxied: Proxied| proxied.rung == Rung::BootServer;
-                if !matches!(reply.kind, ReplyKind::ProxyOffer(told) if asks_boot_server(told)) {
-                    self.set(43, &DISCOVERY_CONTROL);
+                if !asks_boot_server {
+                    inside.extend(DISCOVERY_CONTROL);
                 }
             }
             // iPXE tells the offer of a proxy by this class alone.
             BootFile::Script(_) if is_proxy => {
                 self.set(60, b"PXEClient");
-                self.set(43, &DISCOVERY_CONTROL);
+                inside.extend(DISCOVERY_CONTROL);
             }
             // UEFI HTTP Boot takes only what calls itself so (UEFI 2.10 §24.7.2).
             BootFile::ProgramUrl(_) => self.set(60, b"HTTPClient"),
             BootFile::Script(_) => self.set(175, &NO_PROXY_DHCP),
+        }
+        // The form that is told without option 43 is told without it.
+        if let Some(vlan) = reply.vlan.filter(|_| !asks_boot_server) {
+            let text = vlan.to_string().into_bytes();
+            inside.extend([VLAN, u8::try_from(text.len()).expect("four digits at most")]);
+            inside.extend(text);
+        }
+        if !inside.is_empty() {
+            inside.push(END);
+            self.set(43, &inside);
         }
         // RFC 4578 §2.3: a PXE client's identifier comes back.
         let wants_it = is_proxy || matches!(boot, BootFile::Program { .. });

@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     Settings,
-    answer::{Answer, Question, Reply, ReplyKind, Why, boot_file_of, offer},
+    answer::{Answer, Question, Reply, ReplyKind, Why, boot_file_of, offer, vlan_of},
     boot_file::boot_file,
     ladder,
     request::{Client, Kind, Request},
@@ -73,6 +73,7 @@ pub(super) fn answer(
             hostname: None,
             server: subnet.server,
             subnet: Arc::clone(subnet),
+            vlan: vlan_of(state, subnet, request.mac),
         }),
     };
     Decision { answer, changes: offered.changes }

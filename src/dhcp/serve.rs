@@ -3,8 +3,8 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
-    sync::Arc,
-    time::SystemTime,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Instant, SystemTime},
 };
 
 use tokio::{sync::Semaphore, task::JoinSet};
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, trace, warn};
 
 use crate::{
+    boot::Crowd,
     events::{self, Refused},
     files::Loaders,
     model::{Subnets, Timestamp},
@@ -23,10 +24,11 @@ use super::{
     Role, Settings,
     answer::{self, Answer, BootFile, NoBootFile, Probed, Question, Reply, ReplyKind, Why},
     door::{Door, Ear, boot_server},
-    elsewhere, ladder, others,
+    elsewhere, ladder, late, others,
     probe::Prober,
     proxy, reply,
-    request::{self, Request},
+    request::{self, Client, Request},
+    spread,
 };
 
 /// Requests worked on at once; over it they are dropped, and clients ask again.
@@ -35,6 +37,9 @@ const AT_ONCE: usize = 2048;
 /// So many turns a request gets, two for each address that somebody uses. What was
 /// set aside stays so, and a client that asks again comes further.
 const TURNS: usize = 32;
+
+/// Answers that wait for their turn; over it they leave at once.
+const MOST_PUT_OFF: usize = 8192;
 
 /// The sockets of all networks, bound.
 #[derive(Debug)]
@@ -114,7 +119,8 @@ pub async fn serve(
         let (subnets, bus) = (settings.subnets.clone(), store.events().clone());
         ears.spawn(others::watch(watch, (subnets, sockets.port), bus));
     }
-    let room = Arc::new(Room { settings, loaders, store, prober });
+    let (crowd, put_off) = (Mutex::default(), Semaphore::new(MOST_PUT_OFF));
+    let room = Arc::new(Room { settings, loaders, store, prober, crowd, put_off });
     let places = Arc::new(Semaphore::new(AT_ONCE));
     for door in sockets.doors.into_iter().map(Arc::new) {
         for ear in [Ear::Own, Ear::Any, Ear::Boot] {
@@ -160,8 +166,12 @@ async fn listen(room: Arc<Room>, door: Arc<Door>, ear: Ear, places: Arc<Semaphor
         };
         let (room, door) = (Arc::clone(&room), Arc::clone(&door));
         tokio::spawn(async move {
-            room.converse(&door, (&request, boot_port)).await;
+            let reply = room.converse(&door, (&request, boot_port)).await;
             drop(place);
+            if let Some(reply) = reply {
+                room.put_off(&request, &reply).await;
+                room.send(&door, &request, &reply);
+            }
         });
     }
 }
@@ -171,14 +181,22 @@ struct Room {
     loaders: Arc<Loaders>,
     store: Store,
     prober: Arc<Prober>,
+    crowd: Mutex<Crowd>,
+    /// Room for those that wait for their turn to be told.
+    put_off: Semaphore,
 }
 
 impl Room {
-    async fn converse(&self, door: &Door, asked: (&Request, Option<SocketAddrV4>)) {
+    /// Decides, and says why not if nothing is to be sent.
+    async fn converse(
+        &self,
+        door: &Door,
+        asked: (&Request, Option<SocketAddrV4>),
+    ) -> Option<Reply> {
         let (request, _) = asked;
         let mac = request.mac;
         match self.decide(door, asked).await {
-            Ok(Ok(reply)) => self.send(door, request, &reply),
+            Ok(Ok(reply)) => return Some(reply),
             Ok(Err(why @ Why::Declined)) => {
                 warn!(%mac, kind = ?request.kind, %why, "not answered");
             }
@@ -210,6 +228,24 @@ impl Room {
             }
             Err(error) => warn!(%mac, %error, "not answered"),
         }
+        None
+    }
+
+    /// Waits for its turn, if many machines begin to load.
+    async fn put_off(&self, request: &Request, reply: &Reply) {
+        let Some(patience) = spread::patience(request, reply) else { return };
+        // Where there are too many, nobody is kept.
+        let Ok(_place) = self.put_off.try_acquire() else { return };
+        let rule = (self.settings.spread, patience);
+        let wait = {
+            // Nothing in it is left half done by a panic.
+            let mut crowd = self.crowd.lock().unwrap_or_else(PoisonError::into_inner);
+            crowd.join(request.mac, rule, Instant::now())
+        };
+        if !wait.is_zero() {
+            debug!(mac = %request.mac, ?wait, "one of many: put off");
+            tokio::time::sleep(wait).await;
+        }
     }
 
     /// Decides, and looks at addresses as often as the decision wants it and a
@@ -220,6 +256,7 @@ impl Room {
         (request, boot_port): (&Request, Option<SocketAddrV4>),
     ) -> Result<Result<Reply, Why>, Unwritable> {
         let mut probed = Probed::Nothing;
+        self.notice_if_late(request);
         for _ in 0..TURNS {
             let catalogue = self.loaders.catalogue();
             let now = Timestamp::from(SystemTime::now());
@@ -239,6 +276,24 @@ impl Room {
             }
         }
         Ok(Err(Why::AllInUse))
+    }
+
+    /// Says of a machine that its link was down, by the look of it.
+    fn notice_if_late(&self, request: &Request) {
+        if !matches!(request.client, Client::Ipxe { .. }) {
+            return;
+        }
+        let (mac, now) = (request.mac, Timestamp::from(SystemTime::now()));
+        let late = self.store.look(|state| late::of(state.machines.find(mac), request, now));
+        if let Some(late) = late {
+            let seconds = late.as_secs();
+            warn!(
+                %mac,
+                seconds,
+                "its iPXE asks long after its firmware: does its switch's port wait for a spanning \
+                 tree or LACP? (portfast, or LACP fallback)"
+            );
+        }
     }
 
     fn send(&self, door: &Door, request: &Request, reply: &Reply) {

@@ -52,6 +52,8 @@ pub(super) fn subnets() -> [Subnet; 2] {
             pool: Pool { network, ranges: vec![range.parse().expect("a range")], except: vec![] },
             times: LeaseTimes::of(Seconds(7200)),
             options: DhcpOptions::default(),
+            vlan: None,
+            pace: None,
         }
     };
     let here = subnet("10.0.0.0/24", "10.0.0.100-10.0.0.101", SERVER);
@@ -69,6 +71,7 @@ pub(super) fn settings() -> Settings {
         rules: Default::default(),
         probe: false,
         decline_hold: Duration::from_secs(24 * 3600),
+        spread: 0,
     }
 }
 

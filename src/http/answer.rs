@@ -251,11 +251,8 @@ mod tests {
     const OTHER_TOKEN: Token = Token(0xcd);
 
     fn policy() -> Policy {
-        Policy {
-            rules: Rules::default(),
-            authority: "10.0.0.1".to_owned(),
-            server: [10, 0, 0, 1].into(),
-        }
+        let (authority, server) = ("10.0.0.1".to_owned(), [10, 0, 0, 1].into());
+        Policy { rules: Rules::default(), authority, server, paths: boot::Paths::default() }
     }
 
     fn with_unclaimed() -> Policy {

@@ -6,6 +6,7 @@
 
 pub mod answer;
 pub mod head;
+pub mod pace;
 pub mod range;
 mod refusal;
 pub mod reply;
@@ -52,7 +53,9 @@ pub struct Settings {
     pub head_time: Duration,
     /// Between two requests on one connection.
     pub idle_time: Duration,
-    /// How long a transfer may move no byte.
+    /// How long a transfer may move no byte: a port that waits for a spanning tree
+    /// or LACP passes nothing for a minute and more, and then TCP tries again only
+    /// after twice the time that it has tried for.
     pub stall_time: Duration,
     /// How long a request waits for a file's checksum to be computed, before
     /// it is told to come again.
@@ -68,7 +71,7 @@ impl Default for Settings {
             connections_per_client: 64,
             head_time: Duration::from_secs(10),
             idle_time: Duration::from_secs(75),
-            stall_time: Duration::from_secs(60),
+            stall_time: Duration::from_secs(180),
             digest_time: Duration::from_secs(5),
             stop_time: Duration::from_secs(3),
         }

@@ -3,6 +3,7 @@
 mod connection;
 mod exchange;
 mod neighbour;
+mod paces;
 mod places;
 
 use std::{io, sync::Arc, time::Duration};
@@ -10,7 +11,7 @@ use std::{io, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use self::places::Places;
+use self::{paces::Paces, places::Places};
 use super::Http;
 
 /// After an accept that failed, usually for want of file descriptors.
@@ -33,7 +34,7 @@ pub async fn serve(listener: TcpListener, http: Http, stop: CancellationToken) -
     let places = Places::new(settings.connections, settings.connections_per_client);
     let waiting_room = Places::new(MOST_TURNED_AWAY, MOST_TURNED_AWAY);
     let events = http.store.events().clone();
-    let service = exchange::service(Arc::new(http));
+    let service = exchange::service(Arc::new(http), Paces::default());
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {

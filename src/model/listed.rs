@@ -1,7 +1,7 @@
 //! A machine as the operator speaks of it: listed in the inventory, with labels
 //! and a note.
 
-use super::{Architecture, LocalBoot, Mac, Tags};
+use super::{Architecture, LocalBoot, Mac, Rate, Tags, VlanId};
 
 /// A machine of the inventory, seen on the network or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +16,10 @@ pub struct Listed {
     pub note: Option<String>,
     /// How it is sent to its own disk, and in no other way.
     pub local_boot: Option<LocalBoot>,
+    /// The VLAN that it loads over.
+    pub vlan: Option<VlanId>,
+    /// How fast it is sent to.
+    pub pace: Option<Rate>,
 }
 
 /// The longest note of a machine, in characters.

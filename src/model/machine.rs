@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Architecture, Forbidden, Habits, LocalBoot, LogicalId, Mac, MachineEvent, MachineState, Tags,
-    Timestamp, Treatment,
+    Architecture, Forbidden, Habits, LocalBoot, LogicalId, Mac, MachineEvent, MachineState, Rate,
+    Tags, Timestamp, Treatment, VlanId,
 };
 
 /// A machine that asked to boot from the network, or that the inventory lists.
@@ -54,6 +54,12 @@ pub struct Machine {
     /// How the inventory says that it is sent to its own disk.
     #[serde(default)]
     pub local_boot: Option<LocalBoot>,
+    /// The VLAN that it loads over, from the inventory.
+    #[serde(default)]
+    pub vlan: Option<VlanId>,
+    /// How fast it is sent to, from the inventory.
+    #[serde(default)]
+    pub pace: Option<Rate>,
 }
 
 /// A machine that waits asks every few seconds, and that it was seen is kept
@@ -82,6 +88,8 @@ impl Machine {
             enrolled: event == MachineEvent::Listed,
             treatment: None,
             local_boot: None,
+            vlan: None,
+            pace: None,
         })
     }
 
@@ -237,7 +245,7 @@ mod tests {
     fn a_machine_that_was_written_down_before_there_were_notes_or_habits_is_read() {
         let machine = Machine::first(MAC, MachineEvent::Asked, Timestamp(5)).expect("known");
         let mut row = serde_json::to_value(&machine).expect("JSON");
-        for later in ["note", "habits", "enrolled", "treatment", "local_boot"] {
+        for later in ["note", "habits", "enrolled", "treatment", "local_boot", "vlan", "pace"] {
             row.as_object_mut().expect("an object").remove(later);
         }
         assert_eq!(serde_json::from_value::<Machine>(row).expect("a machine"), machine);

@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, sync::Arc};
 
 use ipnet::Ipv4Net;
 
-use super::{DhcpOptions, Pool, Seconds};
+use super::{DhcpOptions, Pool, Rate, Seconds, VlanId};
 
 /// A network, who we are in it, and what its machines are told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,10 @@ pub struct Subnet {
     pub times: LeaseTimes,
     /// What its machines are told besides.
     pub options: DhcpOptions,
+    /// The VLAN that its machines load over, where nothing is said of a machine itself.
+    pub vlan: Option<VlanId>,
+    /// How fast each of its machines is sent to, where nothing is said of it itself.
+    pub pace: Option<Rate>,
 }
 
 /// For how long an address is a machine's, each shorter than the next.
@@ -169,6 +173,8 @@ mod tests {
             pool: Pool { network, ranges: Vec::new(), except: Vec::new() },
             times: LeaseTimes::of(Seconds(7200)),
             options: DhcpOptions::default(),
+            vlan: None,
+            pace: None,
         }
     }
 

@@ -242,6 +242,8 @@ pub(super) mod tests {
             pool,
             times: LeaseTimes::of(Seconds(7200)),
             options: DhcpOptions::default(),
+            vlan: None,
+            pace: None,
         };
         let remote = Pool {
             network: "10.7.0.0/24".parse().expect("a network"),

@@ -321,12 +321,20 @@ pub(super) fn renderable(
 ) -> Result<(), Refusal> {
     let Some(image) = &instance.image else { return Ok(()) };
     let known = instance.address.or_else(|| state.address_of(instance.mac, now));
+    // Where nobody has seen the machine yet, it may be on any of the networks.
+    let machine = state.machines.find(instance.mac);
+    let vlan = match (machine.and_then(|machine| machine.vlan), known) {
+        (Some(vlan), _) => Some(vlan),
+        (None, Some(address)) => settings.subnets.of(address).and_then(|subnet| subnet.vlan),
+        (None, None) => settings.subnets.iter().find_map(|subnet| subnet.vlan),
+    };
     let variables = Variables {
         mac: instance.mac,
         // The machine may have no address yet; any is as long as this at most.
         ip: known.unwrap_or(Ipv4Addr::BROADCAST).into(),
         server: settings.server,
         authority: settings.authority.as_deref(),
+        vlan,
         instance: Some(instance),
     };
     let template = &image.cmdline;

@@ -78,6 +78,7 @@ mod tests {
             rules: boot::Rules::default(),
             authority: "10.0.0.1".to_owned(),
             server: [10, 0, 0, 1].into(),
+            paths: boot::Paths::default(),
         };
         let settings = Settings { policy: Some(policy), addressing: Addressing::Ours };
         let program = (Architecture::Bios, "undionly.kpxe".to_owned(), Bytes::from_static(b"b"));

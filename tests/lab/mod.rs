@@ -180,6 +180,24 @@ impl Lab {
         name
     }
 
+    /// Makes `br0` carry a VLAN, too, on which we have this address, such as
+    /// `10.78.0.1/24`; the interface is called `vlan` and the number.
+    ///
+    /// # Panics
+    ///
+    /// When there is no `/dev/net/tun`.
+    #[track_caller]
+    pub(crate) fn vlan(&self, number: u16, address: &str) {
+        let mut command = self.command(script("vlan"));
+        command.args(["br0", &number.to_string()]).stdout(Stdio::piped());
+        // The holder of the network ends it.
+        let said = command.spawn().expect("nsenter starts").stdout.expect("its output is piped");
+        let mut ready = String::new();
+        BufReader::new(said).read_line(&mut ready).expect("its output can be read");
+        assert_eq!(ready.trim(), "ready", "tests/lab/vlan");
+        ip(self, &["addr", "add", address, "dev", &format!("vlan{number}")]);
+    }
+
     /// Powers on a machine whose only network card has this address, for example
     /// `52:54:00:77:00:01`. The address is used once in a lab.
     #[track_caller]

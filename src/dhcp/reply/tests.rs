@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     dhcp::{request::Kind, testing::*},
-    model::DhcpOptions,
+    model::{Change, DhcpOptions, Machine, Timestamp, testing},
 };
 
 /// The OFFER that this client gets, as a packet.
@@ -56,6 +56,26 @@ fn pxe_firmware_is_told_not_to_look_for_a_boot_server() {
         let packet = offer_to(client);
         assert_eq!(option_of(&packet, 60).as_deref(), Some(&b"PXEClient"[..]));
         assert_eq!(option_of(&packet, 43).as_deref(), Some(&[6, 1, 8, 255][..]));
+    }
+}
+
+#[test]
+fn the_vlan_of_a_machine_is_told_to_all_that_it_boots_with_and_to_no_host() {
+    let vlan = [&[116, 2][..], b"20", &[255]].concat();
+    let with_control = [&[6, 1, 8][..], &vlan].concat();
+    for (client, expected) in [
+        (BIOS, Some(&with_control)),
+        (UEFI, Some(&with_control)),
+        (IPXE, Some(&vlan)),
+        (HTTP, Some(&vlan)),
+        (HOST, None),
+    ] {
+        let mut lab = Lab::new();
+        let machine = Machine { vlan: 20.try_into().ok(), ..testing::held(card(1), Timestamp(1)) };
+        lab.state.apply(&Change::Machine(machine));
+        let asked = request(card(1), 1, client);
+        let offer = reply(lab.hear(&asked));
+        assert_eq!(option_of(&Lab::packet_for(&asked, &offer), 43).as_ref(), expected);
     }
 }
 
@@ -133,7 +153,8 @@ fn a_refusal_through_a_relay_asks_it_to_broadcast() {
     asked.route.giaddr = [10, 0, 0, 5].into();
     let boot = Err(crate::dhcp::answer::NoBootFile::Host);
     let subnet = Arc::clone(lab.settings.subnets.of(SERVER).expect("ours"));
-    let refusal = Reply { kind: ReplyKind::Refuse, boot, hostname: None, server: SERVER, subnet };
+    let refusal =
+        Reply { kind: ReplyKind::Refuse, boot, hostname: None, server: SERVER, subnet, vlan: None };
     let packet = Lab::packet_for(&asked, &refusal);
     assert_eq!(packet[10], 0x80, "the broadcast flag");
     assert_eq!(options_of(&packet).len(), 2, "a NAK says nothing but who refuses");

@@ -21,7 +21,10 @@ use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 use warp::http::{Method, Request, Response, Uri};
 
-use super::exchange::{self, Client, Delivery, LastOne, Part, Shown};
+use super::{
+    exchange::{self, Client, Delivery, LastOne, Part, Shown},
+    paces::Paced,
+};
 use crate::{
     events::Bus,
     http::{
@@ -308,8 +311,12 @@ impl Connection {
     /// instance was destroyed meanwhile.
     async fn send_part(&self, part: &Part, sent: &mut u64) -> io::Result<()> {
         let (mut place, end) = (part.first, part.first + part.length);
+        let most = part.pace.as_ref().map_or(PIECE, Paced::piece);
+        if let Some(Err(error)) = part.pace.as_ref().map(|pace| pace.begin(&self.stream)) {
+            tracing::debug!(client = %self.client, %error, "no pacing by the kernel");
+        }
         while place < end {
-            let piece = usize::try_from(PIECE.min(end - place)).unwrap_or(usize::MAX);
+            let piece = usize::try_from(most.min(end - place)).unwrap_or(usize::MAX);
             if !part.file.is_unchanged() {
                 tracing::error!(client = %self.client, "a boot file changed while it was sent");
                 return Err(io::ErrorKind::InvalidData.into());
@@ -328,6 +335,9 @@ impl Connection {
                 count => {
                     place += count as u64;
                     *sent += count as u64;
+                    if let Some(pace) = &part.pace {
+                        pace.sent(count as u64).await;
+                    }
                 }
             }
         }

@@ -12,7 +12,10 @@ use warp::{
     path::FullPath,
 };
 
-use super::neighbour::neighbour;
+use super::{
+    neighbour::neighbour,
+    paces::{Paced, Paces, Receiver},
+};
 use crate::{
     boot::{Addressing, Visitor},
     events::{Bus, Door, Refused, Served},
@@ -39,6 +42,8 @@ pub(super) struct Part {
     pub(super) file: Arc<OpenFile>,
     pub(super) first: u64,
     pub(super) length: u64,
+    /// How fast its machine is sent to.
+    pub(super) pace: Option<Paced>,
     /// Whose file it is, and who knows whether that still lives.
     owner: Option<(InstanceId, Store)>,
 }
@@ -88,6 +93,7 @@ pub(super) struct LastOne;
 /// The routes as a service for the requests of all connections.
 pub(super) fn service(
     http: Arc<Http>,
+    paces: Paces,
 ) -> impl Service<
     HttpRequest<Empty<Bytes>>,
     Response = warp::reply::Response,
@@ -102,14 +108,14 @@ pub(super) fn service(
         .and(warp::ext::get::<Message>())
         .and(warp::ext::get::<Client>())
         .then(move |method: Method, path: FullPath, headers: HeaderMap, message, client| {
-            let http = Arc::clone(&http);
+            let (http, paces) = (Arc::clone(&http), paces.clone());
             async move {
                 let (path, conditions) = (path.as_str(), conditions(&headers));
                 let request = Request::read(method.as_str(), path, &message, conditions);
                 let shown = request
                     .as_ref()
                     .map_or_else(|_| loggable(path), |request| request.wanted.to_string());
-                exchange(&http, (request, shown), client).await
+                exchange((&http, &paces), (request, shown), client).await
             }
         });
     warp::service(routes)
@@ -135,12 +141,12 @@ pub(super) fn tell_refused(events: &Bus, client: IpAddr, path: &str, refusal: &R
 }
 
 async fn exchange(
-    http: &Http,
+    (http, paces): (&Http, &Paces),
     (request, shown): (Result<Request, Refusal>, String),
     Client(client): Client,
 ) -> Response<Bytes> {
     let answered = match request {
-        Ok(request) => answered(http, &request, client).await,
+        Ok(request) => answered((http, paces), &request, client).await,
         Err(refusal) => Err(refusal),
     };
     let mut response = match answered {
@@ -158,7 +164,7 @@ async fn exchange(
 /// A file is opened and checked before anything is decided, so that what the
 /// machine is seen to fetch was really there.
 async fn answered(
-    http: &Http,
+    (http, paces): (&Http, &Paces),
     request: &Request,
     client: IpAddr,
 ) -> Result<Response<Bytes>, Refusal> {
@@ -200,7 +206,8 @@ async fn answered(
         Answer::File(wanted) => match opened {
             Some((file, checked)) if file == wanted => {
                 let owner = file.instance.map(|id| (id, http.store.clone()));
-                let mut response = file_response((checked, owner), &request.conditions);
+                let pace = pace(http, paces, (client, file.instance));
+                let mut response = file_response((checked, owner, pace), &request.conditions);
                 if response.extensions().get::<Part>().is_some() {
                     let delivery = delivery(http, &request.wanted, client, file.instance);
                     response.extensions_mut().insert(delivery);
@@ -298,7 +305,7 @@ fn unavailable(wanted: &ServedFile, error: &FileError) -> Refusal {
 }
 
 fn file_response(
-    (file, owner): (Arc<OpenFile>, Option<(InstanceId, Store)>),
+    (file, owner, pace): (Arc<OpenFile>, Option<(InstanceId, Store)>, Option<Paced>),
     conditions: &Conditions,
 ) -> Response<Bytes> {
     let facts = Facts {
@@ -308,9 +315,25 @@ fn file_response(
     };
     let (mut response, part) = response(reply::file(&facts, conditions));
     if let Some((first, length)) = part {
-        response.extensions_mut().insert(Part { file, first, length, owner });
+        response.extensions_mut().insert(Part { file, first, length, pace, owner });
     }
     response
+}
+
+/// How fast this client is sent a file: as its machine, if that is known.
+fn pace(
+    http: &Http,
+    paces: &Paces,
+    (client, instance): (IpAddr, Option<InstanceId>),
+) -> Option<Paced> {
+    let now = Timestamp::from(SystemTime::now());
+    let (mac, rate) = http.store.look(|state| {
+        let owner = instance.and_then(|id| state.instances.find(id)).map(|owner| owner.mac);
+        let mac = owner.or_else(|| state.machine_at(client, now));
+        let machine = mac.and_then(|mac| state.machines.find(mac));
+        (mac, http.policy.paths.pace(machine, client))
+    });
+    Some(paces.of(mac.map_or(Receiver::Address(client), Receiver::Machine), rate?))
 }
 
 /// The reply in warp's types, and the part of the file that is its body.
