@@ -14,8 +14,9 @@ use super::{init::is_ignition, urls};
 use crate::model::{Instance, Mac, Tags};
 
 /// The names that a template may use.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 13] = [
     "mac",
+    "machine",
     "ip",
     "hostname",
     "id",
@@ -39,8 +40,10 @@ const FUEL: u64 = 20_000;
 /// What the variables of a template stand for.
 #[derive(Debug, Clone, Copy)]
 pub struct Variables<'a> {
-    /// `{{ mac }}`: with colons, small letters.
+    /// `{{ mac }}`: the card that it boots with; with colons, small letters.
     pub mac: Mac,
+    /// `{{ machine }}`: the card that names the machine, in the same spelling.
+    pub machine: Mac,
     /// `{{ ip }}`: the address that is kept for the machine, if it asks over IPv4;
     /// else the one that it asks from.
     pub ip: IpAddr,
@@ -60,7 +63,7 @@ pub struct Variables<'a> {
 pub enum InvalidCmdLine {
     /// It uses a name that there is not.
     #[error(
-        "`{{{{ {0} }}}}` is unknown; known are mac, ip, hostname, id, logical_id, index, server, nocloud, ignition, init, report and tags[\"x\"]"
+        "`{{{{ {0} }}}}` is unknown; known are mac, machine, ip, hostname, id, logical_id, index, server, nocloud, ignition, init, report and tags[\"x\"]"
     )]
     UnknownName(String),
     /// The template is wrong, or uses what this machine or instance has not.
@@ -90,7 +93,7 @@ pub fn check(template: &str) -> Result<(), InvalidCmdLine> {
         return Err(InvalidCmdLine::UnknownName(name));
     }
     let any = context! {
-        mac => "00:00:00:00:00:00", ip => "0.0.0.0", server => "0.0.0.0", hostname => "x",
+        mac => "00:00:00:00:00:00", machine => "00:00:00:00:00:00", ip => "0.0.0.0", server => "0.0.0.0", hostname => "x",
         id => "rb-0000000000000000", logical_id => "x", index => 0, nocloud => "http://x/",
         ignition => "http://x/", init => "http://x/", report => "http://x/",
         tags => Value::from_object(AnyTag),
@@ -126,10 +129,13 @@ pub fn render(template: &str, variables: &Variables) -> Result<String, InvalidCm
     let parsed = environment.template_from_str(template).map_err(|error| describe(&error))?;
     let (mac, ip, server) =
         (variables.mac.to_string(), variables.ip.to_string(), variables.server.to_string());
+    let machine = variables.machine.to_string();
+    let always = context! { mac, machine, ip, server };
     let rendered = match variables.instance {
-        None => parsed.render(context! { mac, ip, server }),
-        Some(instance) => parsed
-            .render(context! { mac, ip, server, ..of_instance(template, instance, variables) }),
+        None => parsed.render(always),
+        Some(instance) => {
+            parsed.render(context! { ..always, ..of_instance(template, instance, variables) })
+        }
     };
     one_line(rendered.map_err(|error| describe(&error))?)
 }
@@ -251,7 +257,7 @@ mod tests {
         let mac = Mac::new([2, 0, 0, 0, 0, 1]);
         let (ip, server) = ([10, 0, 0, 9].into(), [10, 0, 0, 1].into());
         let authority = Some("10.0.0.1:8080");
-        render(template, &Variables { mac, ip, server, authority, instance })
+        render(template, &Variables { mac, machine: mac, ip, server, authority, instance })
     }
 
     #[test]

@@ -71,7 +71,9 @@ pub enum Imposter {
     },
 }
 
-/// The machine that asks, as far as it can be told.
+/// The card of the machine that asks, as far as it can be told: the one that its
+/// address was leased to, else the one that it claims. What one card of a machine may
+/// have, each of its cards may.
 ///
 /// # Errors
 ///
@@ -90,11 +92,14 @@ pub fn identify(
         // A lease of a time when we gave the addresses says less than the card.
         Addressing::Foreign => leased.filter(|_| visitor.neighbour.is_none()),
     };
+    let is_same = |one: Mac, other: Mac| {
+        one == other || state.machines.of_card(one) == state.machines.of_card(other)
+    };
     match (claim, owner, addressing) {
         (Claim::None, Some(owner), _) => Ok(Some(owner)),
         (Claim::None, None, Addressing::Ours) => Ok(None),
         (Claim::None, None, Addressing::Foreign) => Ok(visitor.neighbour),
-        (Claim::Mac(claimed), Some(owner), _) if claimed == owner => Ok(Some(owner)),
+        (Claim::Mac(claimed), Some(owner), _) if is_same(claimed, owner) => Ok(Some(owner)),
         (Claim::Mac(claimed), Some(owner), _) => {
             Err(Imposter::AnothersAddress { address, owner, claimed })
         }
@@ -102,7 +107,7 @@ pub fn identify(
             Err(Imposter::NoLease { address, claimed })
         }
         (Claim::Mac(claimed), None, Addressing::Foreign) => match visitor.neighbour {
-            Some(neighbour) if neighbour != claimed => {
+            Some(neighbour) if !is_same(neighbour, claimed) => {
                 Err(Imposter::AnothersCard { address, neighbour, claimed })
             }
             Some(_) | None => Ok(Some(claimed)),

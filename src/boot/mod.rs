@@ -3,6 +3,7 @@
 //! DHCP, TFTP and HTTP all ask here, so that a machine hears the same through
 //! every door. Pure; knows `state` and `model` and nothing else of ours.
 
+pub mod cards;
 pub mod cmdline;
 mod health;
 pub mod hostname;
@@ -22,7 +23,7 @@ use crate::{
 };
 pub use health::{Health, health};
 pub use identity::{Addressing, Claim, Imposter, Visitor, identify};
-pub use script::{AGAIN, Asker, Prelude, Script, base_name, script_for};
+pub use script::{AGAIN, Asker, Prelude, SERIAL, Script, base_name, script_for};
 pub use sighting::{Sighting, seen};
 
 /// What is the same for all machines that reach us over IPv4, or over IPv6, from
@@ -64,10 +65,10 @@ pub enum Next<'a> {
     Hold,
 }
 
-/// What this machine shall do next.
+/// What the machine with this card shall do next.
 #[must_use]
 pub fn next<'a>(state: &'a State, policy: &'a Policy, mac: Mac, now: Timestamp) -> Next<'a> {
-    let Some(instance) = state.instances.of_machine(mac) else {
+    let Some(instance) = state.instance_of_card(mac) else {
         return policy.unclaimed.as_ref().map_or(Next::Hold, Next::Unclaimed);
     };
     let image = match &instance.image {
@@ -81,12 +82,11 @@ pub fn next<'a>(state: &'a State, policy: &'a Policy, mac: Mac, now: Timestamp) 
     Next::Instance(instance, image)
 }
 
-/// Whether this machine is sent to its own disk.
+/// Whether the machine with this card is sent to its own disk.
 #[must_use]
 pub fn boots_locally(state: &State, mac: Mac) -> bool {
     state
-        .instances
-        .of_machine(mac)
+        .instance_of_card(mac)
         .is_some_and(|instance| instance.progress.boots_locally(instance.boot))
 }
 

@@ -33,7 +33,7 @@ pub enum Prelude {
 /// Who asks for a script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Asker {
-    /// The machine, if it can be told.
+    /// The card of the machine that asks, if it can be told.
     pub mac: Option<Mac>,
     /// The address that it asks from.
     pub address: IpAddr,
@@ -56,6 +56,10 @@ pub struct Script {
 
 /// The query by which a machine says that it asks again in the same boot.
 pub const AGAIN: &str = "again";
+
+/// The query by which a machine that waits says its serial number, percent-encoded;
+/// nothing behind it if its firmware has none.
+pub const SERIAL: &str = "serial=";
 
 /// Seconds between two questions of a machine that waits.
 const HOLD: u32 = 5;
@@ -104,7 +108,8 @@ pub fn script_for(state: &State, policy: &Policy, asker: Asker, now: Timestamp) 
             Stage::Local
         }
         next @ (Next::Instance(..) | Next::Unclaimed(_)) => {
-            match plan(policy, next, (mac, asker.address)) {
+            let card = Card { mac, machine: state.machines.of_card(mac), address: asker.address };
+            match plan(policy, next, card) {
                 Ok(plan) => {
                     boot(&mut text, &plan, &format!("{}?{AGAIN}", own_url(policy, mac)));
                     Stage::Script
@@ -149,10 +154,17 @@ struct Plan<'a> {
     cmdline: String,
 }
 
+/// The card that a machine boots with.
+struct Card {
+    mac: Mac,
+    machine: Mac,
+    address: IpAddr,
+}
+
 fn plan<'a>(
     policy: &'a Policy,
     next: Next<'a>,
-    (mac, address): (Mac, IpAddr),
+    Card { mac, machine, address }: Card,
 ) -> Result<Plan<'a>, Unscriptable> {
     let (urls, template, instance) = match next {
         Next::Instance(instance, image) => {
@@ -166,7 +178,7 @@ fn plan<'a>(
     // for its instance: the system that it boots gets that one.
     let kept = instance.and_then(|instance| instance.address).map(IpAddr::from);
     let ip = kept.filter(|kept| kept.is_ipv4() == address.is_ipv4()).unwrap_or(address);
-    let variables = Variables { mac, ip, server: policy.server, authority, instance };
+    let variables = Variables { mac, machine, ip, server: policy.server, authority, instance };
     let cmdline = cmdline::complete(template, &variables, urls.len().saturating_sub(1))?;
     let hostname = instance.map_or("${hostname}", |instance| instance.hostname.as_str());
     Ok(Plan { policy, mac, address, hostname, urls, cmdline })
@@ -258,14 +270,14 @@ fn say_who_you_are(text: &mut String, policy: &Policy) {
 
 /// What a machine says that waits.
 fn waiting(state: &State, mac: Mac) -> String {
-    match state.machines.find(mac).map(|machine| machine.state) {
+    match state.machines.with_card(mac).map(|machine| machine.state) {
         Some(MachineState::SetAside) => format!("{mac} is set aside by its operator"),
         Some(_) | None => format!("{mac} waits to be provisioned"),
     }
 }
 
 fn architecture(state: &State, mac: Mac) -> Option<Architecture> {
-    state.machines.find(mac)?.architecture
+    state.machines.with_card(mac)?.architecture
 }
 
 /// Leaves iPXE for the machine's own disk. UEFI goes on with its next boot entry
@@ -287,7 +299,8 @@ fn hold(text: &mut String, policy: &Policy, (mac, address): (Mac, IpAddr), why: 
     show_box(text, "${hostname}", policy, (mac, address));
     text.push_str("set waiting 1\nclear trouble ||\n:waiting\n");
     show(text, why);
-    ask_again(text, policy, (&own_url(policy, mac), &HOLD.to_string()));
+    let url = format!("{}?{SERIAL}${{serial:uristring}}", own_url(policy, mac));
+    ask_again(text, policy, (&url, &HOLD.to_string()));
 }
 
 fn boot(text: &mut String, plan: &Plan, own_url: &str) {

@@ -192,7 +192,8 @@ pub fn answer(
     {
         return Decision::only(Answer::Silence(Why::AnotherServer(named)));
     }
-    let place = Place { state, network: subnet.network, mac: request.mac, now };
+    let starts = matches!(request.client, Client::Firmware { .. });
+    let place = Place { state, network: subnet.network, mac: request.mac, now, starts };
     let conversation = Conversation { place, subnet, server, settings, catalogue, request };
     let mut decision = match request.kind {
         Kind::Discover { wanted } => conversation.discover(wanted, probed),
@@ -286,7 +287,7 @@ impl Conversation<'_> {
     }
 
     fn reply(self, kind: ReplyKind) -> Answer {
-        let instance = self.place.state.instances.of_machine(self.request.mac);
+        let instance = self.place.state.instance_of_card(self.request.mac);
         Answer::Reply(Reply {
             kind,
             boot: boot_file_of(self.place.state, (self.settings, self.catalogue), self.request),
@@ -329,8 +330,8 @@ pub(super) fn sighting(state: &State, request: &Request, now: Timestamp) -> Vec<
         Some(Firmware::Unknown(_)) | None => None,
     };
     let mac: Mac = request.mac;
-    let uuid = request.uuid.clone();
-    boot::seen(state, Sighting { architecture, uuid, ..Sighting::new(mac, stage) }, now)
+    let (uuid, port) = (request.uuid.clone(), request.port());
+    boot::seen(state, Sighting { architecture, uuid, port, ..Sighting::new(mac, stage) }, now)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::{
 };
 
 use tokio::sync::broadcast::{self, error::RecvError};
+use tracing::warn;
 
 use super::{Event, Refused, Served, Topics, measure::Measure, story};
 use crate::{
@@ -49,6 +50,12 @@ impl Bus {
     /// Tells what the change means in the state before it. The caller holds the
     /// lock on the state, so that events come in the order of the changes.
     pub fn changed(&self, before: &State, change: &Change) {
+        // Nobody must listen for it: an operator should look.
+        if let Change::Seen(machine) | Change::Machine(machine) = change {
+            for conflict in before.conflicts_made_by(change, now()) {
+                warn!(mac = %machine.mac, kind = conflict.kind(), %conflict, "conflict");
+            }
+        }
         if self.is_heard() {
             story(before, change, now()).into_iter().for_each(|event| self.send(event));
         }

@@ -5,7 +5,8 @@
 pub const ROOTS: [&str; 4] = ["instance", "lease", "machine", "refusal"];
 
 /// What happens to a machine: `machine/<mac>/...`.
-pub const MACHINE_EVENTS: [&str; 5] = ["file", "forgotten", "found", "stage", "state"];
+pub const MACHINE_EVENTS: [&str; 8] =
+    ["cards", "conflict", "file", "forgotten", "found", "slot", "stage", "state"];
 
 /// What happens to an instance: `instance/<id>/...`.
 pub const INSTANCE_EVENTS: [&str; 6] =

@@ -167,7 +167,7 @@ async fn answered(
     let is_file = match &request.wanted {
         Wanted::Loader(_)
         | Wanted::OwnScript(_)
-        | Wanted::ScriptOf(_)
+        | Wanted::ScriptOf { .. }
         | Wanted::ScriptAgain(_)
         | Wanted::Init { .. }
         | Wanted::Report { .. } => false,
