@@ -291,7 +291,9 @@ mod tests {
     use super::*;
 
     fn read(path: &str) -> Result<Wanted, Refusal> {
-        let request = Request::read("GET", path, &Message::default(), Conditions::default());
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let message = Message { query: query.to_owned(), ..Message::default() };
+        let request = Request::read("GET", path, &message, Conditions::default());
         request.map(|request| request.wanted)
     }
 
@@ -308,6 +310,12 @@ mod tests {
             ("/ipxe/52-54-00-aa-01-0f.ipxe".to_owned(), script(None)),
             ("/ipxe/52:54:00:AA:01:0F.ipxe".to_owned(), script(None)),
             ("/ipxe/525400aa010f%2eipxe".to_owned(), script(None)),
+            ("/ipxe/525400aa010f.ipxe?serial=5CG%201X".to_owned(), script(Some("5CG 1X"))),
+            ("/ipxe/525400aa010f.ipxe?serial=".to_owned(), script(None)),
+            ("/ipxe/525400aa010f.ipxe?serial=Default%20string".to_owned(), script(None)),
+            ("/ipxe/525400aa010f.ipxe?serial=%zz".to_owned(), script(None)),
+            ("/ipxe/525400aa010f.ipxe?serial=%00".to_owned(), script(None)),
+            ("/ipxe/525400aa010f.ipxe?again".to_owned(), Wanted::ScriptAgain(mac)),
             ("/loader/undionly.kpxe".to_owned(), Wanted::Loader("undionly.kpxe".to_owned())),
             (
                 "/loader/arm64-efi/ipxe.efi".to_owned(),

@@ -185,7 +185,7 @@ mod tests {
 
         #[test]
         fn any_option_is_read(bytes: Vec<u8>) {
-            Port::of_relay_information(&bytes);
+            let _ = Port::of_relay_information(&bytes);
         }
     }
 }

@@ -377,7 +377,8 @@ mod tests {
         let macs: Vec<&Value> = all.iter().map(|row| &row["mac"]).collect();
         assert_eq!(macs, [1, 2, 3, 4].map(|last| json!(mac(last).to_string())).each_ref());
         let first = json!({
-            "mac": mac(1).to_string(), "state": "assigned", "since": "1970-01-01T00:00:00.001Z",
+            "mac": mac(1).to_string(), "macs": [mac(1).to_string()], "serial": null, "slot": null,
+            "port": null, "conflicts": [], "state": "assigned", "since": "1970-01-01T00:00:00.001Z",
             "arch": null, "uuid": null, "ip": "10.0.0.9", "labels": {},
             "first_seen": "1970-01-01T00:00:00.001Z", "last_seen": "1970-01-01T00:00:00.001Z",
             "stage": "holding", "note": null,
