@@ -162,11 +162,7 @@ mod tests {
             (Order::Free(vec![MAC; 2]), "Machine.Free", json!({"MAC": mac})),
             (Order::Forget(vec![MAC; 2]), "Machine.Forget", json!({"MAC": mac})),
             (Order::Split(vec![MAC; 2]), "Machine.Split", json!({"MAC": mac})),
-            (
-                Order::Join(MAC, vec![MAC; 2]),
-                "Machine.Join",
-                json!({"MAC": mac, "Card": mac}),
-            ),
+            (Order::Join(MAC, vec![MAC; 2]), "Machine.Join", json!({"MAC": mac, "Card": mac})),
         ] {
             let Calls::Each(name, calls) = calls(&order) else { panic!("{order:?} is no list") };
             assert_eq!((name, calls), (method, vec![(MAC, params.clone()), (MAC, params)]));

@@ -258,9 +258,16 @@ fn boards_that_say_the_same_are_told_once_and_junk_never() {
     let own: [u8; 16] = *b"LLED\x00\x42\x35\x10\x80\x52\xb3\xc0OKN2";
     let ami = [0, 2, 0, 3, 0, 4, 0, 5, 0, 6, 0, 7, 0, 8, 0, 9];
     for _ in 0..3 {
-        for (number, uuid) in
-            [(1, own), (2, own), (3, ami), (4, ami), (5, [0; 16]), (6, [0; 16]), (7, [0xff; 16]), (8, [0xff; 16])]
-        {
+        for (number, uuid) in [
+            (1, own),
+            (2, own),
+            (3, ami),
+            (4, ami),
+            (5, [0; 16]),
+            (6, [0; 16]),
+            (7, [0xff; 16]),
+            (8, [0xff; 16]),
+        ] {
             site.machine(number).lease(&[&board(uuid)]);
         }
     }
@@ -353,7 +360,10 @@ fn a_slot_is_where_a_relay_says_that_a_machine_is() {
     site.machine(99).lease(IPXE);
     let moved = heard.until_found(&name(99), "slot");
     let [moved] = &moved[..] else { panic!("told once: {moved:?}") };
-    assert_eq!((&moved["Data"]["before"], &moved["Data"]["slot"]), (&json!("r1-7"), &json!("r1-8")));
+    assert_eq!(
+        (&moved["Data"]["before"], &moved["Data"]["slot"]),
+        (&json!("r1-7"), &json!("r1-8"))
+    );
     let said = site.fine(&["conflicts"]);
     assert!(said.starts_with("slot ") && said.contains("slot r1-8"), "{said}");
     assert_eq!(site.of(&name(1), "conflicts"), json!(["slot"]));

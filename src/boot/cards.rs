@@ -213,7 +213,10 @@ mod tests {
 
     #[test]
     fn two_that_were_seen_become_one_with_all_that_both_are() {
-        let mut state = state([machine(1, &[("rack", "1"), ("a", "x")]), machine(2, &[("rack", "1"), ("b", "y")])]);
+        let mut state = state([
+            machine(1, &[("rack", "1"), ("a", "x")]),
+            machine(2, &[("rack", "1"), ("b", "y")]),
+        ]);
         assert_eq!(join(&mut state, 1, 2), Ok(()));
         assert_eq!(state.machines.count(), 1);
         let both = state.machines.with_card(mac(2)).expect("known");

@@ -175,6 +175,32 @@ mod tests {
     }
 
     #[test]
+    fn what_is_leased_to_one_card_of_a_machine_may_speak_for_another_and_for_no_stranger() {
+        let stranger = Mac::new([2, 0, 0, 0, 0, 3]);
+        let mut state = State::new(None);
+        let mut machine = crate::model::testing::held(OWNER, NOW);
+        machine.identity.cards.insert(OTHER);
+        state.apply(&Change::Machine(machine));
+        state.apply(&Change::Lease(Lease {
+            address: LEASED,
+            mac: OTHER,
+            state: LeaseState::Bound,
+            expires: Timestamp(2000),
+        }));
+        for (addressing, neighbour) in [
+            (Addressing::Ours, None),
+            (Addressing::Foreign, None),
+            (Addressing::Foreign, Some(OTHER)),
+        ] {
+            let visitor = Visitor { address: LEASED.into(), neighbour };
+            let asked = |claim| identify(&state, addressing, visitor, (Claim::Mac(claim), NOW));
+            assert!(matches!(asked(OWNER), Ok(Some(_))), "{addressing:?}");
+            assert_eq!(asked(OTHER), Ok(Some(OTHER)));
+            assert!(asked(stranger).is_err(), "{addressing:?}");
+        }
+    }
+
+    #[test]
     fn nobody_takes_the_name_of_a_machine_without_its_lease() {
         assert_eq!(
             asked(Addressing::Ours, UNKNOWN, Some(OWNER), Claim::Mac(OWNER)),

@@ -6,8 +6,8 @@ use std::collections::{BTreeSet, HashSet};
 use super::cards::{Unjoinable, joined, taking_over};
 use crate::{
     model::{
-        Change, Decision, Identity, Listed, Mac, Machine, MachineEvent, MachineState, Slot, Timestamp,
-        check_label_count,
+        Change, Decision, Identity, Listed, Mac, Machine, MachineEvent, MachineState, Slot,
+        Timestamp, check_label_count,
     },
     state::State,
 };
@@ -135,7 +135,13 @@ mod tests {
     fn listed(labels: &[(&str, &str)]) -> Listed {
         let architecture = Some(Architecture::Bios);
         let note = Some("by the door".to_owned());
-        Listed { mac: MAC, cards: BTreeSet::new(), architecture, labels: testing::tags(labels), note }
+        Listed {
+            mac: MAC,
+            cards: BTreeSet::new(),
+            architecture,
+            labels: testing::tags(labels),
+            note,
+        }
     }
 
     /// Merges it, and says how many are new and how many changed.

@@ -38,15 +38,7 @@ impl Sighting {
     /// A machine that has come as far as this, and says nothing more.
     #[must_use]
     pub const fn new(mac: Mac, stage: Stage) -> Self {
-        Self {
-            mac,
-            architecture: None,
-            uuid: None,
-            serial: None,
-            port: None,
-            stage,
-            learned: None,
-        }
+        Self { mac, architecture: None, uuid: None, serial: None, port: None, stage, learned: None }
     }
 }
 
@@ -194,6 +186,37 @@ mod tests {
             let instance = state.instances.of_machine(MAC).expect("provisioned");
             assert_eq!(instance.progress.boots, expected, "{at}");
         }
+    }
+
+    #[test]
+    fn whichever_card_asks_it_is_the_machine_and_that_card_is_known() {
+        let card = Mac::new([2, 0, 0, 0, 0, 2]);
+        let mut state = State::new(None);
+        let mut machine = testing::held(MAC, Timestamp(1));
+        machine.identity.cards.insert(card);
+        state.apply(&Change::Machine(machine));
+        state.apply(&Change::Instance(testing::instance(1, MAC)));
+        see(
+            &mut state,
+            Sighting { serial: Some("7X".to_owned()), ..Sighting::new(card, Stage::Script) },
+            2,
+        );
+        assert_eq!((state.machines.count(), known(&state).asked_by()), (1, card));
+        assert_eq!(known(&state).identity.serial.as_deref(), Some("7X"));
+        let instance = state.instances.of_machine(MAC).expect("provisioned");
+        assert_eq!(instance.progress.boots, 1, "it is its instance's boot");
+        see(&mut state, sighting(Stage::Firmware), 3);
+        assert_eq!(known(&state).asked_by(), MAC);
+    }
+
+    #[test]
+    fn a_uuid_that_many_boards_have_is_not_kept() {
+        let mut state = State::new(None);
+        let junk = Some("03000200-0400-0500-0006-000700080009".to_owned());
+        see(&mut state, Sighting { uuid: junk.clone(), ..sighting(Stage::Firmware) }, 1);
+        assert_eq!(known(&state).uuid, None);
+        let again = Sighting { uuid: junk, ..sighting(Stage::Firmware) };
+        assert_eq!(see(&mut state, again, 2), 0, "and is no news");
     }
 
     #[test]

@@ -21,8 +21,7 @@ pub(super) async fn begin(store: &Store, inventory: &Inventory) -> Result<(), Un
     let merged = store.decide(|state| merge(state, (machines, slots), now)).await?;
     let Merged { new, changed, overfull, apart, twofold } = merged;
     let file = inventory.path.display();
-    let (slots, conflicts) =
-        store.look(|state| (state.slots.count(), state.conflicts(now).len()));
+    let (slots, conflicts) = store.look(|state| (state.slots.count(), state.conflicts(now).len()));
     info!(%file, listed = machines.len(), new, changed, slots, conflicts, "inventory");
     for (mac, card, problem) in apart {
         warn!(%mac, %card, %problem, "the inventory lists it as a card of this machine; it stays apart");

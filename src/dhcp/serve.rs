@@ -246,7 +246,8 @@ impl Room {
             return Rung::default();
         }
         let mac = request.mac;
-        let stage = self.store.look(|state| state.machines.with_card(mac).and_then(|known| known.stage));
+        let stage =
+            self.store.look(|state| state.machines.with_card(mac).and_then(|known| known.stage));
         // Nothing in it is left half done by a panic.
         let mut ladder = self.ladder.lock().unwrap_or_else(PoisonError::into_inner);
         let step = ladder.climb(mac, stage);

@@ -22,7 +22,8 @@ pub fn story(before: &State, change: &Change, now: Timestamp) -> Vec<Event> {
             events.extend(identity::cards(before, machine, now));
             events.extend(identity::moved(before, machine, now));
             let made = before.conflicts_made_by(change, now);
-            events.extend(made.iter().map(|conflict| identity::conflict(machine.mac, conflict, now)));
+            events
+                .extend(made.iter().map(|conflict| identity::conflict(machine.mac, conflict, now)));
             events
         }
         // What is in them is the inventory, and no news of a machine.

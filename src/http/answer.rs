@@ -21,8 +21,8 @@ use crate::{
     },
     files::Catalogue,
     model::{
-        Asset, Change, Checksum, Decision, ImageFile, Instance, InstanceId, Mac, Machine, Source, Stage,
-        Timestamp, Token,
+        Asset, Change, Checksum, Decision, ImageFile, Instance, InstanceId, Mac, Machine, Source,
+        Stage, Timestamp, Token,
     },
     state::State,
 };
@@ -124,9 +124,7 @@ impl Visit<'_> {
             Wanted::ScriptOf { mac, serial } => {
                 self.script(Claim::Mac(*mac), Prelude::None, (false, serial.as_ref()))
             }
-            Wanted::ScriptAgain(mac) => {
-                self.script(Claim::Mac(*mac), Prelude::None, (true, None))
-            }
+            Wanted::ScriptAgain(mac) => self.script(Claim::Mac(*mac), Prelude::None, (true, None)),
             Wanted::Loader(name) => {
                 let program = self.premises.catalogue.content(name).ok_or(Refusal::NotFound)?;
                 Ok((Answer::Loader(program.clone()), Vec::new()))

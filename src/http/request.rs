@@ -302,7 +302,8 @@ mod tests {
         let mac = Mac::new([0x52, 0x54, 0, 0xaa, 1, 0xf]);
         let token = Token(0xab);
         let digits = token.digits();
-        let script = |serial: Option<&str>| Wanted::ScriptOf { mac, serial: serial.map(str::to_owned) };
+        let script =
+            |serial: Option<&str>| Wanted::ScriptOf { mac, serial: serial.map(str::to_owned) };
         for (path, expected) in [
             ("/infrakit.ipxe".to_owned(), Wanted::OwnScript(Prelude::None)),
             ("/autoexec.ipxe".to_owned(), Wanted::OwnScript(Prelude::KeepLease)),

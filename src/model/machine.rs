@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Architecture, Forbidden, Habits, Identity, LogicalId, Mac, MachineEvent, MachineState, Port, Tags,
-    Timestamp,
+    Architecture, Forbidden, Habits, Identity, LogicalId, Mac, MachineEvent, MachineState, Port,
+    Tags, Timestamp,
 };
 
 /// A machine that asked to boot from the network, or that the inventory lists.

@@ -69,7 +69,8 @@ pub fn serial(text: &str) -> Option<String> {
         plain.bytes().filter(u8::is_ascii_alphanumeric).map(lower).collect::<String>();
     let first = word.chars().next()?;
     let is_one_letter = word.chars().all(|letter| letter == first);
-    let counts = "01234567890123456789".contains(&word) || "abcdefghijklmnopqrstuvwxyz".contains(&word);
+    let counts =
+        "01234567890123456789".contains(&word) || "abcdefghijklmnopqrstuvwxyz".contains(&word);
     let is_shared = is_one_letter || counts || SHARED_SERIALS.contains(&word.as_str());
     (!is_shared).then(|| plain.to_owned())
 }

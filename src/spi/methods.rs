@@ -373,9 +373,11 @@ mod tests {
                     "Machine.Conflicts" => machines::Nothing::read(&params)
                         .map(|_| ())
                         .map_err(|invalid| machines::Refusal::from(invalid).into()),
-                    "Machine.Free" | "Machine.Forget" | "Machine.Split" => machines::One::read(&params)
-                        .map(|_| ())
-                        .map_err(|invalid| machines::Refusal::from(invalid).into()),
+                    "Machine.Free" | "Machine.Forget" | "Machine.Split" => {
+                        machines::One::read(&params)
+                            .map(|_| ())
+                            .map_err(|invalid| machines::Refusal::from(invalid).into())
+                    }
                     "Event.List" => event_list::read(&params).map(|_| ()).map_err(Failure::from),
                     "Metadata.Get" | "Metadata.Keys" => {
                         metadata::Request::read(&params).map(|_| ()).map_err(Failure::from)

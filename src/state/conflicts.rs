@@ -339,7 +339,11 @@ mod tests {
         let gone = Machine { last_seen: Some(Timestamp(1)), ..machine(1) };
         assert_eq!(made(&mut state, Change::Seen(behind(gone, "p7"))), [""; 0]);
         assert_eq!(made(&mut state, Change::Seen(behind(machine(2), "p8"))), [""; 0], "a swap");
-        assert_eq!(made(&mut state, Change::Seen(behind(machine(1), "p7"))), ["slot"], "it is back");
+        assert_eq!(
+            made(&mut state, Change::Seen(behind(machine(1), "p7"))),
+            ["slot"],
+            "it is back"
+        );
         assert_eq!(made(&mut state, Change::Seen(behind(machine(1), "p7"))), [""; 0]);
         assert_eq!(made(&mut state, Change::Seen(behind(machine(3), "p9"))), [""; 0], "unnamed");
         assert_eq!(made(&mut state, Change::Seen(behind(machine(4), "p9"))), [""; 0], "unnamed");

@@ -115,8 +115,9 @@ impl Machines {
         self.remove(machine.mac);
         self.detach(machine.mac);
         let name = machine.mac;
-        let is_open =
-            |card: &Mac| *card != name && !self.known.contains_key(card) && self.of_card(*card) == *card;
+        let is_open = |card: &Mac| {
+            *card != name && !self.known.contains_key(card) && self.of_card(*card) == *card
+        };
         let identity = &mut machine.identity;
         identity.cards.retain(is_open);
         identity.asked_by = identity.asked_by.filter(|card| identity.cards.contains(card));

@@ -171,8 +171,8 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::model::{
-        Destroyed, Lease, LeaseState, LogicalId, Machine, MachineEvent, MachineState,
-        Port, Progress, Reason, testing,
+        Destroyed, Lease, LeaseState, LogicalId, Machine, MachineEvent, MachineState, Port,
+        Progress, Reason, testing,
     };
 
     /// Something that happens: the change that it makes depends on the state.

@@ -52,9 +52,5 @@ impl Slots {
 /// All that can be said of a port, most first.
 pub(super) fn keys(port: &Port) -> [Port; 3] {
     let Port { remote_id, circuit_id } = port.clone();
-    [
-        port.clone(),
-        Port { remote_id: None, circuit_id },
-        Port { remote_id, circuit_id: None },
-    ]
+    [port.clone(), Port { remote_id: None, circuit_id }, Port { remote_id, circuit_id: None }]
 }

@@ -51,10 +51,7 @@ pub(super) fn split_off(state: &State, mac: Mac) -> Decision<Result<Mac, Refusal
 }
 
 /// All that contradicts.
-pub(super) fn conflicts(
-    state: &State,
-    now: Timestamp,
-) -> Result<Box<RawValue>, serde_json::Error> {
+pub(super) fn conflicts(state: &State, now: Timestamp) -> Result<Box<RawValue>, serde_json::Error> {
     let row = |conflict: crate::state::Conflict| Row {
         kind: conflict.kind(),
         value: conflict.value(),

@@ -10,7 +10,9 @@ pub(super) fn read(fields: &Map<String, Value>) -> Result<Option<Select>, Invali
     let conditions = match fields.get("Select") {
         None | Some(Value::Null) => return Ok(None),
         Some(Value::Object(conditions)) => conditions,
-        Some(other) => return Err(at("").is(wrong("an object with Arch, Labels, MAC or Slot", other))),
+        Some(other) => {
+            return Err(at("").is(wrong("an object with Arch, Labels, MAC or Slot", other)));
+        }
     };
     let mut select = Select::default();
     for (name, value) in conditions.iter().filter(|(_, value)| !value.is_null()) {
@@ -95,8 +97,9 @@ mod tests {
 
     #[test]
     fn every_condition_is_understood() {
-        let all =
-            select(json!({"Arch": ["bios", "x64-uefi"], "Labels": {"rack": "1"}, "MAC": "52:54", "Slot": "rack1-7"}));
+        let all = select(
+            json!({"Arch": ["bios", "x64-uefi"], "Labels": {"rack": "1"}, "MAC": "52:54", "Slot": "rack1-7"}),
+        );
         let expected = Select {
             architectures: vec![Architecture::Bios, Architecture::X64Uefi],
             labels: [("rack".to_owned(), "1".to_owned())].into(),
