@@ -5,10 +5,6 @@ use super::{Destroyed, Instance, InstanceId, Lease, Lease6, Mac, Machine, Progre
 /// One thing that becomes different. Only `State::apply` carries it out, and
 /// only the store writes it down.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a change is moved once, a box would be one more allocation"
-)]
 pub enum Change {
     /// The address has this lease from now on.
     Lease(Lease),
