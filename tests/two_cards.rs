@@ -20,7 +20,7 @@ fn a_uefi_machine_is_one_by_the_card_that_it_boots_from_and_by_the_one_that_is_l
 
 #[test]
 #[ignore = "boots real firmware: needs root and QEMU, run `make test`"]
-fn a_bios_machine_says_its_serial_number_and_boots_from_its_second_card() {
+fn a_bios_machine_says_its_serial_number_and_is_one_by_the_card_that_it_boots_from() {
     // The oldest iPXE that is served.
     check(Firmware::BiosChain, "bookworm");
 }

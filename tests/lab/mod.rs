@@ -198,8 +198,8 @@ impl Lab {
         Machine::power_on(self, "br0", (firmware, mac), Some(&path))
     }
 
-    /// A machine with this serial number and a second card, which it does not boot
-    /// from, as the first of the two.
+    /// A machine with this serial number and another card, which it does not boot
+    /// from.
     #[track_caller]
     pub(crate) fn machine_with_two_cards(
         &self,
