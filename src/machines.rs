@@ -34,6 +34,10 @@ pub fn run(machines: &Machines, socket: &Path) -> anyhow::Result<()> {
                 let now = Timestamp::from(SystemTime::now());
                 print(&if machines.json { written(&answer) } else { table::write(&answer, now)? })
             }
+            Calls::Conflicts => {
+                let answer = client.call("Machine.Conflicts", json!({})).await?;
+                print(&if machines.json { written(&answer) } else { table::conflicts(&answer)? })
+            }
             Calls::Each(method, several) => each(&client, (method, several), machines.json).await,
         }
     })
@@ -42,6 +46,7 @@ pub fn run(machines: &Machines, socket: &Path) -> anyhow::Result<()> {
 /// What is to be asked.
 enum Calls {
     List(Value),
+    Conflicts,
     /// One call for each machine.
     Each(&'static str, Vec<(Mac, Value)>),
 }
@@ -69,6 +74,12 @@ fn calls(order: &Order) -> Calls {
         Order::SetAside(macs, reason) => each("Machine.SetAside", macs, json!({"Reason": reason})),
         Order::Free(macs) => each("Machine.Free", macs, json!({})),
         Order::Forget(macs) => each("Machine.Forget", macs, json!({})),
+        Order::Split(macs) => each("Machine.Split", macs, json!({})),
+        Order::Join(mac, cards) => {
+            let params = |card: &Mac| (*mac, json!({"MAC": mac, "Card": card}));
+            Calls::Each("Machine.Join", cards.iter().map(params).collect())
+        }
+        Order::Conflicts => Calls::Conflicts,
     }
 }
 
@@ -99,10 +110,13 @@ fn said(mac: Mac, answer: &Value) -> String {
     let machine = &answer["Machine"];
     let state = machine["state"].as_str().unwrap_or("forgotten");
     let labels = table::labels(&machine["labels"]);
-    match labels.as_str() {
-        "" => format!("{mac}  {state}\n"),
-        labels => format!("{mac}  {state}  {labels}\n"),
-    }
+    let mac = machine["mac"].as_str().map_or_else(|| mac.to_string(), str::to_owned);
+    // The cards of a machine that has several.
+    let cards = table::cards(&machine["macs"]).map(|cards| format!("  {cards}"));
+    let labels = Some(labels).filter(|labels| !labels.is_empty());
+    let labels = labels.map(|labels| format!("  {labels}"));
+    let [cards, labels] = [cards, labels].map(Option::unwrap_or_default);
+    format!("{mac}  {state}{cards}{labels}\n")
 }
 
 fn written(answer: &Value) -> String {
@@ -147,6 +161,8 @@ mod tests {
             ),
             (Order::Free(vec![MAC; 2]), "Machine.Free", json!({"MAC": mac})),
             (Order::Forget(vec![MAC; 2]), "Machine.Forget", json!({"MAC": mac})),
+            (Order::Split(vec![MAC; 2]), "Machine.Split", json!({"MAC": mac})),
+            (Order::Join(MAC, vec![MAC; 2]), "Machine.Join", json!({"MAC": mac, "Card": mac})),
         ] {
             let Calls::Each(name, calls) = calls(&order) else { panic!("{order:?} is no list") };
             assert_eq!((name, calls), (method, vec![(MAC, params.clone()), (MAC, params)]));
@@ -157,6 +173,10 @@ mod tests {
     fn what_has_become_of_a_machine_is_a_line() {
         let labelled = json!({"Machine": {"state": "held", "labels": {"b": "2", "a": "1"}}});
         assert_eq!(said(MAC, &labelled), "02:00:00:00:00:01  held  a=1,b=2\n");
+        let two = json!({"Machine": {
+            "mac": MAC, "macs": [MAC, "02:00:00:00:00:02"], "state": "held", "labels": {},
+        }});
+        assert_eq!(said(MAC, &two), "02:00:00:00:00:01  held  +02:00:00:00:00:02\n");
         assert_eq!(said(MAC, &json!({"MAC": MAC})), "02:00:00:00:00:01  forgotten\n");
     }
 }

@@ -163,6 +163,28 @@ fn clients_behind_a_relay_of_isc_get_addresses_of_their_network() {
 
 #[test]
 #[ignore = "makes network namespaces: needs root, run `make test`"]
+fn the_port_that_a_relay_of_isc_names_is_the_slot_of_a_machine() {
+    let lab = Lab::new();
+    // Its circuit ID is the name of its adapter.
+    let arguments = ["-4", "-d", "--no-pid", "-a", "-i", "eth0", "-i", "eth1", "10.77.0.1"];
+    let _relay = Relay::new(&lab, &dhcrelay(), &arguments);
+    let inventory = lab.folder().join("slots.toml");
+    fs::write(&inventory, "[[slot]]\nname = 'rack1-7'\ncircuit-id = 'eth1'\n").expect("written");
+    let rack = format!("inventory = '{}'\n{RACK}", inventory.display());
+    let daemon = daemon(&lab, &rack);
+    let firmware = ["-V", "PXEClient:Arch:00007:UNDI:003000", "-x", "0x5d:0007"];
+    assert_eq!(Host::new(&lab, 1, "br1").lease(&firmware), Some(of_rack("10.78.0.100")));
+    Host::new(&lab, 2, "br0").lease(&firmware).expect("a lease");
+    let machines = daemon.call("Machine.List", json!({}))["Machines"].clone();
+    let (behind, beside) = (&machines[0], &machines[1]);
+    assert_eq!(behind["port"], json!({"remote_id": null, "circuit_id": "eth1"}), "{machines}");
+    assert_eq!(behind["slot"], "rack1-7", "{machines}");
+    // The relay passes on what it hears there, too, from another adapter.
+    assert_eq!(beside["slot"], json!(null), "{machines}");
+}
+
+#[test]
+#[ignore = "makes network namespaces: needs root, run `make test`"]
 fn the_link_that_a_relay_selects_goes_before_its_own_address() {
     let lab = Lab::new();
     // It names itself by its address in the daemon's network (RFC 3527).

@@ -14,8 +14,9 @@ use super::{init::is_ignition, urls};
 use crate::model::{Instance, Mac, Tags, VlanId};
 
 /// The names that a template may use.
-const NAMES: [&str; 13] = [
+const NAMES: &[&str] = &[
     "mac",
+    "machine",
     "ip",
     "hostname",
     "id",
@@ -40,8 +41,10 @@ const FUEL: u64 = 20_000;
 /// What the variables of a template stand for.
 #[derive(Debug, Clone, Copy)]
 pub struct Variables<'a> {
-    /// `{{ mac }}`: with colons, small letters.
+    /// `{{ mac }}`: the card that it boots with; with colons, small letters.
     pub mac: Mac,
+    /// `{{ machine }}`: the card that names the machine, in the same spelling.
+    pub machine: Mac,
     /// `{{ ip }}`: the address that is kept for the machine, if it asks over IPv4;
     /// else the one that it asks from.
     pub ip: IpAddr,
@@ -63,7 +66,7 @@ pub struct Variables<'a> {
 pub enum InvalidCmdLine {
     /// It uses a name that there is not.
     #[error(
-        "`{{{{ {0} }}}}` is unknown; known are mac, ip, hostname, id, logical_id, index, server, vlan, nocloud, ignition, init, report and tags[\"x\"]"
+        "`{{{{ {0} }}}}` is unknown; known are mac, machine, ip, hostname, id, logical_id, index, server, vlan, nocloud, ignition, init, report and tags[\"x\"]"
     )]
     UnknownName(String),
     /// The template is wrong, or uses what this machine or instance has not.
@@ -89,11 +92,11 @@ pub enum InvalidCmdLine {
 ///
 /// [`InvalidCmdLine`] if no instance could make a command line of it.
 pub fn check(template: &str) -> Result<(), InvalidCmdLine> {
-    if let Some(name) = unknown_name(template, &NAMES)? {
+    if let Some(name) = unknown_name(template, NAMES)? {
         return Err(InvalidCmdLine::UnknownName(name));
     }
     let any = context! {
-        mac => "00:00:00:00:00:00", ip => "0.0.0.0", server => "0.0.0.0", hostname => "x",
+        mac => "00:00:00:00:00:00", machine => "00:00:00:00:00:00", ip => "0.0.0.0", server => "0.0.0.0", hostname => "x",
         id => "rb-0000000000000000", logical_id => "x", index => 0, vlan => 1, nocloud => "http://x/",
         ignition => "http://x/", init => "http://x/", report => "http://x/",
         tags => Value::from_object(AnyTag),
@@ -129,7 +132,8 @@ pub fn render(template: &str, variables: &Variables) -> Result<String, InvalidCm
     let parsed = environment.template_from_str(template).map_err(|error| describe(&error))?;
     let (mac, ip, server) =
         (variables.mac.to_string(), variables.ip.to_string(), variables.server.to_string());
-    let mut values = context! { mac, ip, server };
+    let machine = variables.machine.to_string();
+    let mut values = context! { mac, machine, ip, server };
     if let Some(vlan) = variables.vlan {
         values = context! { vlan => u16::from(vlan), ..values };
     }
@@ -258,7 +262,7 @@ mod tests {
         let (ip, server) = ([10, 0, 0, 9].into(), [10, 0, 0, 1].into());
         let authority = Some("10.0.0.1:8080");
         let vlan = VlanId::try_from(20).ok().filter(|_| instance.is_some());
-        render(template, &Variables { mac, ip, server, authority, vlan, instance })
+        render(template, &Variables { mac, machine: mac, ip, server, authority, vlan, instance })
     }
 
     #[test]

@@ -71,7 +71,9 @@ pub enum Imposter {
     },
 }
 
-/// The machine that asks, as far as it can be told.
+/// The card of the machine that asks, as far as it can be told: the one that its
+/// address was leased to, else the one that it claims. What one card of a machine may
+/// have, each of its cards may.
 ///
 /// # Errors
 ///
@@ -90,11 +92,14 @@ pub fn identify(
         // A lease of a time when we gave the addresses says less than the card.
         Addressing::Foreign => leased.filter(|_| visitor.neighbour.is_none()),
     };
+    let is_same = |one: Mac, other: Mac| {
+        one == other || state.machines.of_card(one) == state.machines.of_card(other)
+    };
     match (claim, owner, addressing) {
         (Claim::None, Some(owner), _) => Ok(Some(owner)),
         (Claim::None, None, Addressing::Ours) => Ok(None),
         (Claim::None, None, Addressing::Foreign) => Ok(visitor.neighbour),
-        (Claim::Mac(claimed), Some(owner), _) if claimed == owner => Ok(Some(owner)),
+        (Claim::Mac(claimed), Some(owner), _) if is_same(claimed, owner) => Ok(Some(owner)),
         (Claim::Mac(claimed), Some(owner), _) => {
             Err(Imposter::AnothersAddress { address, owner, claimed })
         }
@@ -102,7 +107,7 @@ pub fn identify(
             Err(Imposter::NoLease { address, claimed })
         }
         (Claim::Mac(claimed), None, Addressing::Foreign) => match visitor.neighbour {
-            Some(neighbour) if neighbour != claimed => {
+            Some(neighbour) if !is_same(neighbour, claimed) => {
                 Err(Imposter::AnothersCard { address, neighbour, claimed })
             }
             Some(_) | None => Ok(Some(claimed)),
@@ -167,6 +172,32 @@ mod tests {
         assert_eq!(asked("fe80::ff:fe00:2", Claim::Mac(OTHER)), Ok(Some(OTHER)));
         assert!(asked("fe80::ff:fe00:2", Claim::Mac(OWNER)).is_err());
         assert!(asked("fd00::101", Claim::Mac(OWNER)).is_err());
+    }
+
+    #[test]
+    fn what_is_leased_to_one_card_of_a_machine_may_speak_for_another_and_for_no_stranger() {
+        let stranger = Mac::new([2, 0, 0, 0, 0, 3]);
+        let mut state = State::new(None);
+        let mut machine = crate::model::testing::held(OWNER, NOW);
+        machine.identity.cards.insert(OTHER);
+        state.apply(&Change::Machine(machine));
+        state.apply(&Change::Lease(Lease {
+            address: LEASED,
+            mac: OTHER,
+            state: LeaseState::Bound,
+            expires: Timestamp(2000),
+        }));
+        for (addressing, neighbour) in [
+            (Addressing::Ours, None),
+            (Addressing::Foreign, None),
+            (Addressing::Foreign, Some(OTHER)),
+        ] {
+            let visitor = Visitor { address: LEASED.into(), neighbour };
+            let asked = |claim| identify(&state, addressing, visitor, (Claim::Mac(claim), NOW));
+            assert!(matches!(asked(OWNER), Ok(Some(_))), "{addressing:?}");
+            assert_eq!(asked(OTHER), Ok(Some(OTHER)));
+            assert!(asked(stranger).is_err(), "{addressing:?}");
+        }
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! What the inventory says becomes known: machines that nobody has seen, and
 //! labels for those that were.
 
+use std::collections::{BTreeSet, HashSet};
+
+use super::cards::{Unjoinable, joined, taking_over};
 use crate::{
     model::{
-        Change, Decision, Listed, Machine, MachineEvent, MachineState, Timestamp, check_label_count,
+        Change, Decision, Identity, Listed, Mac, Machine, MachineEvent, MachineState, Slot,
+        Timestamp, check_label_count,
     },
     state::State,
 };
@@ -15,38 +19,91 @@ pub struct Merged {
     pub new: usize,
     /// How many others are different now.
     pub changed: usize,
+    /// Cards that are listed for a machine and could not become its own, and why.
+    pub apart: Vec<(Mac, Mac, Unjoinable)>,
+    /// Machines that are listed and are by now a card of another that is listed.
+    pub twofold: Vec<(Mac, Mac)>,
     /// Machines whose labels are too many with those of the file; theirs stay as
     /// they are.
-    pub overfull: Vec<crate::model::Mac>,
+    pub overfull: Vec<Mac>,
 }
 
 /// Makes known what is listed. A machine that is listed no more stays: to forget
 /// it is the operator's word.
 #[must_use]
-pub fn merge(state: &State, inventory: &[Listed], now: Timestamp) -> Decision<Merged> {
+pub fn merge(
+    state: &State,
+    (inventory, slots): (&[Listed], &[Slot]),
+    now: Timestamp,
+) -> Decision<Merged> {
     let mut merged = Merged::default();
     let mut changes = Vec::new();
+    // First, so that what follows is told with the names of its slots.
+    if !state.slots.are(slots) {
+        changes.push(Change::Slots(slots.to_vec()));
+    }
+    let mut spoken_of: HashSet<Mac> = inventory.iter().map(|listed| listed.mac).collect();
     for listed in inventory {
-        let known = state.machines.find(listed.mac);
+        let name = state.machines.of_card(listed.mac);
+        if name != listed.mac && !spoken_of.insert(name) {
+            merged.twofold.push((listed.mac, name));
+            continue;
+        }
+        let known = state.machines.find(name);
         let before = match known {
             Some(machine) => machine.after(MachineEvent::Listed, now).ok(),
-            None => Machine::first(listed.mac, MachineEvent::Listed, now),
+            None => Machine::first(name, MachineEvent::Listed, now),
         };
         // To be listed is allowed in every state, and makes a machine known.
         let Some(before) = before else { continue };
         let mut after = said_of(&before, listed);
         if check_label_count(after.labels.len()).is_err() {
-            merged.overfull.push(listed.mac);
+            merged.overfull.push(name);
             after.labels = before.labels;
         }
+        let after = with_cards(state, after, listed, &mut merged.apart);
         match known {
             Some(machine) if *machine == after => continue,
             Some(_) => merged.changed += 1,
             None => merged.new += 1,
         }
-        changes.push(Change::Machine(after));
+        changes.extend(taking_over(state, after));
     }
+    changes.extend(uncontested(state, &spoken_of));
     Decision { answer: merged, changes }
+}
+
+/// The machine with the cards that are listed for it, as far as they can be its own.
+fn with_cards(
+    state: &State,
+    mut machine: Machine,
+    listed: &Listed,
+    apart: &mut Vec<(Mac, Mac, Unjoinable)>,
+) -> Machine {
+    machine.identity.contested.clear();
+    let name = machine.mac;
+    for card in listed.cards.iter().filter(|card| **card != name) {
+        match joined(state, &machine, *card) {
+            Ok(more) => machine = more,
+            Err(problem) => {
+                machine.identity.contested.insert(*card);
+                apart.push((machine.mac, *card, problem));
+            }
+        }
+    }
+    machine
+}
+
+/// Of machines that are listed no more, nothing is contested.
+fn uncontested(state: &State, listed: &HashSet<Mac>) -> Vec<Change> {
+    let is_over = |machine: &&Machine| {
+        !machine.identity.contested.is_empty() && !listed.contains(&machine.mac)
+    };
+    let without = |machine: &Machine| {
+        let identity = Identity { contested: BTreeSet::new(), ..machine.identity.clone() };
+        Change::Machine(Machine { identity, ..machine.clone() })
+    };
+    state.machines.all().filter(is_over).map(without).collect()
 }
 
 /// The machine with what is said of it.
@@ -82,13 +139,14 @@ mod tests {
         let architecture = Some(Architecture::Bios);
         let note = Some("by the door".to_owned());
         let labels = testing::tags(labels);
+        let cards = BTreeSet::new();
         let (local_boot, vlan, pace) = (None, None, None);
-        Listed { mac: MAC, architecture, labels, note, local_boot, vlan, pace }
+        Listed { mac: MAC, cards, architecture, labels, note, local_boot, vlan, pace }
     }
 
     /// Merges it, and says how many are new and how many changed.
     fn merged(state: &mut State, listed: &Listed) -> (usize, usize) {
-        let decision = merge(state, std::slice::from_ref(listed), NOW);
+        let decision = merge(state, (std::slice::from_ref(listed), &[]), NOW);
         decision.changes.iter().for_each(|change| state.apply(change));
         (decision.answer.new, decision.answer.changed)
     }
@@ -186,7 +244,7 @@ mod tests {
         let labels: Tags = many.collect();
         let held = Machine { labels: labels.clone(), ..testing::held(MAC, Timestamp(5)) };
         state.apply(&Change::Machine(held));
-        let decision = merge(&state, &[listed(&[("one", "more")])], NOW);
+        let decision = merge(&state, (&[listed(&[("one", "more")])], &[]), NOW);
         assert_eq!(decision.answer.overfull, [MAC]);
         decision.changes.iter().for_each(|change| state.apply(change));
         assert_eq!(known(&state).labels, labels);
@@ -196,6 +254,6 @@ mod tests {
     fn machines_that_are_listed_no_more_stay() {
         let mut state = State::new(None);
         merged(&mut state, &listed(&[]));
-        assert_eq!(merge(&state, &[], NOW), Decision::only(Merged::default()));
+        assert_eq!(merge(&state, (&[], &[]), NOW), Decision::only(Merged::default()));
     }
 }

@@ -93,7 +93,7 @@ pub fn of_script(
     (mac, address): (Mac, IpAddr),
     now: Timestamp,
 ) -> (LocalBoot, Option<Habits>) {
-    let known = state.machines.find(mac);
+    let known = state.machines.with_card(mac);
     let architecture = known.and_then(|machine| machine.architecture);
     let mut habits = known.map(|machine| machine.habits).unwrap_or_default();
     let order = order(rules, known, Spot { address, architecture });

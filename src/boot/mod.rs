@@ -3,6 +3,7 @@
 //! DHCP, TFTP and HTTP all ask here, so that a machine hears the same through
 //! every door. Pure; knows `state` and `model` and nothing else of ours.
 
+pub mod cards;
 pub mod cmdline;
 mod health;
 pub mod hostname;
@@ -33,7 +34,7 @@ pub use identity::{Addressing, Claim, Imposter, Visitor, identify};
 pub use offer::{Caller, Offer, Program, offer};
 pub use paths::Paths;
 pub use rules::{Rules, UnclaimedImage};
-pub use script::{AGAIN, Asker, Prelude, Script, base_name, script_for};
+pub use script::{AGAIN, Asker, Prelude, SERIAL, Script, base_name, script_for};
 pub use sighting::{Sighting, seen};
 pub use spread::{Crowd, share};
 
@@ -85,7 +86,7 @@ impl Next<'_> {
     }
 }
 
-/// What this machine shall do next, which asks from this address.
+/// What the machine with this card shall do next, which asks from this address.
 #[must_use]
 pub fn next<'a>(
     state: &'a State,
@@ -93,8 +94,8 @@ pub fn next<'a>(
     (mac, address): (Mac, IpAddr),
     now: Timestamp,
 ) -> Next<'a> {
-    let Some(instance) = state.instances.of_machine(mac) else {
-        let known = state.machines.find(mac);
+    let Some(instance) = state.instance_of_card(mac) else {
+        let known = state.machines.with_card(mac);
         let architecture = known.and_then(|machine| machine.architecture);
         return match policy.rules.unclaimed(known, Spot { address, architecture }) {
             Then::Ignore => Next::Ignore,

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     model::{
         Architecture, BootWay, Change, Decision, Entry, EntryWay, Firmware, LocalBoot, Mac,
-        Machine, Proxied, Stage, Timestamp, Treatment,
+        Machine, Port, Proxied, Stage, Timestamp, Treatment,
     },
     state::State,
 };
@@ -29,6 +29,8 @@ pub struct Caller {
     pub firmware: Option<Firmware>,
     /// Its SMBIOS UUID, if it says it.
     pub uuid: Option<String>,
+    /// The port of the switch that it is on, if a relay says it.
+    pub port: Option<Port>,
     /// What its firmware is brought to by the form of a proxy's offer that it is told;
     /// nothing if it is told none.
     pub proxied: Option<Proxied>,
@@ -57,15 +59,15 @@ pub enum Offer {
 /// What this machine is to be offered.
 #[must_use]
 pub fn offer(state: &State, rules: &Rules, caller: Caller, now: Timestamp) -> Decision<Offer> {
-    let Caller { mac, address, program, firmware, uuid, proxied } = caller;
-    let known = state.machines.find(mac);
+    let Caller { mac, address, program, firmware, uuid, port, proxied } = caller;
+    let known = state.machines.with_card(mac);
     let said = match firmware {
         // iPXE from undionly.kpxe repeats what the BIOS said, and so does UEFI.
         Some(Firmware::Known(architecture)) => Some(architecture),
         Some(Firmware::Unknown(_)) | None => None,
     };
     let spot = Spot { address, architecture: said.or(architecture_of(known)) };
-    let (is_local, treatment) = match state.instances.of_machine(mac) {
+    let (is_local, treatment) = match state.instance_of_card(mac) {
         Some(instance) => (instance.progress.boots_locally(instance.boot), None),
         None => match rules.unclaimed(known, spot) {
             Then::Ignore => return Decision { answer: Offer::Ignored, changes: ignored(known) },
@@ -98,8 +100,14 @@ pub fn offer(state: &State, rules: &Rules, caller: Caller, now: Timestamp) -> De
         learned.proxied = proxied;
     }
     let learned = (learned != habits).then_some(learned);
-    let sighting =
-        Sighting { architecture: said, uuid, learned, treatment, ..Sighting::new(mac, stage) };
+    let sighting = Sighting {
+        architecture: said,
+        uuid,
+        port,
+        learned,
+        treatment,
+        ..Sighting::new(mac, stage)
+    };
     Decision { answer, changes: seen(state, sighting, now) }
 }
 

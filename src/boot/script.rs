@@ -34,7 +34,7 @@ pub enum Prelude {
 /// Who asks for a script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Asker {
-    /// The machine, if it can be told.
+    /// The card of the machine that asks, if it can be told.
     pub mac: Option<Mac>,
     /// The address that it asks from.
     pub address: IpAddr,
@@ -57,6 +57,10 @@ pub struct Script {
 
 /// The query by which a machine says that it asks again in the same boot.
 pub const AGAIN: &str = "again";
+
+/// The query by which a machine that waits says its serial number, percent-encoded;
+/// nothing behind it if its firmware has none.
+pub const SERIAL: &str = "serial=";
 
 /// Seconds between two questions of a machine that waits, and its share of [`MORE`]: a
 /// thousand of them do not ask in step.
@@ -81,7 +85,7 @@ enum Unscriptable {
 #[must_use]
 pub fn script_for(state: &State, policy: &Policy, asker: Asker, now: Timestamp) -> Script {
     let mut text = String::from("#!ipxe\n");
-    let machine = asker.mac.and_then(|mac| state.machines.find(mac));
+    let machine = asker.mac.and_then(|mac| state.machines.with_card(mac));
     let vlan = policy.paths.vlan(machine, asker.address);
     if let Some(vlan) = vlan.filter(|_| asker.prelude == Prelude::KeepLease) {
         vlan::keep(&mut text, vlan);
@@ -125,7 +129,8 @@ pub fn script_for(state: &State, policy: &Policy, asker: Asker, now: Timestamp) 
             Stage::Local
         }
         next @ (Next::Instance(..) | Next::Unclaimed(_)) => {
-            match plan(policy, next, (mac, asker.address, vlan)) {
+            let (machine, address) = (state.machines.of_card(mac), asker.address);
+            match plan(policy, next, Card { mac, machine, address, vlan }) {
                 Ok(plan) => {
                     boot(&mut text, &plan, &format!("{}?{AGAIN}", own_url(policy, mac)));
                     Stage::Script
@@ -171,10 +176,18 @@ struct Plan<'a> {
     cmdline: String,
 }
 
+/// The card that a machine boots with.
+struct Card {
+    mac: Mac,
+    machine: Mac,
+    address: IpAddr,
+    vlan: Option<VlanId>,
+}
+
 fn plan<'a>(
     policy: &'a Policy,
     next: Next<'a>,
-    (mac, address, vlan): (Mac, IpAddr, Option<VlanId>),
+    Card { mac, machine, address, vlan }: Card,
 ) -> Result<Plan<'a>, Unscriptable> {
     let (urls, template, instance) = match next {
         Next::Instance(instance, image) => {
@@ -188,7 +201,8 @@ fn plan<'a>(
     // for its instance: the system that it boots gets that one.
     let kept = instance.and_then(|instance| instance.address).map(IpAddr::from);
     let ip = kept.filter(|kept| kept.is_ipv4() == address.is_ipv4()).unwrap_or(address);
-    let variables = Variables { mac, ip, server: policy.server, authority, vlan, instance };
+    let server = policy.server;
+    let variables = Variables { mac, machine, ip, server, authority, vlan, instance };
     let cmdline = cmdline::complete(template, &variables, urls.len().saturating_sub(1))?;
     let hostname = instance.map_or("${hostname}", |instance| instance.hostname.as_str());
     Ok(Plan { policy, mac, address, hostname, urls, cmdline })
@@ -281,7 +295,7 @@ fn say_who_you_are(text: &mut String, policy: &Policy) {
 
 /// What a machine says that waits.
 fn waiting(state: &State, mac: Mac) -> String {
-    match state.machines.find(mac).map(|machine| machine.state) {
+    match state.machines.with_card(mac).map(|machine| machine.state) {
         Some(MachineState::SetAside) => format!("{mac} is set aside by its operator"),
         Some(_) | None => format!("{mac} waits to be provisioned"),
     }
@@ -305,7 +319,8 @@ fn hold(text: &mut String, policy: &Policy, (mac, address): (Mac, IpAddr), why: 
     show_box(text, "${hostname}", policy, (mac, address));
     text.push_str("set waiting 1\nclear trouble ||\n:waiting\n");
     show(text, why);
-    ask_again(text, policy, Some(mac), (&own_url(policy, mac), &pause(Some(mac)).to_string()));
+    let url = format!("{}?{SERIAL}${{serial:uristring}}", own_url(policy, mac));
+    ask_again(text, policy, Some(mac), (&url, &pause(Some(mac)).to_string()));
 }
 
 fn boot(text: &mut String, plan: &Plan, own_url: &str) {

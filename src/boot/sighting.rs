@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::{
     model::{
-        Architecture, Change, Habits, Mac, Machine, MachineEvent, MachineState, Stage, Timestamp,
-        Treatment,
+        Architecture, Change, Habits, Identity, Mac, Machine, MachineEvent, MachineState, Port,
+        Stage, Timestamp, Treatment, is_genuine_uuid,
     },
     state::State,
 };
@@ -21,8 +21,12 @@ pub struct Sighting {
     pub mac: Mac,
     /// What its firmware says it is, where the request says so.
     pub architecture: Option<Architecture>,
-    /// Its SMBIOS UUID, where the request has it.
+    /// Its SMBIOS UUID, where the request has it; junk is passed over.
     pub uuid: Option<String>,
+    /// Its serial number, where it says one.
+    pub serial: Option<String>,
+    /// The port that it hangs on, where a relay says it.
+    pub port: Option<Port>,
     /// How far the boot has come with this request.
     pub stage: Stage,
     /// What is known of its firmware's habits with this request; nothing if it shows
@@ -37,20 +41,31 @@ impl Sighting {
     /// A machine that has come as far as this, and says nothing more.
     #[must_use]
     pub const fn new(mac: Mac, stage: Stage) -> Self {
-        Self { mac, architecture: None, uuid: None, stage, learned: None, treatment: None }
+        let (architecture, uuid, serial, port) = (None, None, None, None);
+        let (learned, treatment) = (None, None);
+        Self { mac, architecture, uuid, serial, port, stage, learned, treatment }
     }
 }
 
 /// The changes that this sighting makes, if it says anything new.
 #[must_use]
 pub fn seen(state: &State, sighting: Sighting, now: Timestamp) -> Vec<Change> {
-    let (mac, stage) = (sighting.mac, sighting.stage);
+    let (mac, stage) = (state.machines.of_card(sighting.mac), sighting.stage);
     let progress = progress(state, mac, stage, now);
     machine(state, sighting, now).map(Change::Seen).into_iter().chain(progress).collect()
 }
 
 fn machine(state: &State, sighting: Sighting, now: Timestamp) -> Option<Machine> {
-    let Sighting { mac, architecture, uuid, stage, learned, treatment } = sighting;
+    let Sighting { mac: card, architecture, uuid, serial, port, stage, learned, treatment } =
+        sighting;
+    let mac = state.machines.of_card(card);
+    let uuid = uuid.filter(|uuid| is_genuine_uuid(uuid));
+    let seen_as = |mut identity: Identity| {
+        identity.asked_by = (card != mac).then_some(card);
+        identity.serial = serial.or(identity.serial);
+        identity.ports.extend(port.map(|port| (card, port)));
+        identity
+    };
     let has_instance = state.instances.of_machine(mac).is_some();
     let event = match stage {
         Stage::Firmware | Stage::Ipxe | Stage::Local => MachineEvent::Asked,
@@ -62,14 +77,18 @@ fn machine(state: &State, sighting: Sighting, now: Timestamp) -> Option<Machine>
         // Provisioned by its address before it was seen.
         let state = if has_instance { MachineState::Assigned } else { first.state };
         let (stage, habits, last_seen) = (Some(stage), learned.unwrap_or_default(), Some(now));
-        let seen = Machine { architecture, uuid, state, stage, habits, last_seen, ..first };
-        return Some(Machine { treatment, ..seen });
+        let identity = seen_as(Identity::default());
+        let first = Machine { architecture, uuid, identity, treatment, ..first };
+        return Some(Machine { state, stage, habits, last_seen, ..first });
     };
     // What a machine does is allowed in every state.
     let stepped = before.after(event, now).ok()?;
+    let mut identity = seen_as(before.identity.clone());
+    let shown = uuid.map(|uuid| identity.after_uuid(before.uuid.as_ref(), uuid));
     let after = Machine {
         architecture: architecture.or(before.architecture),
-        uuid: uuid.or_else(|| before.uuid.clone()),
+        uuid: shown.or_else(|| before.uuid.clone()),
+        identity,
         stage: Some(stage),
         habits: learned.unwrap_or(before.habits),
         treatment: treatment.or(before.treatment),
@@ -129,7 +148,7 @@ mod tests {
         let mut state = State::new(None);
         let firmware = Sighting {
             architecture: Some(Architecture::X64Uefi),
-            uuid: Some("u".to_owned()),
+            uuid: Some("4c4c4544-0042-3510-8052-b3c04f4b4e32".to_owned()),
             ..sighting(Stage::Firmware)
         };
         see(&mut state, firmware, 5);
@@ -174,6 +193,37 @@ mod tests {
             let instance = state.instances.of_machine(MAC).expect("provisioned");
             assert_eq!(instance.progress.boots, expected, "{at}");
         }
+    }
+
+    #[test]
+    fn whichever_card_asks_it_is_the_machine_and_that_card_is_known() {
+        let card = Mac::new([2, 0, 0, 0, 0, 2]);
+        let mut state = State::new(None);
+        let mut machine = testing::held(MAC, Timestamp(1));
+        machine.identity.cards.insert(card);
+        state.apply(&Change::Machine(machine));
+        state.apply(&Change::Instance(testing::instance(1, MAC)));
+        see(
+            &mut state,
+            Sighting { serial: Some("7X".to_owned()), ..Sighting::new(card, Stage::Script) },
+            2,
+        );
+        assert_eq!((state.machines.count(), known(&state).asked_by()), (1, card));
+        assert_eq!(known(&state).identity.serial.as_deref(), Some("7X"));
+        let instance = state.instances.of_machine(MAC).expect("provisioned");
+        assert_eq!(instance.progress.boots, 1, "it is its instance's boot");
+        see(&mut state, sighting(Stage::Firmware), 3);
+        assert_eq!(known(&state).asked_by(), MAC);
+    }
+
+    #[test]
+    fn a_uuid_that_many_boards_have_is_not_kept() {
+        let mut state = State::new(None);
+        let junk = Some("03000200-0400-0500-0006-000700080009".to_owned());
+        see(&mut state, Sighting { uuid: junk.clone(), ..sighting(Stage::Firmware) }, 1);
+        assert_eq!(known(&state).uuid, None);
+        let again = Sighting { uuid: junk, ..sighting(Stage::Firmware) };
+        assert_eq!(see(&mut state, again, 2), 0, "and is no news");
     }
 
     #[test]

@@ -209,7 +209,7 @@ impl Checker<'_> {
     fn inventory(&mut self) -> Option<Inventory> {
         let path = self.path(Setting::Inventory)?;
         let fault = match inventory::read(&path) {
-            Ok(machines) => return Some(Inventory { path, machines }),
+            Ok(inventory) => return Some(inventory),
             Err(InventoryError::File { path, source }) => {
                 Fault::File { path, reason: source.to_string() }
             }

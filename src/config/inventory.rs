@@ -12,8 +12,8 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use toml::Spanned;
 
 use crate::model::{
-    Architecture, Listed, LocalBoot, Mac, Rate, Tags, VlanId, check_label, check_label_count,
-    check_note,
+    Architecture, Listed, LocalBoot, MOST_CARDS, Mac, Port, Rate, RelayId, Slot, Tags, VlanId,
+    check_label, check_label_count, check_note,
 };
 
 /// The inventory as it was when the configuration was checked.
@@ -21,8 +21,10 @@ use crate::model::{
 pub struct Inventory {
     /// The file, to be read again.
     pub path: PathBuf,
-    /// The machines in it, none twice.
+    /// The machines in it, no card twice.
     pub machines: Vec<Listed>,
+    /// The places behind ports, no port twice.
+    pub slots: Vec<Slot>,
 }
 
 /// Why an inventory cannot be used. Nothing of it is used then.
@@ -45,12 +47,12 @@ pub enum InventoryError {
         /// Why it makes no sense.
         reason: String,
     },
-    /// A machine is in it twice.
-    #[error("line {}, column {}: {mac} is listed twice, first in line {}", second.0, second.1, first.0)]
+    /// A card or a port is in it twice.
+    #[error("line {}, column {}: {what} is listed twice, first in line {}", second.0, second.1, first.0)]
     Twice {
-        /// The machine.
-        mac: Mac,
-        /// Line and column of its first address.
+        /// The card, or the IDs of the port.
+        what: String,
+        /// Line and column of the first.
         first: (usize, usize),
         /// Line and column of the other one.
         second: (usize, usize),
@@ -62,10 +64,11 @@ pub enum InventoryError {
 /// # Errors
 ///
 /// What is wrong with it.
-pub fn read(path: &Path) -> Result<Vec<Listed>, InventoryError> {
+pub fn read(path: &Path) -> Result<Inventory, InventoryError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| InventoryError::File { path: path.to_owned(), source })?;
-    parse(&text)
+    let (machines, slots) = parse(&text)?;
+    Ok(Inventory { path: path.to_owned(), machines, slots })
 }
 
 #[derive(Deserialize)]
@@ -73,12 +76,39 @@ pub fn read(path: &Path) -> Result<Vec<Listed>, InventoryError> {
 struct File {
     #[serde(default)]
     machine: Vec<Table>,
+    #[serde(default)]
+    slot: Vec<Spanned<SlotTable>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SlotTable {
+    #[serde(deserialize_with = "slot_name")]
+    name: String,
+    #[serde(rename = "remote-id")]
+    remote_id: Option<RelayId>,
+    #[serde(rename = "circuit-id")]
+    circuit_id: Option<RelayId>,
+}
+
+fn slot_name<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let name = String::deserialize(from)?;
+    let problem = |problem: String| D::Error::custom(format!("name: {problem}"));
+    match check_label(&name, "") {
+        Ok(()) => Ok(name),
+        Err(_) if name.is_empty() => Err(problem("it is empty".to_owned())),
+        Err(_) => Err(problem(format!(
+            "{name:?} is too long, or has a blank, an equals sign or a control character in it"
+        ))),
+    }
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
     mac: Spanned<Mac>,
+    #[serde(default)]
+    macs: Vec<Spanned<Mac>>,
     arch: Option<Architecture>,
     #[serde(default, deserialize_with = "labels")]
     labels: Tags,
@@ -105,28 +135,55 @@ fn note<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> 
     Ok(Some(note))
 }
 
-fn parse(text: &str) -> Result<Vec<Listed>, InventoryError> {
+fn parse(text: &str) -> Result<(Vec<Listed>, Vec<Slot>), InventoryError> {
     let file: File = toml::from_str(text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start);
         InventoryError::Invalid { place: place(text, at), reason: error.message().to_owned() }
     })?;
     let mut places = HashMap::new();
     for table in &file.machine {
-        let second = place(text, table.mac.span().start);
-        if let Some(first) = places.insert(*table.mac.get_ref(), second) {
-            return Err(InventoryError::Twice { mac: *table.mac.get_ref(), first, second });
+        let own = table.mac.get_ref();
+        // Its name may stand among all its cards, too.
+        let further = table.macs.iter().filter(|card| card.get_ref() != own);
+        for card in [&table.mac].into_iter().chain(further) {
+            let second = place(text, card.span().start);
+            if let Some(first) = places.insert(*card.get_ref(), second) {
+                let what = card.get_ref().to_string();
+                return Err(InventoryError::Twice { what, first, second });
+            }
+        }
+        if table.macs.len() > MOST_CARDS {
+            let reason = format!("a machine may have {MOST_CARDS} cards at most");
+            return Err(InventoryError::Invalid { place: places[own], reason });
         }
     }
-    let listed = |Table { mac, arch, labels, note, local_boot, vlan, pace }| Listed {
-        mac: mac.into_inner(),
-        architecture: arch,
-        labels,
-        note,
-        local_boot,
-        vlan,
-        pace,
+    let listed = |Table { mac, macs, arch, labels, note, local_boot, vlan, pace }| {
+        let mac = mac.into_inner();
+        let cards = macs.into_iter().map(Spanned::into_inner).filter(|card| *card != mac).collect();
+        Listed { mac, cards, architecture: arch, labels, note, local_boot, vlan, pace }
     };
-    Ok(file.machine.into_iter().map(listed).collect())
+    let slots = slots(text, file.slot)?;
+    Ok((file.machine.into_iter().map(listed).collect(), slots))
+}
+
+/// Two ports may have one name, of a machine with two cards; not two names one port.
+fn slots(text: &str, tables: Vec<Spanned<SlotTable>>) -> Result<Vec<Slot>, InventoryError> {
+    let mut places = HashMap::new();
+    let mut slots = Vec::new();
+    for table in tables {
+        let second = place(text, table.span().start);
+        let SlotTable { name, remote_id, circuit_id } = table.into_inner();
+        let port = Port { remote_id, circuit_id };
+        if port == Port::default() {
+            let reason = format!("slot {name}: it needs a remote-id, a circuit-id or both");
+            return Err(InventoryError::Invalid { place: second, reason });
+        }
+        if let Some(first) = places.insert(port.clone(), second) {
+            return Err(InventoryError::Twice { what: port.to_string(), first, second });
+        }
+        slots.push(Slot { name, port });
+    }
+    Ok(slots)
 }
 
 /// Line and column of this byte, both from 1 on.
@@ -145,8 +202,12 @@ mod tests {
 
     #[test]
     fn the_example_lists_machines_with_all_that_can_be_said_of_one() {
-        let machines = parse(include_str!("../../examples/inventory.toml")).expect("it is right");
+        let text = include_str!("../../examples/inventory.toml");
+        let (machines, slots) = parse(text).expect("it is right");
         assert!(machines.len() > 2);
+        assert!(machines.iter().any(|one| one.cards.len() == 1), "its name is none of them");
+        let names: Vec<_> = slots.iter().map(|slot| slot.name.as_str()).collect();
+        assert_eq!(names, ["rack1-12", "rack1-12", "rack1-13"]);
         let full = machines.iter().find(|one| one.note.is_some()).expect("one has all");
         assert!(full.architecture.is_some() && !full.labels.is_empty());
         assert!(full.vlan.is_some() && full.pace.is_some());
@@ -156,10 +217,10 @@ mod tests {
 
     #[test]
     fn an_empty_file_lists_nothing_and_addresses_are_taken_in_every_spelling() {
-        assert_eq!(parse("# none yet\n").expect("right"), []);
+        assert_eq!(parse("# none yet\n").expect("right"), (vec![], vec![]));
         let text = "[[machine]]\nmac = '52-54-00-AA-01-01'\n[[machine]]\nmac = '525400aa0102'\n";
         let macs: Vec<String> =
-            parse(text).expect("right").iter().map(|one| one.mac.to_string()).collect();
+            parse(text).expect("right").0.iter().map(|one| one.mac.to_string()).collect();
         assert_eq!(macs, ["52:54:00:aa:01:01", "52:54:00:aa:01:02"]);
     }
 
@@ -205,6 +266,23 @@ mod tests {
                 "[[machine]]\nmac = '525400aa0101'\n\n[[machine]]\nmac = '52:54:00:AA:01:01'\n",
                 "line 5, column 7",
                 "52:54:00:aa:01:01 is listed twice, first in line 2",
+            ),
+            (
+                "[[machine]]\nmac = '525400aa0101'\n[[machine]]\nmac = '525400aa0102'\n\
+                 macs = ['525400aa0102', '525400aa0101']\n",
+                "line 5, column 25",
+                "52:54:00:aa:01:01 is listed twice, first in line 2",
+            ),
+            ("[[slot]]\nname = 'a'\n", "line 1, column 1", "slot a: it needs a remote-id"),
+            ("[[slot]]\nname = 'a b'\n", "line 2, column 8", "has a blank"),
+            ("[[slot]]\nname = ''\n", "line 2, column 8", "name: it is empty"),
+            ("[[slot]]\nname = 'a'\nremote-id = '0x1'", "line 3, column 13", "`0x1`"),
+            ("[[slot]]\nname = 'a'\nport = 'x'", "line 3, column 1", "`port`"),
+            (
+                "[[slot]]\nname = 'a'\ncircuit-id = '0x41'\n\
+                 [[slot]]\nname = 'b'\ncircuit-id = 'A'\n",
+                "line 4, column 1",
+                "circuit-id A is listed twice, first in line 1",
             ),
         ] {
             let error = parse(text).expect_err(said).to_string();

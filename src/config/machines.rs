@@ -39,6 +39,12 @@ pub enum Order {
     Free(Vec<Mac>),
     /// Forget them.
     Forget(Vec<Mac>),
+    /// Make the others cards of the first.
+    Join(Mac, Vec<Mac>),
+    /// Make these cards machines of their own.
+    Split(Vec<Mac>),
+    /// Show what contradicts.
+    Conflicts,
 }
 
 /// The settings that say where the daemon is.
@@ -50,6 +56,8 @@ const EXAMPLES: &str = "Examples:
   remoteboot machines label 52:54:00:aa:01:01 52:54:00:aa:01:02 rack=1 spare-
   remoteboot machines set-aside 52:54:00:aa:01:01 --reason='broken fan'
   remoteboot machines free 52:54:00:aa:01:01
+  remoteboot machines conflicts             what contradicts: UUIDs, slots, cards
+  remoteboot machines join 52:54:00:aa:01:01 52:54:00:aa:01:02
 
 The daemon is found as InfraKit finds it, by --plugins and --name, their
 variables or the file of --config. README.md says what the states mean.
@@ -90,6 +98,19 @@ pub(super) fn command() -> Command {
                 .about("Forgets machines; one that is seen again is a new one")
                 .arg(macs()),
         )
+        .subcommand(
+            Command::new("join")
+                .about("Makes cards those of one machine, which is known by the first from then on")
+                .arg(macs().num_args(2..).help("The card that names the machine, and those that become its own")),
+        )
+        .subcommand(
+            Command::new("split")
+                .about("Takes cards out of their machine; each is a machine of its own when it is seen")
+                .arg(macs().help("A further card of a machine; several at once")),
+        )
+        .subcommand(Command::new("conflicts").about(
+            "Shows what contradicts: two machines with one UUID, serial number, slot or card, and UUIDs that change",
+        ))
 }
 
 /// Which daemon is asked, and how its answer is shown; before and after the
@@ -155,6 +176,12 @@ pub(super) fn read(matches: &ArgMatches, flags: Flags) -> Result<Machines, Strin
                     Order::SetAside(macs(below)?, reason)
                 }
                 "free" => Order::Free(macs(below)?),
+                "join" => {
+                    let mut macs = macs(below)?;
+                    Order::Join(macs.remove(0), macs)
+                }
+                "split" => Order::Split(macs(below)?),
+                "conflicts" => Order::Conflicts,
                 _ => Order::Forget(macs(below)?),
             }
         }
@@ -277,6 +304,11 @@ mod tests {
         assert_eq!(order(&aside), Order::SetAside(vec![MAC], Some("broken fan".to_owned())));
         assert_eq!(order(&["free", "525400aa0101"]), Order::Free(vec![MAC]));
         assert_eq!(order(&["forget", "525400aa0101", "525400aa0101"]), Order::Forget(vec![MAC; 2]));
+        assert_eq!(order(&["split", "525400aa0101"]), Order::Split(vec![MAC]));
+        let other = Mac::new([0x52, 0x54, 0, 0xaa, 1, 2]);
+        let join = ["join", "525400aa0101", "525400aa0102", "525400aa0102"];
+        assert_eq!(order(&join), Order::Join(MAC, vec![other; 2]));
+        assert_eq!(order(&["conflicts", "--json"]), Order::Conflicts);
     }
 
     #[test]
@@ -304,6 +336,8 @@ mod tests {
             (&["--label=rack"], "--label=rack is not NAME=VALUE"),
             (&["--state=held", "free", "525400aa0101"], "--state belongs behind"),
             (&["free"], "MAC"),
+            (&["join", "525400aa0101"], "MAC"),
+            (&["--state=held", "conflicts"], "--state belongs behind"),
             (&["free", "rack1"], "`rack1` is not a MAC"),
             (&["label", "525400aa0101"], "no label is named"),
             (&["label", "rack=1"], "no machine is named"),

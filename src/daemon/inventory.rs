@@ -17,11 +17,18 @@ use crate::{
 /// Makes known what is listed, and returns when that is on disk.
 pub(super) async fn begin(store: &Store, inventory: &Inventory) -> Result<(), Unwritable> {
     let now = Timestamp::from(SystemTime::now());
-    let machines = &inventory.machines;
-    let merged = store.decide(|state| merge(state, machines, now)).await?;
-    let Merged { new, changed, overfull } = merged;
+    let (machines, slots) = (&inventory.machines, &inventory.slots);
+    let merged = store.decide(|state| merge(state, (machines, slots), now)).await?;
+    let Merged { new, changed, overfull, apart, twofold } = merged;
     let file = inventory.path.display();
-    info!(%file, listed = machines.len(), new, changed, "inventory");
+    let (slots, conflicts) = store.look(|state| (state.slots.count(), state.conflicts(now).len()));
+    info!(%file, listed = machines.len(), new, changed, slots, conflicts, "inventory");
+    for (mac, card, problem) in apart {
+        warn!(%mac, %card, %problem, "the inventory lists it as a card of this machine; it stays apart");
+    }
+    for (mac, owner) in twofold {
+        warn!(%mac, %owner, "it is a card of a machine that is listed, too; what is listed for it is passed over");
+    }
     for mac in overfull {
         warn!(%mac, "it would have too many labels with those of the inventory, and keeps its own");
     }
@@ -47,8 +54,7 @@ pub(super) async fn follow(
         };
         let reading = path.clone();
         match tokio::task::spawn_blocking(move || read(&reading)).await {
-            Ok(Ok(machines)) => {
-                let inventory = Inventory { path, machines };
+            Ok(Ok(inventory)) => {
                 // The store says itself why, and the daemon ends then.
                 if begin(&store, &inventory).await.is_err() {
                     return;

@@ -195,7 +195,8 @@ pub fn answer(
     {
         return Decision::only(Answer::Silence(Why::AnotherServer(named)));
     }
-    let place = Place { state, network: subnet.network, mac: request.mac, now };
+    let starts = matches!(request.client, Client::Firmware { .. });
+    let place = Place { state, network: subnet.network, mac: request.mac, now, starts };
     let offered = offer(state, settings, (request, subnet::spot(request, subnet)), (None, now));
     let offer = offered.answer;
     let conversation = Conversation { place, subnet, server, settings, catalogue, request, offer };
@@ -292,7 +293,7 @@ impl Conversation<'_> {
     }
 
     fn reply(self, kind: ReplyKind) -> Answer {
-        let instance = self.place.state.instances.of_machine(self.request.mac);
+        let instance = self.place.state.instance_of_card(self.request.mac);
         Answer::Reply(Reply {
             kind,
             boot: boot_file_of((self.settings, self.catalogue), self.request, self.offer),
@@ -319,7 +320,7 @@ pub(super) fn boot_file_of(
 
 /// The VLAN that this machine loads over: its own, else that of its network.
 pub(super) fn vlan_of(state: &State, subnet: &Subnet, mac: Mac) -> Option<VlanId> {
-    state.machines.find(mac).and_then(|machine| machine.vlan).or(subnet.vlan)
+    state.machines.with_card(mac).and_then(|machine| machine.vlan).or(subnet.vlan)
 }
 
 /// What this client is to be offered, and what its asking shows of it. Only what
@@ -335,8 +336,8 @@ pub(super) fn offer(
         Client::Firmware { way, firmware } => (Program::Firmware(way), Some(firmware)),
         Client::Ipxe { firmware } => (Program::Ipxe, firmware),
     };
-    let (mac, uuid) = (request.mac, request.uuid.clone());
-    let caller = Caller { mac, address: spot.into(), program, firmware, uuid, proxied };
+    let (mac, uuid, port) = (request.mac, request.uuid.clone(), request.port());
+    let caller = Caller { mac, address: spot.into(), program, firmware, uuid, port, proxied };
     boot::offer(state, &settings.rules, caller, now)
 }
 

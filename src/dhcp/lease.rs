@@ -20,6 +20,9 @@ pub(super) struct Place<'a> {
     pub(super) network: Ipv4Net,
     pub(super) mac: Mac,
     pub(super) now: Timestamp,
+    /// Whether it was started just now: its firmware asks, and nothing runs that has
+    /// an address by another of its cards.
+    pub(super) starts: bool,
 }
 
 /// What holds of an address that a machine asks to have or to keep.
@@ -140,9 +143,12 @@ impl Place<'_> {
         if last.is_none() && reserved.is_none() {
             return Standing::Unknown;
         }
+        // Whichever card asks first gets what is reserved for the machine; another keeps
+        // the address that it has.
+        let is_further = self.state.machines.of_card(self.mac) != self.mac;
         let is_its_own = match reserved {
-            Some(reserved) => reserved == address,
-            None => last.is_some_and(|lease| lease.address == address),
+            Some(reserved) if reserved == address || !is_further => reserved == address,
+            Some(_) | None => last.is_some_and(|lease| lease.address == address),
         };
         if is_its_own && self.is_open(address) { Standing::Good } else { Standing::Bad }
     }
@@ -162,10 +168,20 @@ impl Place<'_> {
         is_live.then_some(Change::Lease(Lease { state: new_state, expires, ..*lease }))
     }
 
-    /// The address that the machine's instance reserves, if it is of this network.
+    /// The address that the machine's instance reserves, if it is of this network and
+    /// no other of the machine's cards has it.
     fn reserved(self) -> Option<Ipv4Addr> {
-        let reserved = self.state.addresses.reservation_of(self.mac);
-        reserved.filter(|address| self.network.contains(address))
+        let machine = self.state.machines.of_card(self.mac);
+        let reserved = self.state.addresses.reservation_of(machine);
+        reserved.filter(|address| self.network.contains(address) && !self.is_siblings(*address))
+    }
+
+    /// Whether another card of the same machine has the address: two cards must not
+    /// have one at a time.
+    fn is_siblings(self, address: Ipv4Addr) -> bool {
+        let lease = self.state.addresses.lease(address);
+        let held = lease.filter(|lease| lease.mac != self.mac && lease.is_held(self.now));
+        !self.starts && held.is_some()
     }
 
     fn last(&self) -> Option<&Lease> {
@@ -173,6 +189,6 @@ impl Place<'_> {
     }
 
     fn is_open(self, address: Ipv4Addr) -> bool {
-        self.state.addresses.is_open_to(self.mac, address, self.now)
+        !self.is_siblings(address) && self.state.is_open_to(self.mac, address, self.now)
     }
 }

@@ -91,7 +91,7 @@ impl Tried {
     /// Nothing of other clients: they take the first form.
     fn of(state: &State, request: &Request) -> Option<Self> {
         let Client::Firmware { way: BootWay::Pxe, .. } = request.client else { return None };
-        let machine = state.machines.find(request.mac);
+        let machine = state.machines.with_card(request.mac);
         let before = machine.map(|machine| machine.habits.proxied).unwrap_or_default();
         let now = ladder::climb(before, machine.and_then(|machine| machine.stage));
         Some(Self { before, now })

@@ -7,7 +7,7 @@ use std::{collections::HashMap, net::Ipv4Addr};
 
 use dhcproto::v4::{HType, Opcode, borrowed};
 
-use crate::model::{BootWay, Firmware, Mac};
+use crate::model::{BootWay, Firmware, Mac, Port, is_genuine_uuid};
 
 /// What a client asks, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,6 +124,15 @@ pub struct Route {
     pub client_identifier: Option<Vec<u8>>,
     /// The largest packet that the client takes (option 57), 576 at least.
     pub largest: u16,
+}
+
+impl Request {
+    /// The port that a relay or switch says it came in by. A switch that looks into
+    /// packets puts it in without being a relay (RFC 3046 §2.1).
+    #[must_use]
+    pub fn port(&self) -> Option<Port> {
+        Port::of_relay_information(self.route.relay_information.as_deref()?)
+    }
 }
 
 /// Why a packet is no request.
@@ -330,21 +339,21 @@ fn firmware(architectures: Option<&[u8]>, class: &[u8]) -> Option<Firmware> {
 fn uuid(identifier: &[u8]) -> Option<String> {
     let (kind, value) = identifier.split_first()?;
     let value: [u8; 16] = value.try_into().ok()?;
-    let is_junk = value.iter().all(|byte| *byte == 0) || value.iter().all(|byte| *byte == 0xff);
-    if *kind != 0 || is_junk {
+    if *kind != 0 {
         return None;
     }
     let hexadecimal =
         |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let reversed = |bytes: &[u8]| hexadecimal(&bytes.iter().rev().copied().collect::<Vec<u8>>());
-    Some(format!(
+    let uuid = format!(
         "{}-{}-{}-{}-{}",
         reversed(&value[0..4]),
         reversed(&value[4..6]),
         reversed(&value[6..8]),
         hexadecimal(&value[8..10]),
         hexadecimal(&value[10..16])
-    ))
+    );
+    is_genuine_uuid(&uuid).then_some(uuid)
 }
 
 #[cfg(test)]

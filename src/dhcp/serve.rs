@@ -284,7 +284,7 @@ impl Room {
             return;
         }
         let (mac, now) = (request.mac, Timestamp::from(SystemTime::now()));
-        let late = self.store.look(|state| late::of(state.machines.find(mac), request, now));
+        let late = self.store.look(|state| late::of(state.machines.with_card(mac), request, now));
         if let Some(late) = late {
             let seconds = late.as_secs();
             warn!(

@@ -367,7 +367,7 @@ fn offer(
     };
     let uuid = request.client_id.as_ref().and_then(crate::model::Duid::uuid);
     let address = subnet.network.network().into();
-    let caller = Caller { mac, address, program, firmware, uuid, proxied: None };
+    let caller = Caller { mac, address, program, firmware, uuid, port: None, proxied: None };
     boot::offer(state, &settings.rules, caller, now)
 }
 

@@ -47,7 +47,10 @@ pub(super) const OPAQUE: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 1, 2, 3, 4);
 
 /// The name of a client that tells nothing.
 pub(super) fn opaque(number: u8) -> Vec<u8> {
-    Duid::of_uuid([number; 16]).bytes().to_vec()
+    // One whose bytes are all the same would be nobody's.
+    let mut uuid = [number; 16];
+    uuid[15] = 0x55;
+    Duid::of_uuid(uuid).bytes().to_vec()
 }
 
 /// Two networks with room for two clients each, and one without addresses.

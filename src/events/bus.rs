@@ -8,6 +8,7 @@ use std::{
 };
 
 use tokio::sync::broadcast::{self, error::RecvError};
+use tracing::warn;
 
 use super::{Event, Refused, Served, Topics, measure::Measure, story, story::of_local_boot};
 use crate::{
@@ -54,6 +55,12 @@ impl Bus {
             let (mac, way) = (sent.mac, sent.way.name());
             let failed = sent.failed.map(LocalBoot::name);
             tracing::warn!(%mac, failed, way, "it did not come to its own disk; the next way is tried");
+        }
+        // Nobody must listen for it: an operator should look.
+        if let Change::Seen(machine) | Change::Machine(machine) = change {
+            for conflict in before.conflicts_made_by(change, now()) {
+                warn!(mac = %machine.mac, kind = conflict.kind(), %conflict, "conflict");
+            }
         }
         if self.is_heard() {
             story(before, change, now()).into_iter().for_each(|event| self.send(event));

@@ -7,6 +7,7 @@
 
 mod bus;
 mod event;
+mod identity;
 mod measure;
 mod story;
 mod topic;

@@ -1,7 +1,7 @@
 //! Which events a change makes. Pure: told from the state before the change, the
 //! change, and the moment.
 
-use super::{Event, Fact};
+use super::{Event, Fact, identity};
 use crate::{
     model::{
         Architecture, Change, Destroyed, Holder, Instance, InstanceState, Lease, Lease6,
@@ -18,7 +18,17 @@ pub fn story(before: &State, change: &Change, now: Timestamp) -> Vec<Event> {
     match change {
         Change::Lease(lease) => of_lease(before, lease, now).into_iter().collect(),
         Change::Lease6(lease) => of_lease6(before, lease, now).into_iter().collect(),
-        Change::Seen(machine) | Change::Machine(machine) => of_machine(before, machine, now),
+        Change::Seen(machine) | Change::Machine(machine) => {
+            let mut events = of_machine(before, machine, now);
+            events.extend(identity::cards(before, machine, now));
+            events.extend(identity::moved(before, machine, now));
+            let made = before.conflicts_made_by(change, now);
+            events
+                .extend(made.iter().map(|conflict| identity::conflict(machine.mac, conflict, now)));
+            events
+        }
+        // What is in them is the inventory, and no news of a machine.
+        Change::Slots(_) => Vec::new(),
         Change::Forgotten(mac) => {
             before.machines.find(*mac).map(|machine| forgotten(machine, now)).into_iter().collect()
         }
@@ -81,6 +91,7 @@ pub(super) fn of_local_boot(before: &State, change: &Change) -> Option<SentOther
         | Change::Forgotten(_)
         | Change::Instance(_)
         | Change::Progress(..)
+        | Change::Slots(_)
         | Change::Destroyed(_) => None,
     }
 }
@@ -323,7 +334,7 @@ impl Step {
     }
 
     fn facts(&self, before: &State, mac: Option<Mac>) -> [(&'static str, Fact); 3] {
-        let instance = mac.and_then(|mac| before.instances.of_machine(mac));
+        let instance = mac.and_then(|mac| before.instance_of_card(mac));
         let expires = match self.state {
             LeaseState::Released => Fact::Nothing,
             LeaseState::Probing

@@ -5,8 +5,18 @@
 pub const ROOTS: [&str; 5] = ["dhcp", "instance", "lease", "machine", "refusal"];
 
 /// What happens to a machine: `machine/<mac>/...`.
-pub const MACHINE_EVENTS: [&str; 7] =
-    ["deaf", "file", "forgotten", "found", "local-boot", "stage", "state"];
+pub const MACHINE_EVENTS: &[&str] = &[
+    "cards",
+    "conflict",
+    "deaf",
+    "file",
+    "forgotten",
+    "found",
+    "local-boot",
+    "slot",
+    "stage",
+    "state",
+];
 
 /// What happens to an instance: `instance/<id>/...`.
 pub const INSTANCE_EVENTS: [&str; 6] =

@@ -21,8 +21,8 @@ use crate::{
     },
     files::Catalogue,
     model::{
-        Asset, Change, Checksum, Decision, ImageFile, Instance, InstanceId, Mac, Source, Stage,
-        Timestamp, Token,
+        Asset, Change, Checksum, Decision, ImageFile, Instance, InstanceId, Mac, Machine, Source,
+        Stage, Timestamp, Token,
     },
     state::State,
 };
@@ -120,9 +120,11 @@ type Answered = Result<(Answer, Vec<Change>), Refusal>;
 impl Visit<'_> {
     fn answer(&self, wanted: &Wanted) -> Answered {
         match wanted {
-            Wanted::OwnScript(prelude) => self.script(Claim::None, *prelude, false),
-            Wanted::ScriptOf(mac) => self.script(Claim::Mac(*mac), Prelude::None, false),
-            Wanted::ScriptAgain(mac) => self.script(Claim::Mac(*mac), Prelude::None, true),
+            Wanted::OwnScript(prelude) => self.script(Claim::None, *prelude, (false, None)),
+            Wanted::ScriptOf { mac, serial } => {
+                self.script(Claim::Mac(*mac), Prelude::None, (false, serial.as_ref()))
+            }
+            Wanted::ScriptAgain(mac) => self.script(Claim::Mac(*mac), Prelude::None, (true, None)),
             Wanted::Loader(name) => {
                 let program = self.premises.catalogue.content(name).ok_or(Refusal::NotFound)?;
                 Ok((Answer::Loader(program.clone()), Vec::new()))
@@ -141,17 +143,33 @@ impl Visit<'_> {
         Ok(identify(state, premises.addressing, *visitor, (claim, *now))?)
     }
 
-    fn script(&self, claim: Claim, prelude: Prelude, is_again: bool) -> Answered {
-        let mac = self.machine(claim)?;
+    fn script(
+        &self,
+        claim: Claim,
+        prelude: Prelude,
+        (is_again, serial): (bool, Option<&String>),
+    ) -> Answered {
+        let mac = match (claim, self.machine(claim)?) {
+            // Of several cards of a machine, the one that was told this URL.
+            (Claim::Mac(claimed), Some(_)) => Some(claimed),
+            (Claim::Mac(_), None) => None,
+            (Claim::None, told) => told,
+        };
         let asker = Asker { mac, address: self.visitor.address, prelude, is_again };
         let script = script_for(self.state, self.premises.policy, asker, self.now);
-        let sighted = |sighting| boot::seen(self.state, sighting, self.now);
+        let sighted = |sighting| {
+            let sighting = Sighting { serial: serial.cloned(), ..sighting };
+            boot::seen(self.state, sighting, self.now)
+        };
         Ok((Answer::Script(script.text), script.sighting.map(sighted).unwrap_or_default()))
     }
 
     fn instance_file(&self, token: Token, number: usize, name: &str) -> Answered {
         let instance: &Instance = self.state.instances.of_files(token).ok_or(Refusal::NotFound)?;
-        self.machine(Claim::Mac(instance.mac))?;
+        // By any of its cards, and where that cannot be told it is the last one.
+        let machine = self.state.machines.find(instance.mac);
+        let last = machine.map_or(instance.mac, Machine::asked_by);
+        let card = self.machine(Claim::Mac(last))?.unwrap_or(last);
         let image = instance.image.as_ref().ok_or(Refusal::NotFound)?;
         let Asset { source, checksum } = image.assets().nth(number).ok_or(Refusal::NotFound)?;
         match source {
@@ -161,7 +179,7 @@ impl Visit<'_> {
                     checksum: *checksum,
                     instance: Some(instance.id),
                 };
-                Ok((Answer::File(served), self.kernel_seen(instance.mac, number)))
+                Ok((Answer::File(served), self.kernel_seen(card, number)))
             }
             // The script names a URL itself; nothing is fetched for a machine.
             Source::File(_) | Source::Url(_) => Err(Refusal::NotFound),

@@ -13,8 +13,8 @@ use super::{
     report::{self, Message},
 };
 use crate::{
-    boot::{AGAIN, Prelude, init::Document, report::Report},
-    model::{Mac, Token},
+    boot::{AGAIN, Prelude, SERIAL, init::Document, report::Report},
+    model::{Mac, Token, serial},
 };
 
 /// A request that can be answered.
@@ -47,8 +47,13 @@ pub const LARGEST_BODY: usize = 4 << 10;
 pub enum Wanted {
     /// `/infrakit.ipxe` and any `.../autoexec.ipxe`: the script of who asks.
     OwnScript(Prelude),
-    /// `/ipxe/<mac>.ipxe`: the script of this machine.
-    ScriptOf(Mac),
+    /// `/ipxe/<mac>.ipxe`, perhaps with `?serial=`: the script of this machine.
+    ScriptOf {
+        /// The card that it says it asks with.
+        mac: Mac,
+        /// The serial number that it says it has, if it can be one.
+        serial: Option<String>,
+    },
     /// `/ipxe/<mac>.ipxe?again`: the same, asked for again in the same boot.
     ScriptAgain(Mac),
     /// `/loader/<name>`: a boot program.
@@ -158,9 +163,15 @@ fn wanted(parts: &[&str], message: &Message) -> Result<Option<Wanted>, Refusal> 
     }
     let is_again = message.query == AGAIN;
     Ok(thing(parts).map(|thing| match thing {
-        Wanted::ScriptOf(mac) if is_again => Wanted::ScriptAgain(mac),
+        Wanted::ScriptOf { mac, .. } if is_again => Wanted::ScriptAgain(mac),
+        Wanted::ScriptOf { mac, .. } => Wanted::ScriptOf { mac, serial: serial_in(&message.query) },
         other => other,
     }))
+}
+
+/// A claim, of whatever text: what cannot be a serial number is passed over.
+fn serial_in(query: &str) -> Option<String> {
+    serial(&decoded(query.strip_prefix(SERIAL)?).ok()?)
 }
 
 fn thing(parts: &[&str]) -> Option<Wanted> {
@@ -169,7 +180,7 @@ fn thing(parts: &[&str]) -> Option<Wanted> {
         [.., "autoexec.ipxe"] => Some(Wanted::OwnScript(Prelude::KeepLease)),
         ["ipxe", script] => {
             let mac = script.strip_suffix(".ipxe")?.parse().ok()?;
-            Some(Wanted::ScriptOf(mac))
+            Some(Wanted::ScriptOf { mac, serial: None })
         }
         ["loader", name] => Some(Wanted::Loader((*name).to_owned())),
         ["loader", directory, name] => Some(Wanted::Loader(format!("{directory}/{name}"))),
@@ -238,7 +249,7 @@ impl Wanted {
     #[must_use]
     pub fn file(&self) -> &str {
         match self {
-            Self::OwnScript(_) | Self::ScriptOf(_) | Self::ScriptAgain(_) => "script",
+            Self::OwnScript(_) | Self::ScriptOf { .. } | Self::ScriptAgain(_) => "script",
             Self::Init { document, .. } => document.name(),
             Self::Report { .. } => "report",
             Self::Loader(name)
@@ -254,7 +265,7 @@ impl fmt::Display for Wanted {
         match self {
             Self::OwnScript(Prelude::None) => formatter.write_str("/infrakit.ipxe"),
             Self::OwnScript(Prelude::KeepLease) => formatter.write_str("/autoexec.ipxe"),
-            Self::ScriptOf(mac) | Self::ScriptAgain(mac) => {
+            Self::ScriptOf { mac, .. } | Self::ScriptAgain(mac) => {
                 write!(formatter, "/ipxe/{}.ipxe", mac.hyphenated())
             }
             Self::Loader(name) => write!(formatter, "/loader/{name}"),
@@ -280,7 +291,9 @@ mod tests {
     use super::*;
 
     fn read(path: &str) -> Result<Wanted, Refusal> {
-        let request = Request::read("GET", path, &Message::default(), Conditions::default());
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let message = Message { query: query.to_owned(), ..Message::default() };
+        let request = Request::read("GET", path, &message, Conditions::default());
         request.map(|request| request.wanted)
     }
 
@@ -289,13 +302,21 @@ mod tests {
         let mac = Mac::new([0x52, 0x54, 0, 0xaa, 1, 0xf]);
         let token = Token(0xab);
         let digits = token.digits();
+        let script =
+            |serial: Option<&str>| Wanted::ScriptOf { mac, serial: serial.map(str::to_owned) };
         for (path, expected) in [
             ("/infrakit.ipxe".to_owned(), Wanted::OwnScript(Prelude::None)),
             ("/autoexec.ipxe".to_owned(), Wanted::OwnScript(Prelude::KeepLease)),
             ("/loader/a/autoexec.ipxe".to_owned(), Wanted::OwnScript(Prelude::KeepLease)),
-            ("/ipxe/52-54-00-aa-01-0f.ipxe".to_owned(), Wanted::ScriptOf(mac)),
-            ("/ipxe/52:54:00:AA:01:0F.ipxe".to_owned(), Wanted::ScriptOf(mac)),
-            ("/ipxe/525400aa010f%2eipxe".to_owned(), Wanted::ScriptOf(mac)),
+            ("/ipxe/52-54-00-aa-01-0f.ipxe".to_owned(), script(None)),
+            ("/ipxe/52:54:00:AA:01:0F.ipxe".to_owned(), script(None)),
+            ("/ipxe/525400aa010f%2eipxe".to_owned(), script(None)),
+            ("/ipxe/525400aa010f.ipxe?serial=5CG%201X".to_owned(), script(Some("5CG 1X"))),
+            ("/ipxe/525400aa010f.ipxe?serial=".to_owned(), script(None)),
+            ("/ipxe/525400aa010f.ipxe?serial=Default%20string".to_owned(), script(None)),
+            ("/ipxe/525400aa010f.ipxe?serial=%zz".to_owned(), script(None)),
+            ("/ipxe/525400aa010f.ipxe?serial=%00".to_owned(), script(None)),
+            ("/ipxe/525400aa010f.ipxe?again".to_owned(), Wanted::ScriptAgain(mac)),
             ("/loader/undionly.kpxe".to_owned(), Wanted::Loader("undionly.kpxe".to_owned())),
             (
                 "/loader/arm64-efi/ipxe.efi".to_owned(),

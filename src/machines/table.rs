@@ -11,10 +11,13 @@ use crate::model::Timestamp;
 #[derive(Deserialize)]
 struct Row {
     mac: String,
+    macs: Value,
     state: String,
     since: String,
     arch: Option<String>,
     ip: Option<String>,
+    slot: Option<String>,
+    conflicts: Vec<String>,
     labels: BTreeMap<String, String>,
     last_seen: Option<String>,
     stage: Option<String>,
@@ -37,8 +40,9 @@ struct Rows {
 }
 
 /// The names of the columns. The last may have blanks in it, the others have none.
-const COLUMNS: [&str; 12] = [
+const COLUMNS: [&str; 15] = [
     "MAC",
+    "CARDS",
     "STATE",
     "FOR",
     "ARCH",
@@ -48,6 +52,8 @@ const COLUMNS: [&str; 12] = [
     "INSTANCE",
     "INSTANCE-IS",
     "TOLD",
+    "SLOT",
+    "CONFLICTS",
     "LABELS",
     "NOTE",
 ];
@@ -82,6 +88,7 @@ fn cells(row: Row, now: Timestamp) -> [String; COLUMNS.len()] {
     let labels = joined(row.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     [
         row.mac,
+        or_nothing(cards(&row.macs)),
         row.state,
         ago(Some(&row.since)),
         or_nothing(row.arch),
@@ -91,6 +98,8 @@ fn cells(row: Row, now: Timestamp) -> [String; COLUMNS.len()] {
         or_nothing(instance),
         or_nothing(progress),
         or_nothing(told(row.unclaimed, row.local_boot)),
+        or_nothing(row.slot),
+        or_nothing(Some(row.conflicts.join(","))),
         or_nothing(Some(labels)),
         or_nothing(row.note),
     ]
@@ -104,6 +113,30 @@ fn told(unclaimed: Option<String>, local_boot: Option<String>) -> Option<String>
         (Some(unclaimed), _) => Some(unclaimed),
         (None, way) => way,
     }
+}
+
+/// The result of `Machine.Conflicts`, a line each.
+pub(super) fn conflicts(result: &Value) -> serde_json::Result<String> {
+    #[derive(Deserialize)]
+    struct Conflicts {
+        #[serde(rename = "Conflicts")]
+        conflicts: Vec<Conflict>,
+    }
+    #[derive(Deserialize)]
+    struct Conflict {
+        kind: String,
+        message: String,
+    }
+    let Conflicts { conflicts } = Conflicts::deserialize(result)?;
+    let lines = conflicts.iter().map(|one| format!("{:12}  {}\n", one.kind, one.message));
+    Ok(lines.collect())
+}
+
+/// The cards of a machine besides the one that names it, if there are any.
+pub(super) fn cards(cards: &Value) -> Option<String> {
+    let cards = cards.as_array().into_iter().flatten().skip(1).filter_map(Value::as_str);
+    let cards: Vec<String> = cards.map(|card| format!("+{card}")).collect();
+    (!cards.is_empty()).then(|| cards.join(","))
 }
 
 /// The labels in one word; nothing if there are none.
@@ -155,27 +188,39 @@ mod tests {
     #[test]
     fn columns_are_aligned_and_empty_cells_are_hyphens() {
         let full = json!({
-            "mac": "52:54:00:aa:01:01", "state": "assigned", "since": "1970-01-01T00:10:00.000Z",
+            "mac": "52:54:00:aa:01:01", "macs": ["52:54:00:aa:01:01", "52:54:00:aa:01:0f"],
+            "serial": "7X", "slot": "r1-7", "port": null, "conflicts": ["uuid", "slot"],
+            "state": "assigned", "since": "1970-01-01T00:10:00.000Z",
             "arch": "x64-uefi", "uuid": null, "ip": "10.0.0.40", "labels": {"rack": "1", "é": "a b"},
             "first_seen": "1970-01-01T00:00:00Z", "last_seen": "1970-01-01T00:59:30.000Z",
             "stage": "kernel", "instance": {"id": "rb-01", "state": "running"}, "note": "two words",
             "unclaimed": null, "local_boot": "exit",
         });
         let bare = json!({
-            "mac": "52:54:00:aa:01:02", "state": "free", "since": "1970-01-01T00:00:00.000Z",
+            "mac": "52:54:00:aa:01:02", "macs": ["52:54:00:aa:01:02"],
+            "serial": null, "slot": null, "port": null, "conflicts": [],
+            "state": "free", "since": "1970-01-01T00:00:00.000Z",
             "arch": null, "uuid": null, "ip": null, "labels": {}, "last_seen": null,
             "first_seen": "1970-01-01T00:00:00Z", "stage": null, "instance": null, "note": null,
             "unclaimed": "local", "local_boot": "sanboot",
         });
         let text = write(&json!({"Machines": [full, bare]}), Timestamp(3_600_000)).expect("rows");
         let expected = "\
-MAC                STATE     FOR  ARCH      ADDRESS    SEEN  STAGE   INSTANCE  INSTANCE-IS  TOLD           LABELS        NOTE
-52:54:00:aa:01:01  assigned  50m  x64-uefi  10.0.0.40  30s   kernel  rb-01     running      exit           rack=1,é=a_b  two words
-52:54:00:aa:01:02  free      1h   -         -          -     -       -         -            local/sanboot  -             -
+MAC                CARDS               STATE     FOR  ARCH      ADDRESS    SEEN  STAGE   INSTANCE  INSTANCE-IS  TOLD           SLOT  CONFLICTS  LABELS        NOTE
+52:54:00:aa:01:01  +52:54:00:aa:01:0f  assigned  50m  x64-uefi  10.0.0.40  30s   kernel  rb-01     running      exit           r1-7  uuid,slot  rack=1,é=a_b  two words
+52:54:00:aa:01:02  -                   free      1h   -         -          -     -       -         -            local/sanboot  -     -          -             -
 ";
         assert_eq!(text, expected);
         let header = write(&json!({"Machines": []}), Timestamp(0)).expect("none");
         assert_eq!(header.split_whitespace().collect::<Vec<_>>(), COLUMNS);
+    }
+
+    #[test]
+    fn a_conflict_is_a_line() {
+        let one = json!({"kind": "uuid", "value": "u", "machines": [], "message": "a and b"});
+        let text = conflicts(&json!({"Conflicts": [one]})).expect("rows");
+        assert_eq!(text, "uuid          a and b\n");
+        assert_eq!(conflicts(&json!({"Conflicts": []})).expect("none"), "");
     }
 
     #[test]

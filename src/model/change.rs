@@ -1,14 +1,10 @@
 //! How anything becomes different.
 
-use super::{Destroyed, Instance, InstanceId, Lease, Lease6, Mac, Machine, Progress};
+use super::{Destroyed, Instance, InstanceId, Lease, Lease6, Mac, Machine, Progress, Slot};
 
 /// One thing that becomes different. Only `State::apply` carries it out, and
 /// only the store writes it down.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a change is moved once, a box would be one more allocation"
-)]
 pub enum Change {
     /// The address has this lease from now on.
     Lease(Lease),
@@ -18,6 +14,8 @@ pub enum Change {
     Seen(Machine),
     /// The machine is this from now on, since somebody said so.
     Machine(Machine),
+    /// The places that there are, by their ports. Of the inventory, and so not on disk.
+    Slots(Vec<Slot>),
     /// Nothing is known of the machine any more.
     Forgotten(Mac),
     /// The instance is new, or has new tags.
@@ -36,7 +34,7 @@ impl Change {
         match self {
             Self::Lease(lease) => !lease.is_passing(),
             Self::Lease6(lease) => !lease.is_passing(),
-            Self::Seen(_) => false,
+            Self::Seen(_) | Self::Slots(_) => false,
             Self::Progress(_, progress) => progress.is_promise(),
             Self::Machine(_) | Self::Forgotten(_) | Self::Instance(_) | Self::Destroyed(_) => true,
         }

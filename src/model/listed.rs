@@ -1,13 +1,17 @@
 //! A machine as the operator speaks of it: listed in the inventory, with labels
 //! and a note.
 
+use std::collections::BTreeSet;
+
 use super::{Architecture, LocalBoot, Mac, Rate, Tags, VlanId};
 
 /// A machine of the inventory, seen on the network or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
-    /// The card that it asks with.
+    /// The card that names it.
     pub mac: Mac,
+    /// Its further cards.
+    pub cards: BTreeSet<Mac>,
     /// What it is, as long as its firmware has not said so itself.
     pub architecture: Option<Architecture>,
     /// Its labels, each as [`check_label`] wants it.
@@ -33,7 +37,7 @@ pub const LONGEST_LABEL: usize = 200;
 pub const MOST_LABELS: usize = 64;
 
 /// Why a label cannot be a machine's. Each names it.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidLabel {
     /// It has no name.
     #[error("a label's name must not be empty")]

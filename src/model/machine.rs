@@ -5,15 +5,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Architecture, Forbidden, Habits, LocalBoot, LogicalId, Mac, MachineEvent, MachineState, Rate,
-    Tags, Timestamp, Treatment, VlanId,
+    Architecture, Forbidden, Habits, Identity, LocalBoot, LogicalId, Mac, MachineEvent,
+    MachineState, Port, Rate, Tags, Timestamp, Treatment, VlanId,
 };
 
 /// A machine that asked to boot from the network, or that the inventory lists.
 /// Hosts that only want an address are none: nobody may reinstall them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
-    /// The card that it asked with.
+    /// Its name: the card that it was seen with first, or that it is listed by.
     pub mac: Mac,
     /// What its firmware says it is, once it has said so; else what the
     /// inventory says.
@@ -60,6 +60,9 @@ pub struct Machine {
     /// How fast it is sent to, from the inventory.
     #[serde(default)]
     pub pace: Option<Rate>,
+    /// Its further cards, and what else it is known by.
+    #[serde(default, skip_serializing_if = "Identity::is_empty")]
+    pub identity: Identity,
 }
 
 /// A machine that waits asks every few seconds, and that it was seen is kept
@@ -90,7 +93,27 @@ impl Machine {
             local_boot: None,
             vlan: None,
             pace: None,
+            identity: Identity::default(),
         })
+    }
+
+    /// All its cards, the one that names it first.
+    pub fn cards(&self) -> impl Iterator<Item = Mac> {
+        [self.mac].into_iter().chain(self.identity.cards.iter().copied())
+    }
+
+    /// The card that it asked with last.
+    #[must_use]
+    pub fn asked_by(&self) -> Mac {
+        self.identity.asked_by.unwrap_or(self.mac)
+    }
+
+    /// The port that it was seen behind last, if a relay said so: of the card that it
+    /// asked with, else of any.
+    #[must_use]
+    pub fn port(&self) -> Option<&Port> {
+        let ports = &self.identity.ports;
+        ports.get(&self.asked_by()).or_else(|| ports.values().next())
     }
 
     /// The machine after an event.

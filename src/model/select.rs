@@ -13,19 +13,23 @@ pub struct Select {
     pub architectures: Vec<Architecture>,
     /// It has all of these labels.
     pub labels: Tags,
-    /// Its address begins so.
+    /// One of its addresses begins so.
     pub prefix: Option<MacPrefix>,
+    /// It was seen in one of these slots last; in any if there are none.
+    pub slots: Vec<String>,
 }
 
 impl Select {
-    /// Whether the machine is all that.
+    /// Whether the machine is all that, which was seen in this slot last.
     #[must_use]
-    pub fn matches(&self, machine: &Machine) -> bool {
+    pub fn matches(&self, machine: &Machine, slot: Option<&str>) -> bool {
+        let is_in_one = || slot.is_some_and(|slot| self.slots.iter().any(|one| one == slot));
         let is_one_of =
             || machine.architecture.is_some_and(|one| self.architectures.contains(&one));
         (self.architectures.is_empty() || is_one_of())
             && self.labels.iter().all(|(key, value)| machine.labels.get(key) == Some(value))
-            && self.prefix.is_none_or(|prefix| prefix.matches(machine.mac))
+            && self.prefix.is_none_or(|prefix| machine.cards().any(|card| prefix.matches(card)))
+            && (self.slots.is_empty() || is_in_one())
     }
 }
 
@@ -39,6 +43,9 @@ impl fmt::Display for Select {
         }
         parts.extend(self.labels.iter().map(|(key, value)| format!("label {key}={value}")));
         parts.extend(self.prefix.map(|prefix| format!("MAC {prefix}")));
+        if !self.slots.is_empty() {
+            parts.push(format!("slot {}", self.slots.join(" or ")));
+        }
         if parts.is_empty() {
             return formatter.write_str("any machine");
         }
@@ -139,9 +146,15 @@ mod tests {
             (Select { labels: label("2"), ..any.clone() }, false),
             (Select { prefix: prefix("52:54:00"), ..any.clone() }, true),
             (Select { prefix: prefix("52:54:01"), ..any.clone() }, false),
-            (Select { labels: label("1"), prefix: prefix("53"), ..any }, false),
+            (Select { labels: label("1"), prefix: prefix("53"), ..any.clone() }, false),
+            (Select { prefix: prefix("06"), ..any.clone() }, true),
+            (Select { slots: vec!["a-1".to_owned(), "a-2".to_owned()], ..any.clone() }, true),
+            (Select { slots: vec!["a-1".to_owned()], ..any }, false),
         ] {
-            assert_eq!(select.matches(&machine()), expected, "{select}");
+            let mut machine = machine();
+            machine.identity.cards.insert(Mac::new([3 << 1, 0, 0, 0, 0, 1]));
+            assert_eq!(select.matches(&machine, Some("a-2")), expected, "{select}");
+            assert!(select.slots.is_empty() || !select.matches(&machine, None), "{select}");
         }
     }
 
@@ -149,7 +162,7 @@ mod tests {
     fn a_machine_of_unknown_architecture_is_of_none_that_is_asked_for() {
         let unknown = Machine { architecture: None, ..machine() };
         let select = Select { architectures: Architecture::ALL.to_vec(), ..Select::default() };
-        assert!(!select.matches(&unknown));
+        assert!(!select.matches(&unknown, None));
     }
 
     #[test]

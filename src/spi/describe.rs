@@ -48,6 +48,11 @@ impl Serialize for Shown<'_> {
 #[derive(Serialize)]
 struct Details<'a> {
     mac: Mac,
+    /// All its cards, if there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    macs: Option<Vec<Mac>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slot: Option<&'a str>,
     ip: Option<IpAddr>,
     hostname: &'a Hostname,
     arch: Option<&'static str>,
@@ -103,11 +108,15 @@ pub(super) fn describe(
     serde_json::value::to_raw_value(&Descriptions { r#type: "", descriptions })
 }
 
-fn details<'a>(state: &State, instance: &'a Instance, now: Timestamp) -> Details<'a> {
+fn details<'a>(state: &'a State, instance: &'a Instance, now: Timestamp) -> Details<'a> {
     let machine = state.machines.find(instance.mac);
     let image = instance.image.as_ref();
     Details {
         mac: instance.mac,
+        macs: machine
+            .filter(|machine| !machine.identity.cards.is_empty())
+            .map(|machine| machine.cards().collect()),
+        slot: machine.and_then(|machine| state.slot_of(machine)),
         ip: state.any_address_of(instance.mac, instance.address, now),
         hostname: &instance.hostname,
         arch: machine.and_then(|machine| machine.architecture).map(Architecture::name),

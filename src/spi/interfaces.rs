@@ -39,15 +39,18 @@ pub(super) const INTERFACES: &[Interface] = &[
 ];
 
 /// The methods that are of no interface: the handshake, and what is our own.
-const OTHERS: [&str; 8] = [
+const OTHERS: [&str; 11] = [
     "Handshake.Hello",
     "Handshake.Implements",
     "Handshake.Types",
+    "Machine.Conflicts",
     "Machine.Forget",
     "Machine.Free",
+    "Machine.Join",
     "Machine.Label",
     "Machine.List",
     "Machine.SetAside",
+    "Machine.Split",
 ];
 
 /// The name of every method that there is.

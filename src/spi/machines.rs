@@ -4,6 +4,7 @@
 //! may become of a machine `model::lifecycle` says; here it is asked, and a step
 //! that must not be is refused with the machine and its instance named.
 
+mod cards;
 pub(super) mod methods;
 mod request;
 
@@ -12,14 +13,16 @@ use std::net::IpAddr;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-pub(super) use request::{Filter, InvalidParams, Label, One, SetAside};
+pub(super) use request::{Filter, InvalidParams, Join, Label, Nothing, One, SetAside};
 
 use crate::{
+    boot::cards::{Unjoinable, Unsplittable},
     model::{
         Architecture, Change, Decision, Forbidden, InstanceId, InvalidLabel, LocalBoot, Mac,
-        Machine, MachineEvent, MachineState, Stage, Tags, Timestamp, Treatment, check_label_count,
+        Machine, MachineEvent, MachineState, Port, Stage, Tags, Timestamp, Treatment,
+        check_label_count,
     },
-    state::State,
+    state::{Conflict, State},
 };
 
 /// Why the operator's word is not carried out.
@@ -43,6 +46,12 @@ pub(super) enum Refusal {
     /// It would have too many labels.
     #[error("{mac}: {problem}")]
     Labels { mac: Mac, problem: InvalidLabel },
+    /// It cannot have this card.
+    #[error("{mac} and {card} are not joined: {problem}")]
+    Unjoinable { mac: Mac, card: Mac, problem: Unjoinable },
+    /// It cannot leave its machine.
+    #[error("{mac}: {problem}")]
+    Unsplittable { mac: Mac, problem: Unsplittable },
 }
 
 fn promised(instance: Option<InstanceId>) -> String {
@@ -58,10 +67,17 @@ fn held_by(instance: Option<InstanceId>) -> String {
 #[derive(Serialize)]
 struct Row<'a> {
     mac: Mac,
+    /// All its cards, the one that names it first.
+    macs: Vec<Mac>,
     state: &'static str,
     since: String,
     arch: Option<&'static str>,
     uuid: Option<&'a str>,
+    serial: Option<&'a str>,
+    slot: Option<&'a str>,
+    port: Option<&'a Port>,
+    /// Kinds; `Machine.Conflicts` says more.
+    conflicts: Vec<&'static str>,
     ip: Option<IpAddr>,
     labels: &'a Tags,
     first_seen: String,
@@ -106,7 +122,7 @@ pub(super) fn show(
     mac: Mac,
     now: Timestamp,
 ) -> Result<Option<Box<RawValue>>, serde_json::Error> {
-    let machine = state.machines.find(mac).map(|machine| row(state, machine, now));
+    let machine = state.machines.with_card(mac).map(|machine| row(state, machine, now));
     machine.map(|machine| serde_json::value::to_raw_value(&machine)).transpose()
 }
 
@@ -118,10 +134,15 @@ fn row<'a>(state: &'a State, machine: &'a Machine, now: Timestamp) -> Row<'a> {
     let reserved = instance.and_then(|instance| instance.address);
     Row {
         mac: machine.mac,
+        macs: machine.cards().collect(),
         state: machine.shown_state(now).name(),
         since: machine.since.rfc3339(),
         arch: machine.architecture.map(Architecture::name),
         uuid: machine.uuid.as_deref(),
+        serial: machine.identity.serial.as_deref(),
+        slot: state.slot_of(machine),
+        port: machine.port(),
+        conflicts: state.conflicts_of(machine, now).iter().map(Conflict::kind).collect(),
         ip: state.any_address_of(machine.mac, reserved, now),
         labels: &machine.labels,
         first_seen: machine.first_seen.rfc3339(),
@@ -192,18 +213,19 @@ pub(super) fn forget(state: &State, mac: Mac) -> Decision<Result<(), Refusal>> {
         Ok(machine) => machine,
         Err(refusal) => return Decision::only(Err(refusal)),
     };
-    match state.instances.of_machine(mac) {
+    match state.instances.of_machine(machine.mac) {
         Some(instance) => {
             let (state, instance) = (machine.state, instance.id);
             Decision::only(Err(Refusal::Unforgettable { mac, state, instance }))
         }
-        None => Decision::with(Ok(()), Change::Forgotten(mac)),
+        None => Decision::with(Ok(()), Change::Forgotten(machine.mac)),
     }
 }
 
+/// The machine that has this card.
 fn known(state: &State, mac: Mac) -> Result<&Machine, Refusal> {
-    let instance = || state.instances.of_machine(mac).map(|instance| instance.id);
-    state.machines.find(mac).ok_or_else(|| Refusal::Unknown { mac, instance: instance() })
+    let instance = || state.instance_of_card(mac).map(|instance| instance.id);
+    state.machines.with_card(mac).ok_or_else(|| Refusal::Unknown { mac, instance: instance() })
 }
 
 /// The machine before and after the event.
@@ -215,7 +237,7 @@ fn stepped(
 ) -> Result<(&Machine, Machine), Refusal> {
     let before = known(state, mac)?;
     let after = before.after(event, now).map_err(|problem| {
-        let instance = state.instances.of_machine(mac).map(|instance| instance.id);
+        let instance = state.instance_of_card(mac).map(|instance| instance.id);
         Refusal::Forbidden { mac, problem, instance }
     })?;
     Ok((before, after))
@@ -386,7 +408,8 @@ mod tests {
         let macs: Vec<&Value> = all.iter().map(|row| &row["mac"]).collect();
         assert_eq!(macs, [1, 2, 3, 4].map(|last| json!(mac(last).to_string())).each_ref());
         let first = json!({
-            "mac": mac(1).to_string(), "state": "assigned", "since": "1970-01-01T00:00:00.001Z",
+            "mac": mac(1).to_string(), "macs": [mac(1).to_string()], "serial": null, "slot": null,
+            "port": null, "conflicts": [], "state": "assigned", "since": "1970-01-01T00:00:00.001Z",
             "arch": null, "uuid": null, "ip": "10.0.0.9", "labels": {},
             "first_seen": "1970-01-01T00:00:00.001Z", "last_seen": "1970-01-01T00:00:00.001Z",
             "stage": "holding", "unclaimed": null, "local_boot": null, "note": null,

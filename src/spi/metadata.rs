@@ -138,7 +138,7 @@ impl<'a> Tree<'a> {
         let (whole, rest) = match path {
             ["pool", rest @ ..] => (serde_json::to_value(self.pool())?, rest),
             ["machines", mac, rest @ ..] => {
-                let machine = mac.parse().ok().and_then(|mac| self.state.machines.find(mac));
+                let machine = mac.parse().ok().and_then(|mac| self.state.machines.with_card(mac));
                 (serde_json::to_value(machine.map(|machine| self.machine(machine)))?, rest)
             }
             ["instances", id, rest @ ..] => {
@@ -157,6 +157,9 @@ impl<'a> Tree<'a> {
     fn machine(self, machine: &'a Machine) -> MachineNode<'a> {
         MachineNode {
             mac: machine.mac,
+            macs: machine.cards().collect(),
+            serial: machine.identity.serial.as_deref(),
+            slot: self.state.slot_of(machine),
             state: machine.shown_state(self.now).name(),
             since: machine.since.rfc3339(),
             stage: machine.stage.map(Stage::name),
@@ -239,6 +242,9 @@ impl<'a> Tree<'a> {
 #[derive(Serialize)]
 struct MachineNode<'a> {
     mac: Mac,
+    macs: Vec<Mac>,
+    serial: Option<&'a str>,
+    slot: Option<&'a str>,
     state: &'static str,
     since: String,
     stage: Option<&'static str>,

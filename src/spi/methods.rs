@@ -367,9 +367,17 @@ mod tests {
                     "Machine.SetAside" => machines::SetAside::read(&params)
                         .map(|_| ())
                         .map_err(|invalid| machines::Refusal::from(invalid).into()),
-                    "Machine.Free" | "Machine.Forget" => machines::One::read(&params)
+                    "Machine.Join" => machines::Join::read(&params)
                         .map(|_| ())
                         .map_err(|invalid| machines::Refusal::from(invalid).into()),
+                    "Machine.Conflicts" => machines::Nothing::read(&params)
+                        .map(|_| ())
+                        .map_err(|invalid| machines::Refusal::from(invalid).into()),
+                    "Machine.Free" | "Machine.Forget" | "Machine.Split" => {
+                        machines::One::read(&params)
+                            .map(|_| ())
+                            .map_err(|invalid| machines::Refusal::from(invalid).into())
+                    }
                     "Event.List" => event_list::read(&params).map(|_| ()).map_err(Failure::from),
                     "Metadata.Get" | "Metadata.Keys" => {
                         metadata::Request::read(&params).map(|_| ()).map_err(Failure::from)

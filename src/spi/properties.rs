@@ -92,7 +92,7 @@ enum Problem {
     Ambiguous,
     #[error("it says nothing; leave it out, or give Arch, Labels or MAC")]
     EmptySelect,
-    #[error("there is no such condition; known are Arch, Labels and MAC")]
+    #[error("there is no such condition; known are Arch, Labels, MAC and Slot")]
     UnknownCondition,
     #[error("there is no architecture `{0}`; known are {known}", known = architectures())]
     Architecture(String),

@@ -88,7 +88,7 @@ fn new_instance(
     let named = Named::of(request.logical_id.as_ref(), settings)?;
     let address = wanted_address(properties, named, request.logical_id.as_ref())?;
     let mac = match wanted_machine(properties, named, request.logical_id.as_ref())? {
-        Some((mac, said)) => unheld(state, properties, mac, said)?,
+        Some((mac, said)) => unheld(state, properties, state.machines.of_card(mac), said)?,
         None => {
             // A machine that nobody holds owns no reservation: say so before
             // "no free machine", which a controller would retry for ever.
@@ -220,7 +220,7 @@ fn unheld(state: &State, properties: &Properties, mac: Mac, said: Said) -> Resul
         problem,
     })?;
     match &properties.select {
-        Some(select) if !select.matches(machine) => {
+        Some(select) if !select.matches(machine, state.slot_of(machine)) => {
             Err(Refusal::NotSelected { mac, select: select.clone() })
         }
         Some(_) | None => Ok(mac),
@@ -247,25 +247,29 @@ fn free_machine(
     let anything = Select::default();
     let select = properties.select.as_ref().unwrap_or(&anything);
     let is_open = |machine: &&Machine| {
-        machine.state.after(MachineEvent::Named).is_ok() && select.matches(machine)
+        machine.state.after(MachineEvent::Named).is_ok()
+            && select.matches(machine, state.slot_of(machine))
     };
     let subnet = wanted.and_then(|address| settings.subnets.of(address));
     // One without a lease of ours may be anywhere.
     let is_there = |machine: &Machine| {
-        let lease = state.addresses.last_of(machine.mac);
+        let lease =
+            state.machines.cards_of(machine.mac).find_map(|card| state.addresses.last_of(card));
         subnet.zip(lease).is_none_or(|(subnet, lease)| subnet.network.contains(&lease.address))
     };
     let holder = wanted
         .and_then(|address| state.addresses.lease(address))
         .filter(|lease| lease.is_held(now) && lease.state != LeaseState::Declined)
-        .and_then(|lease| state.machines.find(lease.mac))
+        .and_then(|lease| state.machines.with_card(lease.mac))
         .filter(is_open);
     let former = || {
         let group = request.tags.get(Instance::GROUP_TAG).map(String::as_str);
         state.machines.former(group, request.logical_id.as_ref()?).filter(is_open)
     };
     let machine = holder.or_else(former).or_else(|| {
-        state.machines.choose(now, |machine| select.matches(machine) && is_there(machine))
+        state.machines.choose(now, |machine| {
+            select.matches(machine, state.slot_of(machine)) && is_there(machine)
+        })
     });
     machine.map(|machine| machine.mac).ok_or_else(|| Refusal::NoFreeMachine {
         select: properties.select.clone(),
@@ -282,7 +286,7 @@ fn open_to(
     if let Some(owner) = state.addresses.reserved_for(address).filter(|owner| *owner != mac) {
         return Err(Refusal::Reserved { said, address, owner });
     }
-    if state.addresses.is_open_to(mac, address, now) {
+    if state.is_open_to(mac, address, now) {
         return Ok(());
     }
     let holder = state.addresses.lease(address).map_or(mac, |lease| lease.mac);
@@ -330,6 +334,7 @@ pub(super) fn renderable(
     };
     let variables = Variables {
         mac: instance.mac,
+        machine: instance.mac,
         // The machine may have no address yet; any is as long as this at most.
         ip: known.unwrap_or(Ipv4Addr::BROADCAST).into(),
         server: settings.server,

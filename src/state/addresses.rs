@@ -97,14 +97,19 @@ impl Addresses {
         self.place(address).is_some_and(|place| self.stocks[place].pool.contains(address))
     }
 
-    /// Whether `mac` may be given this address: it is not reserved for another
-    /// machine, and nobody else holds it at `now`.
+    /// Whether this card of the machine may be given this address: it is not reserved
+    /// for another machine, and no other card holds it at `now`.
     #[must_use]
-    pub fn is_open_to(&self, mac: Mac, address: Ipv4Addr, now: Timestamp) -> bool {
-        let reserved_elsewhere = self.reserved_for(address).is_some_and(|owner| owner != mac);
+    pub fn is_open_to(
+        &self,
+        (machine, card): (Mac, Mac),
+        address: Ipv4Addr,
+        now: Timestamp,
+    ) -> bool {
+        let reserved_elsewhere = self.reserved_for(address).is_some_and(|owner| owner != machine);
         let held_elsewhere = self.lease(address).is_some_and(|lease| {
             // A declined address is nobody's, not even of the machine that declined it.
-            let is_own = lease.mac == mac && lease.state != LeaseState::Declined;
+            let is_own = lease.mac == card && lease.state != LeaseState::Declined;
             lease.is_held(now) && !is_own
         });
         !reserved_elsewhere && !held_elsewhere

@@ -1,9 +1,16 @@
 //! The machines that asked to boot or are listed, and the queue of those that
 //! may be given out.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    hash::Hash,
+};
 
-use crate::model::{LogicalId, Mac, Machine, MachineEvent, MachineState, Timestamp};
+use super::slots;
+use crate::model::{
+    LogicalId, Mac, Machine, MachineEvent, MachineState, Port, Timestamp, canonical_uuid,
+    is_genuine_uuid,
+};
 
 /// The machines that are known.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -15,13 +22,54 @@ pub struct Machines {
     others: BTreeSet<(Timestamp, Mac)>,
     /// The machine that had this name last.
     former: HashMap<(Option<String>, LogicalId), Mac>,
+    /// The machine of each further card.
+    by_card: HashMap<Mac, Mac>,
+    by_uuid: HashMap<u128, BTreeSet<Mac>>,
+    by_serial: HashMap<String, BTreeSet<Mac>>,
+    /// By the port, and by each of its IDs alone.
+    by_port: HashMap<Port, BTreeSet<Mac>>,
 }
 
 impl Machines {
-    /// The machine with this card, if it is known.
+    /// The machine of this name, if it is known.
     #[must_use]
     pub fn find(&self, mac: Mac) -> Option<&Machine> {
         self.known.get(&mac)
+    }
+
+    /// The name of the machine that has this card; the card itself, if it is none's
+    /// further card.
+    #[must_use]
+    pub fn of_card(&self, card: Mac) -> Mac {
+        self.by_card.get(&card).copied().unwrap_or(card)
+    }
+
+    /// The machine that has this card, if it is known.
+    #[must_use]
+    pub fn with_card(&self, card: Mac) -> Option<&Machine> {
+        self.find(self.of_card(card))
+    }
+
+    /// The cards of the machine of this name, the one that asked last first; of one
+    /// that is not known its name alone.
+    pub fn cards_of(&self, mac: Mac) -> impl Iterator<Item = Mac> {
+        let known = self.find(mac);
+        let last = known.map_or(mac, Machine::asked_by);
+        let others = known.into_iter().flat_map(Machine::cards).filter(move |card| *card != last);
+        [last].into_iter().chain(others)
+    }
+
+    pub(super) fn with_uuid(&self, uuid: u128) -> impl Iterator<Item = Mac> {
+        self.by_uuid.get(&uuid).into_iter().flatten().copied()
+    }
+
+    pub(super) fn with_serial(&self, serial: &str) -> impl Iterator<Item = Mac> {
+        self.by_serial.get(serial).into_iter().flatten().copied()
+    }
+
+    /// The machines of whose port so much is said.
+    pub(super) fn behind(&self, port: &Port) -> impl Iterator<Item = &Machine> {
+        self.by_port.get(port).into_iter().flatten().filter_map(|mac| self.known.get(mac))
     }
 
     /// Every machine that is known, in no order.
@@ -61,8 +109,22 @@ impl Machines {
         self.known.get(self.former.get(&name)?)
     }
 
-    pub(super) fn put(&mut self, machine: Machine) {
+    /// What is known of the machine from now on. Whatever is said, a card is one
+    /// machine's: one that is known as a machine, or is another's, stays that, and one
+    /// that is spoken of as a machine is no other's any more.
+    pub(super) fn put(&mut self, mut machine: Machine) {
         self.remove(machine.mac);
+        self.detach(machine.mac);
+        let name = machine.mac;
+        let is_open = |card: &Mac| {
+            *card != name && !self.known.contains_key(card) && self.of_card(*card) == *card
+        };
+        let identity = &mut machine.identity;
+        identity.cards.retain(is_open);
+        identity.asked_by = identity.asked_by.filter(|card| identity.cards.contains(card));
+        identity.ports.retain(|card, _| *card == name || identity.cards.contains(card));
+        machine.uuid = machine.uuid.filter(|uuid| is_genuine_uuid(uuid));
+        self.index(&machine);
         let place = (machine.waiting_since, machine.mac);
         match machine.state {
             MachineState::Held => drop(self.held.insert(place)),
@@ -80,6 +142,7 @@ impl Machines {
 
     pub(super) fn remove(&mut self, mac: Mac) {
         let Some(machine) = self.known.remove(&mac) else { return };
+        self.forget_index(&machine);
         let place = (machine.waiting_since, mac);
         self.held.remove(&place);
         self.others.remove(&place);
@@ -87,6 +150,45 @@ impl Machines {
             && self.former.get(name) == Some(&mac)
         {
             self.former.remove(name);
+        }
+    }
+
+    /// The card is a machine of its own from now on.
+    pub(super) fn detach(&mut self, card: Mac) {
+        let owner = self.by_card.get(&card).and_then(|owner| self.known.get(owner)).cloned();
+        if let Some(owner) = owner {
+            let identity = owner.identity.clone().without(card);
+            self.put(Machine { identity, ..owner });
+        }
+    }
+
+    fn index(&mut self, machine: &Machine) {
+        let mac = machine.mac;
+        self.by_card.extend(machine.identity.cards.iter().map(|card| (*card, mac)));
+        if let Some(uuid) = &machine.uuid {
+            self.by_uuid.entry(canonical_uuid(uuid)).or_default().insert(mac);
+        }
+        if let Some(serial) = &machine.identity.serial {
+            self.by_serial.entry(serial.clone()).or_default().insert(mac);
+        }
+        for key in machine.port().map(slots::keys).into_iter().flatten() {
+            self.by_port.entry(key).or_default().insert(mac);
+        }
+    }
+
+    fn forget_index(&mut self, machine: &Machine) {
+        let mac = machine.mac;
+        for card in &machine.identity.cards {
+            self.by_card.remove(card);
+        }
+        if let Some(uuid) = &machine.uuid {
+            take_out(&mut self.by_uuid, &canonical_uuid(uuid), mac);
+        }
+        if let Some(serial) = &machine.identity.serial {
+            take_out(&mut self.by_serial, serial, mac);
+        }
+        for key in machine.port().map(slots::keys).into_iter().flatten() {
+            take_out(&mut self.by_port, &key, mac);
         }
     }
 
@@ -126,6 +228,34 @@ impl Machines {
         }
         for (name, mac) in &self.former {
             assert_eq!(self.known[mac].former.as_ref(), Some(name));
+        }
+        self.assert_cards_consistent(is_held);
+    }
+
+    /// A card is one machine's, and the indexes say what the machines say.
+    #[cfg(test)]
+    fn assert_cards_consistent(&self, is_held: impl Fn(Mac) -> bool) {
+        let mut again = Self::default();
+        for machine in self.known.values() {
+            again.index(machine);
+            for card in &machine.identity.cards {
+                assert_eq!(self.of_card(*card), machine.mac, "{machine:?}");
+                assert!(!self.known.contains_key(card), "{card} is known by itself, too");
+                assert!(!is_held(*card), "{card} is an instance's, and {machine:?} has it");
+            }
+        }
+        assert_eq!(self.by_card, again.by_card);
+        assert_eq!(self.by_uuid, again.by_uuid);
+        assert_eq!(self.by_serial, again.by_serial);
+        assert_eq!(self.by_port, again.by_port);
+    }
+}
+
+fn take_out<Key: Hash + Eq>(index: &mut HashMap<Key, BTreeSet<Mac>>, key: &Key, mac: Mac) {
+    if let Some(machines) = index.get_mut(key) {
+        machines.remove(&mac);
+        if machines.is_empty() {
+            index.remove(key);
         }
     }
 }

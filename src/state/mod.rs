@@ -6,17 +6,21 @@
 
 mod addresses;
 mod addresses6;
+mod conflicts;
 mod instances;
 mod machines;
+mod slots;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub use addresses::Addresses;
 pub use addresses6::Addresses6;
+pub use conflicts::{Claim, Conflict};
 pub use instances::Instances;
 pub use machines::Machines;
+pub use slots::Slots;
 
-use crate::model::{Change, Holder, InstanceId, Mac, Pool, Subnet6, Timestamp};
+use crate::model::{Change, Holder, Instance, InstanceId, Mac, Pool, Subnet6, Timestamp};
 
 /// All that the daemon knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +33,8 @@ pub struct State {
     pub instances: Instances,
     /// The machines that asked to boot.
     pub machines: Machines,
+    /// What the places behind ports are called.
+    pub slots: Slots,
 }
 
 impl State {
@@ -41,6 +47,7 @@ impl State {
             addresses6: Addresses6::default(),
             instances: Instances::default(),
             machines: Machines::default(),
+            slots: Slots::default(),
         }
     }
 
@@ -57,12 +64,15 @@ impl State {
             Change::Lease(lease) => self.addresses.put(*lease),
             Change::Lease6(lease) => self.addresses6.put(lease.clone()),
             Change::Seen(machine) | Change::Machine(machine) => {
+                let mut machine = machine.clone();
+                machine.identity.cards.retain(|card| self.instances.of_machine(*card).is_none());
                 self.machines.put(machine.clone());
                 // Whatever is said of it, what an instance has is nobody else's.
                 if let Some(instance) = self.instances.of_machine(machine.mac) {
                     self.machines.assign(machine.mac, instance.provisioned_at);
                 }
             }
+            Change::Slots(slots) => self.slots = Slots::new(slots),
             Change::Forgotten(mac) => self.machines.remove(*mac),
             Change::Instance(instance) => {
                 if let Some(before) = self.instances.find(instance.id) {
@@ -71,6 +81,8 @@ impl State {
                 if let Some(address) = instance.address {
                     self.addresses.reserve(instance.mac, address);
                 }
+                // What an instance is on is a machine, and no other's card.
+                self.machines.detach(instance.mac);
                 self.machines.assign(instance.mac, instance.provisioned_at);
                 self.instances.put(instance.clone());
             }
@@ -84,7 +96,24 @@ impl State {
         }
     }
 
-    /// The machine that may use this address now, as far as we gave it out.
+    /// The instance that holds the machine with this card.
+    #[must_use]
+    pub fn instance_of_card(&self, card: Mac) -> Option<&Instance> {
+        self.instances.of_machine(self.machines.of_card(card))
+    }
+
+    /// Whether the machine with the card `card` may have this address: it is reserved
+    /// for no other machine, and no other machine's card holds it at `now`.
+    #[must_use]
+    pub fn is_open_to(&self, card: Mac, address: Ipv4Addr, now: Timestamp) -> bool {
+        let machine = self.machines.of_card(card);
+        // What another of its cards holds is the machine's.
+        let holder = self.addresses.lease(address).map(|lease| lease.mac);
+        let own = holder.filter(|holder| self.machines.of_card(*holder) == machine);
+        self.addresses.is_open_to((machine, own.unwrap_or(card)), address, now)
+    }
+
+    /// The card that may use this address now, as far as we gave it out.
     #[must_use]
     pub fn machine_at(&self, address: impl Into<IpAddr>, now: Timestamp) -> Option<Mac> {
         let address = match address.into() {
@@ -94,11 +123,14 @@ impl State {
         self.addresses.lease(address).filter(|lease| lease.is_bound(now)).map(|lease| lease.mac)
     }
 
-    /// The IPv6 address that this machine may use now, as far as we gave it one.
+    /// The IPv6 address that this machine may use now, as far as we gave one of its
+    /// cards one.
     #[must_use]
     pub fn address6_of(&self, mac: Mac, now: Timestamp) -> Option<Ipv6Addr> {
-        let lease = self.addresses6.last_of(&Holder::Machine(mac))?;
-        lease.is_bound(now).then_some(lease.address)
+        self.machines.cards_of(mac).find_map(|card| {
+            let lease = self.addresses6.last_of(&Holder::Machine(card))?;
+            lease.is_bound(now).then_some(lease.address)
+        })
     }
 
     /// The address by which people know the machine, over IPv4 if there is one: what
@@ -118,16 +150,18 @@ impl State {
     /// far as we gave the address out.
     #[must_use]
     pub fn visitor_at(&self, address: IpAddr, now: Timestamp) -> (Option<Mac>, Option<InstanceId>) {
-        let mac = self.machine_at(address, now);
+        let mac = self.machine_at(address, now).map(|card| self.machines.of_card(card));
         let instance = mac.and_then(|mac| self.instances.of_machine(mac));
         (mac, instance.map(|instance| instance.id))
     }
 
-    /// The address that this machine may use now, as far as we gave it one; of
-    /// several the newest.
+    /// The address that this machine may use now, as far as we gave one of its cards
+    /// one: of the card that asked last, if it has one; of several the newest.
     #[must_use]
     pub fn address_of(&self, mac: Mac, now: Timestamp) -> Option<Ipv4Addr> {
-        self.addresses.leases_of(mac).find(|lease| lease.is_bound(now)).map(|lease| lease.address)
+        let leases = self.machines.cards_of(mac).flat_map(|card| self.addresses.leases_of(card));
+        let mut bound = leases.filter(|lease| lease.is_bound(now));
+        bound.next().map(|lease| lease.address)
     }
 }
 
@@ -137,7 +171,7 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::model::{
-        Destroyed, Instance, Lease, LeaseState, LogicalId, Machine, MachineEvent, MachineState,
+        Destroyed, Lease, LeaseState, LogicalId, Machine, MachineEvent, MachineState, Port,
         Progress, Reason, testing,
     };
 
@@ -147,6 +181,10 @@ pub(crate) mod tests {
         Lease(Lease),
         Machine(Mac, MachineEvent, Timestamp),
         Forgotten(Mac),
+        /// Whatever they are: what must not be is not to come of it.
+        Cards(Mac, Vec<Mac>),
+        /// What was seen of the board, and where.
+        Shown(Mac, u8),
         Instance(u64, Mac, Option<Ipv4Addr>),
         Label(u64),
         Script(u64),
@@ -186,6 +224,9 @@ pub(crate) mod tests {
             (mac.clone(), event, moment.clone())
                 .prop_map(|(mac, event, at)| Happening::Machine(mac, event, at)),
             mac.clone().prop_map(Happening::Forgotten),
+            (mac.clone(), proptest::collection::vec(mac.clone(), 0..3))
+                .prop_map(|(mac, cards)| Happening::Cards(mac, cards)),
+            (mac.clone(), 0u8..4).prop_map(|(mac, board)| Happening::Shown(mac, board)),
             (id.clone(), mac, proptest::option::of(address))
                 .prop_map(|(id, mac, address)| Happening::Instance(id, mac, address)),
             id.clone().prop_map(Happening::Label),
@@ -220,6 +261,29 @@ pub(crate) mod tests {
                 vec![Change::Forgotten(*mac)]
             }
             Happening::Forgotten(_) => Vec::new(),
+            Happening::Cards(mac, cards) => {
+                let known = state.machines.find(*mac);
+                let with = |machine: &Machine| {
+                    let mut machine = machine.clone();
+                    machine.identity.cards = cards.iter().copied().collect();
+                    machine.identity.asked_by = cards.first().copied();
+                    Change::Machine(machine)
+                };
+                known.map(with).into_iter().collect()
+            }
+            Happening::Shown(mac, board) => {
+                let shown = |machine: &Machine| {
+                    let mut machine = machine.clone();
+                    let uuid = format!("4c4c4544-0042-3510-8052-b3c04f4b4e{board:02x}");
+                    machine.uuid = Some(machine.identity.after_uuid(machine.uuid.as_ref(), uuid));
+                    machine.identity.serial = Some(format!("serial {board}"));
+                    let port = format!("port {board}").parse().ok();
+                    let port = Port { remote_id: port.clone(), circuit_id: port };
+                    machine.identity.ports.insert(machine.asked_by(), port);
+                    Change::Seen(machine)
+                };
+                state.machines.with_card(*mac).map(shown).into_iter().collect()
+            }
             Happening::Instance(number, mac, address) => {
                 new_instance(state, *number, *mac, *address).into_iter().collect()
             }
@@ -363,6 +427,9 @@ pub(crate) mod tests {
                 state.addresses.assert_consistent();
                 state.instances.assert_consistent();
                 state.machines.assert_consistent(|mac| state.instances.of_machine(mac).is_some());
+                for instance in state.instances.all() {
+                    assert_eq!(state.machines.of_card(instance.mac), instance.mac);
+                }
             });
         }
 

@@ -260,6 +260,7 @@ fn is_kept(change: &Change) -> bool {
     match change {
         Change::Lease(lease) => !lease.is_passing(),
         Change::Lease6(lease) => !lease.is_passing(),
+        Change::Slots(_) => false,
         _ => true,
     }
 }

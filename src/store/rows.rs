@@ -50,6 +50,7 @@ pub(super) fn of_change(change: &Change) -> Vec<Row> {
         Change::Seen(machine) | Change::Machine(machine) => {
             vec![put(MACHINES, machine.mac.to_string(), machine)]
         }
+        Change::Slots(_) => Vec::new(),
         Change::Forgotten(mac) => vec![Row::Delete { table: MACHINES, key: mac.to_string() }],
         Change::Instance(instance) => vec![put(INSTANCES, instance.id.to_string(), instance)],
         Change::Progress(id, progress) => vec![put(PROGRESS, id.to_string(), progress)],

@@ -70,8 +70,20 @@ impl Machine {
     pub(super) fn power_on(
         lab: &Lab,
         bridge: &str,
+        machine: (Firmware, &str),
+        disk: Option<&Path>,
+    ) -> Self {
+        Self::power_on_with(lab, bridge, machine, disk, &[])
+    }
+
+    /// The same with these variables for `tests/lab/machine`.
+    #[track_caller]
+    pub(super) fn power_on_with(
+        lab: &Lab,
+        bridge: &str,
         (firmware, mac): (Firmware, &str),
         disk: Option<&Path>,
+        variables: &[(&str, &str)],
     ) -> Self {
         let folder = lab.folder().join(mac.replace(':', "-"));
         fs::create_dir(&folder).expect("each machine of a lab has a MAC address of its own");
@@ -80,6 +92,7 @@ impl Machine {
         let qemu = lab
             .command(script("machine"))
             .env("LAB_BRIDGE", bridge)
+            .envs(variables.iter().copied())
             .args([name_of(firmware), mac])
             .arg(&folder)
             .args(disk)

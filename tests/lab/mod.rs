@@ -219,6 +219,19 @@ impl Lab {
         Machine::power_on(self, "br0", (firmware, mac), Some(&path))
     }
 
+    /// A machine with this serial number and another card, which it does not boot
+    /// from.
+    #[track_caller]
+    pub(crate) fn machine_with_two_cards(
+        &self,
+        firmware: Firmware,
+        (boots, other): (&str, &str),
+        serial: &str,
+    ) -> Machine {
+        let variables = [("LAB_OTHER_MAC", other), ("LAB_SERIAL", serial)];
+        Machine::power_on_with(self, "br0", (firmware, boots), None, &variables)
+    }
+
     /// Starts the daemon on `br0` with DHCP, TFTP and HTTP, 50 addresses from
     /// 10.77.0.100, all boot images, and the newest loaders; then with
     /// `arguments`. Returns when its socket answers.

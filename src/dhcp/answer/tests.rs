@@ -98,7 +98,7 @@ fn a_machine_that_moves_to_the_address_of_its_instance_gives_up_the_one_it_had()
     assert_eq!(lab.state.address_of(card(1), lab.now), Some(FIRST));
     assert_eq!(lab.lease(card(1), HOST), reserved);
     assert_eq!(lab.state.address_of(card(1), lab.now), Some(reserved));
-    assert!(lab.state.addresses.is_open_to(card(2), FIRST, lab.now));
+    assert!(lab.state.is_open_to(card(2), FIRST, lab.now));
 }
 
 #[test]

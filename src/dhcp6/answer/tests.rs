@@ -238,7 +238,7 @@ fn only_what_wants_to_boot_over_ipv6_is_a_machine() {
     let machine = lab.state.machines.find(card(2)).expect("seen");
     assert_eq!(machine.architecture, Some(Architecture::X64Uefi));
     assert_eq!(machine.stage, Some(Stage::Firmware));
-    assert_eq!(machine.uuid.as_deref(), Some("02020202-0202-0202-0202-020202020202"));
+    assert_eq!(machine.uuid.as_deref(), Some("02020202-0202-0202-0202-020202020255"));
 }
 
 #[test]

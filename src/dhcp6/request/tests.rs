@@ -27,7 +27,10 @@ fn a_machine_is_the_card_that_asks_and_only_else_what_its_name_says() {
     assert_eq!(holder(link_local(card(1)), &plain), Some(Holder::Machine(card(1))));
     assert_eq!(holder(OPAQUE, &plain), Some(Holder::Machine(card(7))));
     let unknown = packet_of(1, &by_name(&opaque(3)));
-    let client = Holder::Client(Duid::of_uuid([3; 16]), 5);
+    let client = Holder::Client(
+        Duid::of_uuid(*b"\x03\x03\x03\x03\x03\x03\x03\x03\x03\x03\x03\x03\x03\x03\x03\x55"),
+        5,
+    );
     assert_eq!(holder(OPAQUE, &unknown), Some(client.clone()));
 
     // Through a relay the client's address is its peer, and option 79 its card.

@@ -173,7 +173,7 @@ async fn answered(
     let is_file = match &request.wanted {
         Wanted::Loader(_)
         | Wanted::OwnScript(_)
-        | Wanted::ScriptOf(_)
+        | Wanted::ScriptOf { .. }
         | Wanted::ScriptAgain(_)
         | Wanted::Init { .. }
         | Wanted::Report { .. } => false,
@@ -329,7 +329,8 @@ fn pace(
     let now = Timestamp::from(SystemTime::now());
     let (mac, rate) = http.store.look(|state| {
         let owner = instance.and_then(|id| state.instances.find(id)).map(|owner| owner.mac);
-        let mac = owner.or_else(|| state.machine_at(client, now));
+        let at = || state.machine_at(client, now).map(|card| state.machines.of_card(card));
+        let mac = owner.or_else(at);
         let machine = mac.and_then(|mac| state.machines.find(mac));
         (mac, http.policy.paths.pace(machine, client))
     });

@@ -100,7 +100,9 @@ fn ask(state: &State, id: &str, now: Timestamp) -> Decision<Option<Asked>> {
     let callback = instance.progress.drain.callback.clone();
     // An address that was given to another machine since is that machine's.
     let is_own = |callback: &Callback| {
-        state.machine_at(callback.address, now).is_none_or(|mac| mac == instance.mac)
+        state
+            .machine_at(callback.address, now)
+            .is_none_or(|card| state.machines.of_card(card) == instance.mac)
     };
     let asked = Asked { id: instance.id, mac: instance.mac, callback: callback.filter(is_own) };
     changed(instance, instance.progress.drain_asked(now), Some(asked))

@@ -4,7 +4,7 @@
 use serde_json::{json, value::to_raw_value};
 use tracing::info;
 
-use super::{Filter, Label, One, Refusal, SetAside};
+use super::{Filter, Join, Label, Nothing, One, Refusal, SetAside};
 use crate::{
     model::{Decision, Mac, Timestamp},
     spi::{
@@ -19,11 +19,36 @@ use crate::{
 
 /// Adds them to the dispatcher.
 pub(in crate::spi) fn add_to(methods: &mut Methods, spi: &Spi) {
+    methods.add("Machine.Conflicts", spi, conflicts);
     methods.add("Machine.Forget", spi, forget);
     methods.add("Machine.Free", spi, free);
+    methods.add("Machine.Join", spi, join);
     methods.add("Machine.Label", spi, label);
     methods.add("Machine.List", spi, list);
     methods.add("Machine.SetAside", spi, set_aside);
+    methods.add("Machine.Split", spi, split);
+}
+
+async fn conflicts(spi: Spi, params: Params, occasion: Occasion) -> Outcome {
+    Nothing::read(&params).map_err(Refusal::from)?;
+    let now = occasion.now;
+    Ok(spi.store().look_durably(|state| super::cards::conflicts(state, now)).await??)
+}
+
+async fn join(spi: Spi, params: Params, occasion: Occasion) -> Outcome {
+    let request = Join::read(&params).map_err(Refusal::from)?;
+    let (mac, now) = (request.mac, occasion.now);
+    let shown = decided(&spi, (mac, now), |state| super::cards::join(state, &request)).await?;
+    info!(%mac, card = %request.card, "card joined");
+    Ok(shown)
+}
+
+/// Shows the machine that the card has left.
+async fn split(spi: Spi, params: Params, occasion: Occasion) -> Outcome {
+    let One { mac } = One::read(&params).map_err(Refusal::from)?;
+    let owner = spi.store().decide(|state| super::cards::split_off(state, mac)).await??;
+    info!(%mac, %owner, "card split off");
+    decided(&spi, (owner, occasion.now), |_| Decision::only(Ok(()))).await
 }
 
 async fn list(spi: Spi, params: Params, occasion: Occasion) -> Outcome {

@@ -27,6 +27,8 @@ enum Problem {
     Unknown(String),
     #[error("required: the MAC address of a machine")]
     NoMac,
+    #[error("required: the MAC address of the card that becomes its own")]
+    NoCard,
     #[error("required: an object of labels, null for those to be taken away")]
     NoLabels,
     #[error("expected {expected}, found {found}")]
@@ -73,7 +75,18 @@ pub(in crate::spi) struct SetAside {
     pub(in crate::spi) reason: Option<String>,
 }
 
-/// `Machine.Free` and `Machine.Forget`.
+/// `Machine.Join`.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::spi) struct Join {
+    pub(in crate::spi) mac: Mac,
+    pub(in crate::spi) card: Mac,
+}
+
+/// `Machine.Conflicts`: there is nothing to say.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::spi) struct Nothing;
+
+/// `Machine.Free`, `Machine.Forget` and `Machine.Split`.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::spi) struct One {
     pub(in crate::spi) mac: Mac,
@@ -130,6 +143,22 @@ impl SetAside {
     }
 }
 
+impl Join {
+    pub(in crate::spi) fn read(params: &Params) -> Result<Self, InvalidParams> {
+        only(params, &["MAC", "Card"])?;
+        Ok(Self { mac: mac(params)?, card: address(params, "Card", Problem::NoCard)? })
+    }
+}
+
+impl Nothing {
+    pub(in crate::spi) fn read(params: &Params) -> Result<Self, InvalidParams> {
+        match params.keys().next() {
+            Some(name) => Err(at(name, Problem::Unknown("none".to_owned()))),
+            None => Ok(Self),
+        }
+    }
+}
+
 impl One {
     pub(in crate::spi) fn read(params: &Params) -> Result<Self, InvalidParams> {
         only(params, &["MAC"])?;
@@ -144,8 +173,12 @@ fn only(params: &Params, known: &[&str]) -> Result<(), InvalidParams> {
 }
 
 fn mac(params: &Params) -> Result<Mac, InvalidParams> {
-    let text = text(params, "MAC")?.ok_or_else(|| at("MAC", Problem::NoMac))?;
-    text.parse().map_err(|problem| at("MAC", Problem::Mac(problem)))
+    address(params, "MAC", Problem::NoMac)
+}
+
+fn address(params: &Params, name: &str, missing: Problem) -> Result<Mac, InvalidParams> {
+    let text = text(params, name)?.ok_or_else(|| at(name, missing))?;
+    text.parse().map_err(|problem| at(name, Problem::Mac(problem)))
 }
 
 /// Null is the same as nothing.

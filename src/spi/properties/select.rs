@@ -10,7 +10,9 @@ pub(super) fn read(fields: &Map<String, Value>) -> Result<Option<Select>, Invali
     let conditions = match fields.get("Select") {
         None | Some(Value::Null) => return Ok(None),
         Some(Value::Object(conditions)) => conditions,
-        Some(other) => return Err(at("").is(wrong("an object with Arch, Labels or MAC", other))),
+        Some(other) => {
+            return Err(at("").is(wrong("an object with Arch, Labels, MAC or Slot", other)));
+        }
     };
     let mut select = Select::default();
     for (name, value) in conditions.iter().filter(|(_, value)| !value.is_null()) {
@@ -18,6 +20,7 @@ pub(super) fn read(fields: &Map<String, Value>) -> Result<Option<Select>, Invali
             "Arch" => select.architectures = architectures(value)?,
             "Labels" => select.labels = labels(value)?,
             "MAC" => select.prefix = Some(prefix(value)?),
+            "Slot" => select.slots = slots(value)?,
             _ => return Err(at(&format!(".{name}")).is(Problem::UnknownCondition)),
         }
     }
@@ -40,6 +43,21 @@ fn architectures(value: &Value) -> Result<Vec<Architecture>, InvalidProperties> 
         };
         let known = Architecture::ALL.into_iter().find(|known| known.name() == name);
         known.ok_or_else(|| place().is(Problem::Architecture(name.clone())))
+    };
+    match value {
+        Value::Array(several) if several.is_empty() => Err(place().is(Problem::EmptySelect)),
+        Value::Array(several) => several.iter().map(one).collect(),
+        _ => Ok(vec![one(value)?]),
+    }
+}
+
+/// A name or a list of names; a slot may be named later than it is asked for.
+fn slots(value: &Value) -> Result<Vec<String>, InvalidProperties> {
+    let place = || at(".Slot");
+    let one = |value: &Value| match value {
+        Value::String(name) if name.is_empty() => Err(place().is(Problem::EmptySelect)),
+        Value::String(name) => Ok(name.clone()),
+        _ => Err(place().is(wrong("the name of a slot, or a list of them", value))),
     };
     match value {
         Value::Array(several) if several.is_empty() => Err(place().is(Problem::EmptySelect)),
@@ -79,12 +97,14 @@ mod tests {
 
     #[test]
     fn every_condition_is_understood() {
-        let all =
-            select(json!({"Arch": ["bios", "x64-uefi"], "Labels": {"rack": "1"}, "MAC": "52:54"}));
+        let all = select(
+            json!({"Arch": ["bios", "x64-uefi"], "Labels": {"rack": "1"}, "MAC": "52:54", "Slot": "rack1-7"}),
+        );
         let expected = Select {
             architectures: vec![Architecture::Bios, Architecture::X64Uefi],
             labels: [("rack".to_owned(), "1".to_owned())].into(),
             prefix: Some("52:54".parse().expect("a prefix")),
+            slots: vec!["rack1-7".to_owned()],
         };
         assert_eq!(all, Ok(Some(expected)));
         let one = select(json!({"Arch": "bios"})).expect("right").expect("given");
@@ -104,6 +124,8 @@ mod tests {
             (json!({"Arch": 5}), "Properties.Select.Arch: expected the name"),
             (json!({"Labels": {"rack": 1}}), "Properties.Select.Labels.rack: expected a string"),
             (json!({"Labels": "rack"}), "Properties.Select.Labels: expected an object"),
+            (json!({"Slot": []}), "Properties.Select.Slot: it says nothing"),
+            (json!({"Slot": 7}), "Properties.Select.Slot: expected the name"),
             (json!({"MAC": "5254"}), "Properties.Select.MAC: `5254`"),
         ] {
             let error = select(json.clone()).expect_err(named);
