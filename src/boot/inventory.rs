@@ -64,7 +64,8 @@ fn said_of(before: &Machine, listed: &Listed) -> Machine {
         Some(note) if !is_aside || before.note.is_none() => Some(note.clone()),
         Some(_) | None => before.note.clone(),
     };
-    Machine { labels, architecture, note, ..before.clone() }
+    let loaders = listed.loaders.clone();
+    Machine { labels, architecture, note, loaders, ..before.clone() }
 }
 
 #[cfg(test)]
@@ -78,7 +79,7 @@ mod tests {
     fn listed(labels: &[(&str, &str)]) -> Listed {
         let architecture = Some(Architecture::Bios);
         let note = Some("by the door".to_owned());
-        Listed { mac: MAC, architecture, labels: testing::tags(labels), note }
+        Listed { mac: MAC, architecture, labels: testing::tags(labels), note, loaders: vec![] }
     }
 
     /// Merges it, and says how many are new and how many changed.

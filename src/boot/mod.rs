@@ -9,6 +9,7 @@ pub mod hostname;
 mod identity;
 pub mod init;
 pub mod inventory;
+pub mod loader;
 pub mod report;
 mod script;
 mod sighting;

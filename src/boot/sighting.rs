@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::{
     model::{
         Architecture, Change, Habits, Mac, Machine, MachineEvent, MachineState, Stage, Timestamp,
+        Tried,
     },
     state::State,
 };
@@ -49,7 +50,7 @@ fn machine(state: &State, sighting: Sighting, now: Timestamp) -> Option<Machine>
     let Sighting { mac, architecture, uuid, stage, learned } = sighting;
     let has_instance = state.instances.of_machine(mac).is_some();
     let event = match stage {
-        Stage::Firmware | Stage::Ipxe | Stage::Local => MachineEvent::Asked,
+        Stage::Firmware | Stage::Loader | Stage::Ipxe | Stage::Local => MachineEvent::Asked,
         Stage::Holding => MachineEvent::Waited,
         Stage::Script | Stage::Kernel => MachineEvent::BootedUnclaimed,
     };
@@ -66,11 +67,23 @@ fn machine(state: &State, sighting: Sighting, now: Timestamp) -> Option<Machine>
         architecture: architecture.or(before.architecture),
         uuid: uuid.or_else(|| before.uuid.clone()),
         stage: Some(stage),
-        habits: learned.unwrap_or(before.habits),
+        habits: came_to(learned.unwrap_or_else(|| before.habits.clone()), stage),
         ..stepped
     };
     let is_old = before.last_seen.is_none_or(|last| now.since(last) >= REMEMBER_EVERY);
     (after != *before || is_old).then_some(Machine { last_seen: Some(now), ..after })
+}
+
+/// The habits of a machine that has come as far as this: behind its boot program,
+/// that one was not in vain.
+fn came_to(habits: Habits, stage: Stage) -> Habits {
+    match stage {
+        Stage::Firmware | Stage::Loader => habits,
+        Stage::Ipxe | Stage::Holding | Stage::Script | Stage::Kernel | Stage::Local => {
+            let loader = habits.loader.map(|tried| Tried { vain: 0, ..tried });
+            Habits { loader, ..habits }
+        }
+    }
 }
 
 /// What it means for the instance that the machine has.
@@ -80,9 +93,12 @@ fn progress(state: &State, mac: Mac, stage: Stage, now: Timestamp) -> Option<Cha
     let after = match stage {
         Stage::Script => before.script(super::begins_anew(state, instance, now), now),
         Stage::Holding if before.is_exhausted(instance.boot) => before.gave_up(now),
-        Stage::Holding | Stage::Firmware | Stage::Ipxe | Stage::Kernel | Stage::Local => {
-            return None;
-        }
+        Stage::Holding
+        | Stage::Firmware
+        | Stage::Loader
+        | Stage::Ipxe
+        | Stage::Kernel
+        | Stage::Local => return None,
     };
     (after != *before).then_some(Change::Progress(instance.id, after))
 }

@@ -14,7 +14,7 @@ use super::{
     Log, LogFormat, LogOutput, Plugin, Problems, Remark, Setting,
     checker::{Checker, is_no_machine},
     given::IMAGE,
-    inventory,
+    inventory, loaders,
     network::{self, Network},
     network6,
     setting::VARIABLE_PREFIX,
@@ -23,7 +23,7 @@ use super::{
 use crate::{
     boot::{UnclaimedImage, cmdline},
     files::Loaders,
-    model::Architecture,
+    model::{Architecture, Catalogue},
 };
 
 /// What came of a check.
@@ -101,10 +101,12 @@ impl Checker<'_> {
         let tftp6_address = ipv6.as_ref().filter(|_| has_tftp);
         let tftp6_address = tftp6_address.map(|ipv6| (ipv6.server, ports.tftp).into());
         let [tftp, tftp6] = tftp(self, [tftp_address.map(SocketAddr::V4), tftp6_address]);
+        let (ipxe_path, ipxe_dir) = (self.ipxe_path(), self.ipxe_dir());
+        let programs = Loaders::new(ipxe_path.clone(), ipxe_dir.clone()).catalogue();
         let config = Config {
             state_dir,
             images,
-            inventory: self.inventory(),
+            inventory: self.inventory(&programs),
             plugin: self.plugin(),
             dhcp,
             tftp,
@@ -117,12 +119,13 @@ impl Checker<'_> {
                 http: self.switch(Setting::EnableHttp).then_some(ports.http),
             },
             unclaimed: self.unclaimed(),
-            ipxe_path: self.ipxe_path(),
-            ipxe_dir: self.ipxe_dir(),
+            ipxe_path,
+            ipxe_dir,
+            loaders: loaders::of(self, &programs),
             log: self.log(),
         };
         self.same_ports(&config);
-        self.boot_programs(&config);
+        self.boot_programs(&config, &programs);
         config
     }
 
@@ -195,9 +198,9 @@ impl Checker<'_> {
         (directory, name)
     }
 
-    fn inventory(&mut self) -> Option<Inventory> {
+    fn inventory(&mut self, programs: &Catalogue) -> Option<Inventory> {
         let path = self.path(Setting::Inventory)?;
-        let fault = match inventory::read(&path) {
+        let fault = match inventory::read(&path, programs) {
             Ok(machines) => return Some(Inventory { path, machines }),
             Err(InventoryError::File { path, source }) => {
                 Fault::File { path, reason: source.to_string() }
@@ -333,15 +336,14 @@ impl Checker<'_> {
         }
     }
 
-    fn boot_programs(&mut self, config: &Config) {
+    fn boot_programs(&mut self, config: &Config, programs: &Catalogue) {
         let Some(port) = config.ports.tftp else { return };
         let dhcp6 = config.ipv6.as_ref().and_then(|ipv6| ipv6.dhcp.as_ref());
         if (config.dhcp.is_some() || dhcp6.is_some()) && u32::from(port) != TFTP_PORT {
             let text = "firmware asks for boot programs on port 69 only, whatever --tftp-port is";
             self.remark(Remark::Warning(text.to_owned()));
         }
-        let loaders = Loaders::new(config.ipxe_path.clone(), config.ipxe_dir.clone()).catalogue();
-        if Architecture::ALL.into_iter().all(|machine| loaders.loader(machine).is_none()) {
+        if Architecture::ALL.into_iter().all(|machine| programs.loader(machine).is_none()) {
             let text = "there is no boot program; `remoteboot pulliPXE` downloads one to the \
                         current directory, and with --ipxe-dir those of all architectures";
             self.remark(Remark::Warning(text.to_owned()));

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use super::{Flags, Host, Setting, SubnetTable, wire::File};
+use super::{Flags, Host, LoaderTable, Setting, SubnetTable, wire::File};
 
 /// Every setting that was set, as a text.
 #[derive(Debug, Clone, Default)]
 pub struct Given {
     values: BTreeMap<Setting, Value>,
     subnets: Vec<SubnetTable>,
+    loaders: Vec<LoaderTable>,
     file: String,
 }
 
@@ -66,7 +67,8 @@ impl Given {
             let origin = Origin::Flag(spelling.clone());
             values.insert(*setting, Value { text: text.clone(), origin });
         }
-        Self { values, subnets: file.subnets, file: path.escape_debug().to_string() }
+        let (subnets, loaders) = (file.subnets, file.loaders);
+        Self { values, subnets, loaders, file: path.escape_debug().to_string() }
     }
 
     /// What it was set to.
@@ -85,6 +87,12 @@ impl Given {
     #[must_use]
     pub fn subnets(&self) -> &[SubnetTable] {
         &self.subnets
+    }
+
+    /// The `[[loader]]` tables of the file, in their order.
+    #[must_use]
+    pub fn loaders(&self) -> &[LoaderTable] {
+        &self.loaders
     }
 
     /// The name of the file, if there is one.

@@ -3,7 +3,7 @@
 //! look like, not what it changes.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     io,
     path::{Path, PathBuf},
 };
@@ -11,7 +11,8 @@ use std::{
 use serde::{Deserialize, Deserializer, de::Error as _};
 use toml::Spanned;
 
-use crate::model::{Architecture, Listed, Mac, Tags, check_label, check_label_count, check_note};
+use super::loaders::{labels, names};
+use crate::model::{Architecture, Catalogue, Listed, Mac, Tags, check_note};
 
 /// The inventory as it was when the configuration was checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,15 +55,15 @@ pub enum InventoryError {
     },
 }
 
-/// Reads the file.
+/// Reads the file. Its boot programs are to be in this catalogue.
 ///
 /// # Errors
 ///
 /// What is wrong with it.
-pub fn read(path: &Path) -> Result<Vec<Listed>, InventoryError> {
+pub fn read(path: &Path, programs: &Catalogue) -> Result<Vec<Listed>, InventoryError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| InventoryError::File { path: path.to_owned(), source })?;
-    parse(&text)
+    parse(&text, programs)
 }
 
 #[derive(Deserialize)]
@@ -81,16 +82,13 @@ struct Table {
     labels: Tags,
     #[serde(default, deserialize_with = "note")]
     note: Option<String>,
+    loader: Option<Spanned<Loader>>,
 }
 
-fn labels<'de, D: Deserializer<'de>>(from: D) -> Result<Tags, D::Error> {
-    let labels = BTreeMap::<String, String>::deserialize(from)?;
-    check_label_count(labels.len()).map_err(D::Error::custom)?;
-    for (name, value) in &labels {
-        check_label(name, value).map_err(D::Error::custom)?;
-    }
-    Ok(labels)
-}
+/// The boot programs of a machine, the first choice first.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Loader(#[serde(deserialize_with = "names")] Vec<String>);
 
 fn note<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
     let note = String::deserialize(from)?;
@@ -98,7 +96,7 @@ fn note<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> 
     Ok(Some(note))
 }
 
-fn parse(text: &str) -> Result<Vec<Listed>, InventoryError> {
+fn parse(text: &str, programs: &Catalogue) -> Result<Vec<Listed>, InventoryError> {
     let file: File = toml::from_str(text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start);
         InventoryError::Invalid { place: place(text, at), reason: error.message().to_owned() }
@@ -110,13 +108,24 @@ fn parse(text: &str) -> Result<Vec<Listed>, InventoryError> {
             return Err(InventoryError::Twice { mac: *table.mac.get_ref(), first, second });
         }
     }
-    let listed = |Table { mac, arch, labels, note }| Listed {
-        mac: mac.into_inner(),
-        architecture: arch,
-        labels,
-        note,
+    file.machine.into_iter().map(|table| listed(text, table, programs)).collect()
+}
+
+fn listed(text: &str, table: Table, programs: &Catalogue) -> Result<Listed, InventoryError> {
+    let Table { mac, arch, labels, note, loader } = table;
+    let invalid = |span: std::ops::Range<usize>, reason| InventoryError::Invalid {
+        place: place(text, span.start),
+        reason,
     };
-    Ok(file.machine.into_iter().map(listed).collect())
+    let mut loaders = Vec::new();
+    if let Some(loader) = loader {
+        let span = loader.span();
+        loaders = loader.into_inner().0;
+        for name in &loaders {
+            programs.check(name, arch).map_err(|reason| invalid(span.clone(), reason))?;
+        }
+    }
+    Ok(Listed { mac: mac.into_inner(), architecture: arch, labels, note, loaders })
 }
 
 /// Line and column of this byte, both from 1 on.
@@ -133,9 +142,22 @@ mod tests {
 
     use super::*;
 
+    /// With the boot programs that the example names.
+    fn parsed(text: &str) -> Result<Vec<Listed>, InventoryError> {
+        let program = |(architecture, name): (Architecture, &str)| {
+            (architecture, name.to_owned(), bytes::Bytes::copy_from_slice(name.as_bytes()))
+        };
+        let programs = [
+            (Architecture::X64Uefi, "ipxe.efi"),
+            (Architecture::X64Uefi, "snponly.efi"),
+            (Architecture::Bios, "undionly.kpxe"),
+        ];
+        parse(text, &Catalogue::new(programs.map(program)))
+    }
+
     #[test]
     fn the_example_lists_machines_with_all_that_can_be_said_of_one() {
-        let machines = parse(include_str!("../../examples/inventory.toml")).expect("it is right");
+        let machines = parsed(include_str!("../../examples/inventory.toml")).expect("it is right");
         assert!(machines.len() > 2);
         let full = machines.iter().find(|one| one.note.is_some()).expect("one has all");
         assert!(full.architecture.is_some() && !full.labels.is_empty());
@@ -145,10 +167,10 @@ mod tests {
 
     #[test]
     fn an_empty_file_lists_nothing_and_addresses_are_taken_in_every_spelling() {
-        assert_eq!(parse("# none yet\n").expect("right"), []);
+        assert_eq!(parsed("# none yet\n").expect("right"), []);
         let text = "[[machine]]\nmac = '52-54-00-AA-01-01'\n[[machine]]\nmac = '525400aa0102'\n";
         let macs: Vec<String> =
-            parse(text).expect("right").iter().map(|one| one.mac.to_string()).collect();
+            parsed(text).expect("right").iter().map(|one| one.mac.to_string()).collect();
         assert_eq!(macs, ["52:54:00:aa:01:01", "52:54:00:aa:01:02"]);
     }
 
@@ -175,6 +197,22 @@ mod tests {
             ),
             (&long, "line 3, column 8", "note: it has 201 characters"),
             (
+                "[[machine]]\nmac = '525400aa0101'\nloader = 'no.efi'",
+                "line 3, column 10",
+                "`no.efi`",
+            ),
+            (
+                "[[machine]]\nmac = '525400aa0101'\nloader = []",
+                "line 3, column 10",
+                "names no boot",
+            ),
+            (
+                "[[machine]]\nmac = '525400aa0101'\narch = 'x64-uefi'\n\
+                 loader = ['ipxe.efi', 'undionly.kpxe']",
+                "line 4, column 10",
+                "`undionly.kpxe` is a program for bios, not for x64-uefi",
+            ),
+            (
                 "[[machine]]\nmac = '525400aa0101'\nmac = '525400aa0102'",
                 "line 3, column 1",
                 "duplicate key",
@@ -185,21 +223,31 @@ mod tests {
                 "52:54:00:aa:01:01 is listed twice, first in line 2",
             ),
         ] {
-            let error = parse(text).expect_err(said).to_string();
+            let error = parsed(text).expect_err(said).to_string();
             assert!(error.contains(place) && error.contains(said), "{text}: {error}");
         }
     }
 
     #[test]
+    fn a_machine_may_have_boot_programs_of_its_own_in_the_order_of_choice() {
+        let text = "[[machine]]\nmac = '525400aa0101'\nloader = 'ipxe.efi'\n\
+                    [[machine]]\nmac = '525400aa0102'\nloader = ['snponly.efi', 'undionly.kpxe']\n";
+        let machines = parsed(text).expect("right");
+        assert_eq!(machines[0].loaders, ["ipxe.efi"]);
+        assert_eq!(machines[1].loaders, ["snponly.efi", "undionly.kpxe"]);
+    }
+
+    #[test]
     fn a_file_that_is_not_there_is_named() {
-        let error = read(Path::new("/nonexistent/inventory.toml")).expect_err("not there");
+        let error = read(Path::new("/nonexistent/inventory.toml"), &Catalogue::default())
+            .expect_err("not there");
         assert!(error.to_string().contains("/nonexistent/inventory.toml"), "{error}");
     }
 
     proptest! {
         #[test]
         fn no_text_panics(text: String, at: usize) {
-            let _ = parse(&text);
+            let _ = parsed(&text);
             let _ = place(&text, at);
         }
     }

@@ -27,6 +27,9 @@ pub fn show(checked: &Checked) -> String {
         };
         text += &subnet_table(table, subnet);
     }
+    for table in checked.given.loaders() {
+        text += &tables("loader", table);
+    }
     text
 }
 
@@ -40,7 +43,12 @@ fn subnet_table(table: &SubnetTable, subnet: Option<&Subnet>) -> String {
         shown.renew_time = Some(subnet.times.renew.0);
         shown.rebind_time = Some(subnet.times.rebind.0);
     }
-    let tables = std::collections::BTreeMap::from([("subnet", [shown])]);
+    tables("subnet", &shown)
+}
+
+/// One of the tables of this name.
+fn tables(name: &str, table: &impl serde::Serialize) -> String {
+    let tables = std::collections::BTreeMap::from([(name, [table])]);
     let text = toml::to_string(&tables).unwrap_or_else(|error| format!("# {error}\n"));
     format!("\n{text}")
 }

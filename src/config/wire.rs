@@ -9,7 +9,7 @@ use serde::{
     de::{self, IntoDeserializer as _},
 };
 
-use super::{Setting, SubnetTable};
+use super::{LoaderTable, Setting, SubnetTable};
 
 /// The file's keys and values. A key that is no setting is refused, and the
 /// refusal names those that are.
@@ -19,6 +19,8 @@ pub(super) struct File {
     pub(super) settings: BTreeMap<Setting, String>,
     /// The `[[subnet]]` tables, in their order.
     pub(super) subnets: Vec<SubnetTable>,
+    /// The `[[loader]]` tables, in their order.
+    pub(super) loaders: Vec<LoaderTable>,
 }
 
 /// A value as TOML knows it.
@@ -35,6 +37,7 @@ enum Written {
 enum Key {
     Setting(Setting),
     Subnets,
+    Loaders,
 }
 
 impl<'de> Deserialize<'de> for Key {
@@ -42,6 +45,9 @@ impl<'de> Deserialize<'de> for Key {
         let name = String::deserialize(deserializer)?;
         if name == "subnet" {
             return Ok(Self::Subnets);
+        }
+        if name == "loader" {
+            return Ok(Self::Loaders);
         }
         Setting::deserialize(name.into_deserializer()).map(Self::Setting)
     }
@@ -62,6 +68,7 @@ impl<'de> Deserialize<'de> for File {
                 while let Some(key) = map.next_key()? {
                     match key {
                         Key::Subnets => file.subnets = map.next_value()?,
+                        Key::Loaders => file.loaders = map.next_value()?,
                         Key::Setting(setting) => {
                             let written: Written = map.next_value()?;
                             file.settings.insert(setting, written.text());

@@ -8,11 +8,13 @@ use std::{
 use ipnet::Ipv4Net;
 
 use crate::{
-    boot::{self, Sighting},
+    boot::{
+        self,
+        loader::{self, Applicant, Choice, Remark},
+    },
     files::Catalogue,
     model::{
-        Architecture, Change, Decision, Firmware, Hostname, LeaseState, Mac, Stage, Subnet,
-        Timestamp,
+        Architecture, Change, Decision, Firmware, Hostname, LeaseState, Mac, Subnet, Timestamp,
     },
     state::State,
 };
@@ -85,6 +87,8 @@ pub struct Reply {
     pub kind: ReplyKind,
     /// What the client shall boot, or why it is told nothing of it.
     pub boot: Result<BootFile, NoBootFile>,
+    /// What an operator should know of that.
+    pub remark: Option<Remark>,
     /// The name of the machine, from its instance.
     pub hostname: Option<Hostname>,
     /// Who the client shall take us for: ourselves, or the relay (RFC 5107).
@@ -193,7 +197,8 @@ pub fn answer(
         return Decision::only(Answer::Silence(Why::AnotherServer(named)));
     }
     let place = Place { state, network: subnet.network, mac: request.mac, now };
-    let conversation = Conversation { place, subnet, server, settings, catalogue, request };
+    let choice = &choice_of(state, catalogue, (request, subnet), now);
+    let conversation = Conversation { place, subnet, server, settings, choice, request };
     let mut decision = match request.kind {
         Kind::Discover { wanted } => conversation.discover(wanted, probed),
         Kind::Select { address, .. } => conversation.grant(address, place.selected(address)),
@@ -205,7 +210,7 @@ pub fn answer(
         Kind::Inform { .. } => Decision::only(conversation.reply(ReplyKind::Inform)),
     };
     if let Answer::Reply(_) = decision.answer {
-        decision.changes.extend(sighting(state, request, now));
+        decision.changes.extend(sighting(state, choice, (request, subnet), now));
     }
     decision
 }
@@ -227,7 +232,7 @@ struct Conversation<'a> {
     subnet: &'a Arc<Subnet>,
     server: Ipv4Addr,
     settings: &'a Settings,
-    catalogue: &'a Catalogue,
+    choice: &'a Choice,
     request: &'a Request,
 }
 
@@ -289,7 +294,8 @@ impl Conversation<'_> {
         let instance = self.place.state.instances.of_machine(self.request.mac);
         Answer::Reply(Reply {
             kind,
-            boot: boot_file_of(self.place.state, (self.settings, self.catalogue), self.request),
+            boot: boot_file_of(self.settings, self.choice, self.request),
+            remark: self.choice.remark.clone(),
             hostname: instance.map(|instance| instance.hostname.clone()),
             server: self.server,
             subnet: Arc::clone(self.subnet),
@@ -297,12 +303,13 @@ impl Conversation<'_> {
     }
 }
 
-/// What a client is told to boot, where its machine may be sent to its disk.
-pub(super) fn boot_file_of(
+/// What a client boots, where its machine may be sent to its disk.
+pub(super) fn choice_of(
     state: &State,
-    (settings, catalogue): (&Settings, &Catalogue),
-    request: &Request,
-) -> Result<BootFile, NoBootFile> {
+    catalogue: &Catalogue,
+    (request, subnet): (&Request, &Subnet),
+    now: Timestamp,
+) -> Choice {
     // Only a BIOS goes on to its disk when it is told of no boot file. UEFI asks
     // for one for a minute by PXE and then another by HTTP: it is given iPXE,
     // whose script leaves for the disk.
@@ -311,26 +318,39 @@ pub(super) fn boot_file_of(
         Client::Firmware { firmware: Firmware::Known(Architecture::Bios), .. }
     );
     if is_bios && boot::boots_locally(state, request.mac) {
-        return Err(NoBootFile::OwnDisk);
+        return Choice::nothing(NoBootFile::OwnDisk);
     }
-    boot_file(settings, catalogue, request.client, request.mac)
+    loader::choose(state, catalogue, &applicant(request, subnet), now)
+}
+
+/// How a client is told what it boots.
+pub(super) fn boot_file_of(
+    settings: &Settings,
+    choice: &Choice,
+    request: &Request,
+) -> Result<BootFile, NoBootFile> {
+    let told = choice.told.as_ref().map_err(|why| *why)?;
+    boot_file(settings, told, request.mac)
 }
 
 /// Only what wants to boot is a machine that somebody may provision.
-pub(super) fn sighting(state: &State, request: &Request, now: Timestamp) -> Vec<Change> {
-    let (firmware, stage) = match request.client {
-        Client::Host => return Vec::new(),
-        Client::Firmware { firmware, .. } => (Some(firmware), Stage::Firmware),
-        Client::Ipxe { firmware } => (firmware, Stage::Ipxe),
-    };
-    let architecture = match firmware {
-        // iPXE from undionly.kpxe repeats what the BIOS said, and so does UEFI.
-        Some(Firmware::Known(architecture)) => Some(architecture),
-        Some(Firmware::Unknown(_)) | None => None,
-    };
-    let mac: Mac = request.mac;
-    let uuid = request.uuid.clone();
-    boot::seen(state, Sighting { architecture, uuid, ..Sighting::new(mac, stage) }, now)
+pub(super) fn sighting(
+    state: &State,
+    choice: &Choice,
+    (request, subnet): (&Request, &Subnet),
+    now: Timestamp,
+) -> Vec<Change> {
+    loader::asked(state, &applicant(request, subnet), (choice, request.uuid.clone()), now)
+}
+
+fn applicant(request: &Request, subnet: &Subnet) -> Applicant {
+    Applicant {
+        mac: request.mac,
+        client: request.client,
+        features: request.features,
+        network: Some(subnet.network.into()),
+        begins: matches!(request.kind, Kind::Discover { .. }),
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     Settings,
-    answer::{Answer, Question, Reply, ReplyKind, Why, boot_file_of, sighting},
+    answer::{Answer, Question, Reply, ReplyKind, Why, boot_file_of, choice_of, sighting},
     ladder::Rung,
     request::{Client, Kind, Request},
     subnet,
@@ -39,7 +39,7 @@ pub const fn boot_server_port(server_port: u16) -> u16 {
 /// Answers a request.
 pub(super) fn answer(
     state: &State,
-    hall: (&Settings, &Catalogue),
+    (settings, catalogue): (&Settings, &Catalogue),
     Question { request, link, boot_port, rung, probed: _ }: Question<'_>,
     now: Timestamp,
 ) -> Decision<Answer> {
@@ -50,25 +50,27 @@ pub(super) fn answer(
         Ok(kind) => kind,
         Err(why) => return Decision::only(Answer::Silence(why)),
     };
-    let subnets = &hall.0.subnets;
+    let subnets = &settings.subnets;
     // Behind a relay may be networks that only the other server knows.
     let here = |why| link.and_then(|address| subnets.of(address)).ok_or(why);
     let subnet = match subnet::of(subnets, request, link).or_else(here) {
         Ok(subnet) => subnet,
         Err(why) => return Decision::only(Answer::Silence(why)),
     };
-    let answer = match boot_file_of(state, hall, request) {
+    let choice = choice_of(state, catalogue, (request, subnet), now);
+    let answer = match boot_file_of(settings, &choice, request) {
         // Firmware that is told nothing goes on to its disk.
         Err(why) => Answer::Silence(Why::NothingToBoot(why)),
         Ok(boot) => Answer::Reply(Reply {
             kind,
             boot: Ok(boot),
+            remark: choice.remark.clone(),
             hostname: None,
             server: subnet.server,
             subnet: Arc::clone(subnet),
         }),
     };
-    Decision { answer, changes: sighting(state, request, now) }
+    Decision { answer, changes: sighting(state, &choice, (request, subnet), now) }
 }
 
 /// The kind of answer, to a machine that looks for something to boot.

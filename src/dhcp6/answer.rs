@@ -3,9 +3,12 @@
 use std::net::Ipv6Addr;
 
 use crate::{
-    boot::{self, Sighting},
+    boot::{
+        self,
+        loader::{self, Applicant, Choice, Remark},
+    },
     files::Catalogue,
-    model::{Change, Decision, Firmware, Holder, LeaseState, Stage, Subnet6, Timestamp},
+    model::{Change, Decision, Holder, IpxeFeatures, LeaseState, Subnet6, Timestamp},
     state::State,
 };
 
@@ -37,6 +40,8 @@ pub struct Reply {
     pub others: Vec<(Other, u32)>,
     /// What the client shall boot, or why it is told nothing of it.
     pub boot: Result<BootFile, NoBootFile>,
+    /// What an operator should know of that.
+    pub remark: Option<Remark>,
 }
 
 /// The kinds of reply.
@@ -123,7 +128,8 @@ pub fn answer(
     if request.server_id.as_deref().is_some_and(|named| named != settings.server_id.bytes()) {
         return silence(Why::AnotherServer);
     }
-    let conversation = Conversation { state, settings, catalogue, request, subnet, now };
+    let choice = &choice_of(state, catalogue, (request, subnet), now);
+    let conversation = Conversation { state, settings, choice, request, subnet, now };
     if request.route.relays.is_empty() && request.route.to == To::Us {
         return match request.kind {
             // RFC 8415 §18.4: nobody was told that we can be spoken to alone.
@@ -165,7 +171,7 @@ pub fn answer(
 struct Conversation<'a> {
     state: &'a State,
     settings: &'a Settings,
-    catalogue: &'a Catalogue,
+    choice: &'a Choice,
     request: &'a Request,
     /// The network of the client's link.
     subnet: &'a Subnet6,
@@ -322,7 +328,8 @@ impl<'a> Conversation<'a> {
 
     fn reply(self, kind: ReplyKind, associations: Vec<Granted>) -> Answer {
         let others = self.request.others.clone();
-        Answer::Reply(Reply { kind, status: None, associations, others, boot: self.boot_file() })
+        let (boot, remark) = (self.boot_file(), self.choice.remark.clone());
+        Answer::Reply(Reply { kind, status: None, associations, others, boot, remark })
     }
 
     fn status(self, status: Status) -> Answer {
@@ -332,41 +339,53 @@ impl<'a> Conversation<'a> {
             associations: Vec::new(),
             others: Vec::new(),
             boot: Err(NoBootFile::Host),
+            remark: None,
         })
     }
 
     fn boot_file(self) -> Result<BootFile, NoBootFile> {
-        let Self { state, settings, catalogue, request, .. } = self;
-        let mac = request.holder.as_ref().and_then(Holder::machine);
-        if let (Client::Firmware { .. }, Some(mac)) = (request.client, mac)
-            && boot::boots_locally(state, mac)
-        {
-            return Err(NoBootFile::OwnDisk);
-        }
-        boot_file(settings, catalogue, request.client, mac)
+        let told = self.choice.told.as_ref().map_err(|why| *why)?;
+        let mac = self.request.holder.as_ref().and_then(Holder::machine);
+        boot_file(self.settings, told, mac.ok_or(NoBootFile::NoMac)?)
     }
 
     /// Only what wants to boot is a machine that somebody may provision.
     fn sighting(self) -> Vec<Change> {
-        let (firmware, stage) = match self.request.client {
-            Client::Host => return Vec::new(),
-            Client::Firmware { firmware, .. } => (Some(firmware), Stage::Firmware),
-            Client::Ipxe { firmware } => (firmware, Stage::Ipxe),
-        };
-        let Some(mac) = self.request.holder.as_ref().and_then(Holder::machine) else {
-            return Vec::new();
-        };
-        let architecture = match firmware {
-            Some(Firmware::Known(architecture)) => Some(architecture),
-            Some(Firmware::Unknown(_)) | None => None,
-        };
+        let Some(applicant) = applicant(self.request, self.subnet) else { return Vec::new() };
         let uuid = self.request.client_id.as_ref().and_then(crate::model::Duid::uuid);
-        boot::seen(
-            self.state,
-            Sighting { architecture, uuid, ..Sighting::new(mac, stage) },
-            self.now,
-        )
+        loader::asked(self.state, &applicant, (self.choice, uuid), self.now)
     }
+}
+
+/// What a client boots, where its machine may be sent to its disk.
+fn choice_of(
+    state: &State,
+    catalogue: &Catalogue,
+    (request, subnet): (&Request, &Subnet6),
+    now: Timestamp,
+) -> Choice {
+    let Some(applicant) = applicant(request, subnet) else {
+        let is_host = request.client == Client::Host;
+        return Choice::nothing(if is_host { NoBootFile::Host } else { NoBootFile::NoMac });
+    };
+    match request.client {
+        Client::Firmware { .. } if boot::boots_locally(state, applicant.mac) => {
+            Choice::nothing(NoBootFile::OwnDisk)
+        }
+        _ => loader::choose(state, catalogue, &applicant, now),
+    }
+}
+
+/// The client as a machine; nothing if none is known by it.
+fn applicant(request: &Request, subnet: &Subnet6) -> Option<Applicant> {
+    Some(Applicant {
+        mac: request.holder.as_ref().and_then(Holder::machine)?,
+        client: request.client,
+        // Over IPv6 iPXE lists none.
+        features: IpxeFeatures::default(),
+        network: Some(subnet.network.into()),
+        begins: matches!(request.kind, Kind::Solicit { .. }),
+    })
 }
 
 const fn granted(id: u32) -> Granted {

@@ -2,7 +2,6 @@
 
 mod connection;
 mod exchange;
-mod neighbour;
 mod places;
 
 use std::{io, sync::Arc, time::Duration};

@@ -14,6 +14,9 @@ pub struct Listed {
     pub labels: Tags,
     /// A word for people, as [`check_note`] wants it.
     pub note: Option<String>,
+    /// The boot programs that it is told, the first choice first; those of its
+    /// profile if there are none.
+    pub loaders: Vec<String>,
 }
 
 /// The longest note of a machine, in characters.

@@ -43,6 +43,10 @@ pub struct Machine {
     /// What was learned of its firmware.
     #[serde(default)]
     pub habits: Habits,
+    /// The boot programs that the inventory says of it, the first choice first; none
+    /// if it says nothing.
+    #[serde(default)]
+    pub loaders: Vec<String>,
 }
 
 /// A machine that waits asks every few seconds, and that it was seen is kept
@@ -68,6 +72,7 @@ impl Machine {
             former: None,
             note: None,
             habits: Habits::default(),
+            loaders: Vec::new(),
         })
     }
 
@@ -114,6 +119,8 @@ impl Machine {
 pub enum Stage {
     /// Its firmware asked by DHCP.
     Firmware,
+    /// It fetched a boot program.
+    Loader,
     /// iPXE asked by DHCP.
     Ipxe,
     /// It was told to wait and ask again.
@@ -132,6 +139,7 @@ impl Stage {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Firmware => "firmware",
+            Self::Loader => "loader",
             Self::Ipxe => "ipxe",
             Self::Holding => "holding",
             Self::Script => "script",
@@ -174,7 +182,7 @@ mod tests {
     fn a_machine_that_was_written_down_before_there_were_notes_or_habits_is_read() {
         let machine = Machine::first(MAC, MachineEvent::Asked, Timestamp(5)).expect("known");
         let mut row = serde_json::to_value(&machine).expect("JSON");
-        for later in ["note", "habits"] {
+        for later in ["note", "habits", "loaders"] {
             row.as_object_mut().expect("an object").remove(later);
         }
         assert_eq!(serde_json::from_value::<Machine>(row).expect("a machine"), machine);

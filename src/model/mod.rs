@@ -4,7 +4,9 @@
 //! here imports another part of this crate.
 
 mod architecture;
+mod catalogue;
 mod change;
+mod client;
 mod dhcp_options;
 mod duid;
 mod habits;
@@ -19,6 +21,7 @@ mod mac;
 mod machine;
 mod names;
 mod pool;
+mod processors;
 mod progress;
 mod select;
 mod subnet;
@@ -29,13 +32,15 @@ mod timestamp;
 mod token;
 
 pub use architecture::{Architecture, BootWay, Firmware};
+pub use catalogue::{Catalogue, LoaderProfile};
 pub use change::{Change, Decision};
+pub use client::{Client, IpxeFeatures};
 pub use dhcp_options::{
     DhcpOptions, Domain, InvalidDomain, InvalidOptionValue, InvalidRoute, OptionValue, Route,
     addresses_value,
 };
 pub use duid::{Duid, InvalidDuid};
-pub use habits::Habits;
+pub use habits::{Habits, Tried};
 pub use image::{Asset, Checksum, Image, ImageFile, InvalidChecksum, InvalidImageFile, Source};
 pub use instance::{BootMode, Destroyed, Instance, InstanceId, LogicalId, Reason, Tags};
 pub use lease::{Lease, LeaseState};
@@ -49,6 +54,7 @@ pub use mac::{InvalidMac, Mac};
 pub use machine::{Machine, Stage};
 pub use names::{Hostname, InvalidHostname};
 pub use pool::{InvalidRange, Pool, Range};
+pub use processors::{Fate, PROCESSORS, Processor, processor, refusal};
 pub use progress::{Callback, Drain, LONGEST_FAILURE, MOST_INSTALLS, Progress};
 pub use select::{InvalidMacPrefix, MacPrefix, Select};
 pub use subnet::{LeaseTimes, Subnet, Subnets, Unreservable};

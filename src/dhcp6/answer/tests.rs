@@ -6,7 +6,7 @@ use crate::{
         request::{Route, parse},
         testing::*,
     },
-    model::{Architecture, BootMode, Instance, Mac, testing},
+    model::{Architecture, BootMode, Instance, Mac, Stage, testing},
 };
 
 fn silence(answer: &Answer) -> Why {

@@ -12,11 +12,10 @@ use warp::{
     path::FullPath,
 };
 
-use super::neighbour::neighbour;
 use crate::{
     boot::{Addressing, Visitor},
     events::{Bus, Door, Refused, Served},
-    files::{Digest, FileError, OpenFile},
+    files::{Digest, FileError, OpenFile, neighbour},
     http::{
         Http, Refusal,
         answer::{Answer, Asked, Place, Premises, ServedFile, answer},
