@@ -184,14 +184,17 @@ pub fn choose(
             Choice {
                 told: Ok(Told::Program { way, name }),
                 remark: remark.or(chained),
-                learned: tried.map(|tried| Habits { loader: Some(tried), ..habits(machine) }),
+                learned: tried.map(|tried| habits_with(machine, tried)),
             }
         }
     }
 }
 
-fn habits(machine: Option<&Machine>) -> Habits {
-    machine.map(|machine| machine.habits.clone()).unwrap_or_default()
+/// The machine's habits, with what is known of its boot program now.
+fn habits_with(machine: Option<&Machine>, tried: Tried) -> Habits {
+    let mut habits = machine.map(|machine| machine.habits.clone()).unwrap_or_default();
+    habits.loader = Some(tried);
+    habits
 }
 
 /// Whether it has fetched a boot program in the boot that it is in.

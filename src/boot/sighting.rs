@@ -6,7 +6,6 @@ use std::time::Duration;
 use crate::{
     model::{
         Architecture, Change, Habits, Mac, Machine, MachineEvent, MachineState, Stage, Timestamp,
-        Tried,
     },
     state::State,
 };
@@ -76,14 +75,12 @@ fn machine(state: &State, sighting: Sighting, now: Timestamp) -> Option<Machine>
 
 /// The habits of a machine that has come as far as this: behind its boot program,
 /// that one was not in vain.
-fn came_to(habits: Habits, stage: Stage) -> Habits {
-    match stage {
-        Stage::Firmware | Stage::Loader => habits,
-        Stage::Ipxe | Stage::Holding | Stage::Script | Stage::Kernel | Stage::Local => {
-            let loader = habits.loader.map(|tried| Tried { vain: 0, ..tried });
-            Habits { loader, ..habits }
-        }
+fn came_to(mut habits: Habits, stage: Stage) -> Habits {
+    match (stage, &mut habits.loader) {
+        (Stage::Firmware | Stage::Loader, _) | (_, None) => {}
+        (_, Some(tried)) => tried.vain = 0,
     }
+    habits
 }
 
 /// What it means for the instance that the machine has.

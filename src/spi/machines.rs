@@ -69,6 +69,9 @@ struct Row<'a> {
     stage: Option<&'static str>,
     instance: Option<Held>,
     note: Option<&'a str>,
+    /// The boot program that it was found to take, or is tried on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    loader: Option<&'a str>,
 }
 
 /// The instance that has the machine.
@@ -125,6 +128,7 @@ fn row<'a>(state: &'a State, machine: &'a Machine, now: Timestamp) -> Row<'a> {
         instance: instance
             .map(|instance| Held { id: instance.id, state: instance.progress.state.name() }),
         note: machine.note.as_deref(),
+        loader: machine.habits.loader.as_ref().map(|tried| tried.name.as_str()),
     }
 }
 
