@@ -253,10 +253,12 @@ pub fn asked(
     if let Err(NoBootFile::LacksAgain(_)) = choice.told {
         return Vec::new();
     }
-    let (firmware, stage) = match applicant.client {
-        Client::Host => return Vec::new(),
-        Client::Firmware { firmware, .. } => (Some(firmware), Stage::Firmware),
-        Client::Ipxe { firmware } => (firmware, Stage::Ipxe),
+    let (firmware, stage) = match (applicant.client, &choice.told) {
+        (Client::Host, _) => return Vec::new(),
+        (Client::Firmware { firmware, .. }, _) => (Some(firmware), Stage::Firmware),
+        // It is to be left behind, as firmware is.
+        (Client::Ipxe { firmware }, Ok(Told::Program { .. })) => (firmware, Stage::Firmware),
+        (Client::Ipxe { firmware }, Ok(Told::Script) | Err(_)) => (firmware, Stage::Ipxe),
     };
     let architecture: Option<Architecture> = match firmware {
         // iPXE from undionly.kpxe repeats what the BIOS said, and so does UEFI.
@@ -273,11 +275,10 @@ pub fn asked(
 pub fn fetched(state: &State, mac: Mac, now: Timestamp) -> Vec<Change> {
     // Whatever runs already may fetch what it likes.
     let stage = state.machines.find(mac).and_then(|machine| machine.stage);
-    match stage {
-        Some(Stage::Firmware | Stage::Ipxe) => seen(state, Sighting::new(mac, Stage::Loader), now),
-        Some(Stage::Loader | Stage::Holding | Stage::Script | Stage::Kernel | Stage::Local)
-        | None => Vec::new(),
+    if stage != Some(Stage::Firmware) {
+        return Vec::new();
     }
+    seen(state, Sighting::new(mac, Stage::Loader), now)
 }
 
 #[cfg(test)]

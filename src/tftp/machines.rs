@@ -59,11 +59,6 @@ fn teller(store: Store, loaders: Arc<Loaders>, addressing: Addressing) -> Tell {
                 why: why.to_string(),
             }),
             Told::Read { file, bytes, complete } => {
-                store.events().served(|| {
-                    let now = Timestamp::from(SystemTime::now());
-                    let (mac, instance) = store.look(|state| state.visitor_at(address, now));
-                    Served { file: file.to_owned(), address, mac, instance, bytes, complete }
-                });
                 if complete {
                     let neighbour = match (addressing, address) {
                         (Addressing::Foreign, IpAddr::V4(address)) => neighbour(address),
@@ -75,6 +70,11 @@ fn teller(store: Store, loaders: Arc<Loaders>, addressing: Addressing) -> Tell {
                     let hall = (addressing, &*catalogue);
                     store.note(|state| fetched(state, hall, (file, visitor), now));
                 }
+                store.events().served(|| {
+                    let now = Timestamp::from(SystemTime::now());
+                    let (mac, instance) = store.look(|state| state.visitor_at(address, now));
+                    Served { file: file.to_owned(), address, mac, instance, bytes, complete }
+                });
             }
         }
     })

@@ -223,7 +223,7 @@ fn who_cannot_boot_is_told_why_by_name() {
 
 #[test]
 fn what_runs_already_may_fetch_programs_and_is_where_it_was() {
-    for stage in [Stage::Script, Stage::Holding, Stage::Kernel, Stage::Local] {
+    for stage in [Stage::Ipxe, Stage::Script, Stage::Holding, Stage::Kernel, Stage::Local] {
         let mut state = State::new(None);
         let machine = Machine { stage: Some(stage), ..testing::held(MAC, Timestamp(1)) };
         state.apply(&Change::Machine(machine));
@@ -250,7 +250,7 @@ proptest! {
                 }
                 1 => {
                     let stage = bench.state.machines.find(MAC).and_then(|one| one.stage);
-                    if matches!(stage, Some(Stage::Firmware | Stage::Ipxe)) {
+                    if stage == Some(Stage::Firmware) {
                         fetched_at = Some(bench.now);
                     }
                     bench.fetches();
