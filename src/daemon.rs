@@ -100,7 +100,8 @@ impl Daemon {
             format!("cannot make the image directory {}", config.images.display())
         })?;
         let images = Images::new(config.images.clone());
-        let loaders = Arc::new(Loaders::new(config.ipxe_path.clone(), config.ipxe_dir.clone()));
+        let loaders = Loaders::new(config.ipxe_path.clone(), config.ipxe_dir.clone());
+        let loaders = Arc::new(loaders.by(config.loaders.clone()));
         let addressing = if is_server { Addressing::Ours } else { Addressing::Foreign };
         let listener = match config.http {
             Some(address) => Some(
@@ -165,7 +166,8 @@ impl Daemon {
     /// Serves until `stop`, or until a room or the disk fails.
     async fn run(self, stop: impl Future<Output = ()>, hangup: Signal) -> anyhow::Result<()> {
         let ending = CancellationToken::new();
-        let follow = inventory::follow(hangup, self.store.clone(), self.inventory, ending.clone());
+        let hall = (self.store.clone(), Arc::clone(&self.loaders));
+        let follow = inventory::follow(hangup, hall, self.inventory, ending.clone());
         let follow = tokio::spawn(follow);
         let mut rooms: JoinSet<anyhow::Result<()>> = JoinSet::new();
         if let Some((sockets, settings)) = self.dhcp {

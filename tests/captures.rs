@@ -207,6 +207,35 @@ fn ipxe_in_rom_gets_its_script_at_once() {
     }
 }
 
+/// As old iPXE in ROMs is: the real packets, but with HTTP taken off the list of
+/// features (option 175, suboption 19).
+#[test]
+fn ipxe_in_rom_that_lists_no_http_gets_a_program_by_tftp() {
+    for (name, program) in
+        [("bios-ipxe-rom.pcap", "undionly.kpxe"), ("uefi-ipxe-rom.pcap", "snponly.efi")]
+    {
+        let mut packet = requests(name).remove(0);
+        let whole = request::parse(&packet).expect("real firmware makes sense");
+        assert_eq!(whole.features.lacks(Some(Firmware::Unknown(0xffff))), None, "{name}");
+        let http = packet.windows(3).rposition(|bytes| bytes == [19, 1, 1]).expect("HTTP");
+        packet[http + 2] = 0;
+        let asked = request::parse(&packet).expect("real firmware makes sense");
+        let (settings, catalogue) = (settings(), catalogue());
+        let state = State::new(settings.subnets.iter().map(|subnet| subnet.pool.clone()));
+        let question = Question {
+            request: &asked,
+            link: Some(SERVER),
+            boot_port: None,
+            probed: Probed::Nothing,
+        };
+        let answer = answer::answer(&state, (&settings, &catalogue), question, Timestamp(0)).answer;
+        let Answer::Reply(answered) = answer else { panic!("{name}: {answer:?}") };
+        let told = BootFile::Program { name: program.to_owned(), server: SERVER };
+        assert_eq!(answered.boot, Ok(told), "{name}");
+        reply::encode(&asked, &answered).expect("it fits what firmware takes");
+    }
+}
+
 #[test]
 fn the_broadcast_flag_of_each_is_seen() {
     for (name, broadcast) in [

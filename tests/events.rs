@@ -169,6 +169,7 @@ fn a_listener_hears_the_whole_story_of_a_machine_in_its_order() {
         "machine found seen",
         "machine stage firmware",
         "lease bound ",
+        "machine stage loader",
         "machine file snponly.efi",
         "machine stage ipxe",
         "lease bound ",

@@ -122,9 +122,10 @@ fn said_of(before: &Machine, listed: &Listed) -> Machine {
         Some(_) | None => before.note.clone(),
     };
     // The file alone says them: a line that is taken out holds no longer.
-    let Listed { local_boot, vlan, pace, .. } = *listed;
-    let enrolled = true;
-    Machine { labels, architecture, note, local_boot, vlan, pace, enrolled, ..before.clone() }
+    let Listed { local_boot, vlan, pace, ref loaders, .. } = *listed;
+    let (enrolled, loaders) = (true, loaders.clone());
+    let machine = Machine { local_boot, vlan, pace, loaders, enrolled, ..before.clone() };
+    Machine { labels, architecture, note, ..machine }
 }
 
 #[cfg(test)]
@@ -141,7 +142,17 @@ mod tests {
         let labels = testing::tags(labels);
         let cards = BTreeSet::new();
         let (local_boot, vlan, pace) = (None, None, None);
-        Listed { mac: MAC, cards, architecture, labels, note, local_boot, vlan, pace }
+        Listed {
+            mac: MAC,
+            cards,
+            architecture,
+            labels,
+            note,
+            local_boot,
+            vlan,
+            pace,
+            loaders: vec![],
+        }
     }
 
     /// Merges it, and says how many are new and how many changed.

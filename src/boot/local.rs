@@ -95,7 +95,7 @@ pub fn of_script(
 ) -> (LocalBoot, Option<Habits>) {
     let known = state.machines.with_card(mac);
     let architecture = known.and_then(|machine| machine.architecture);
-    let mut habits = known.map(|machine| machine.habits).unwrap_or_default();
+    let mut habits = known.map(|machine| machine.habits.clone()).unwrap_or_default();
     let order = order(rules, known, Spot { address, architecture });
     let way = scripted(way(habits.local, &order), architecture);
     habits.local = sent(habits.local, way, now);
@@ -154,7 +154,7 @@ pub fn reported(state: &State, mac: Mac) -> Option<Change> {
     let machine = state.machines.find(mac)?;
     let local = machine.habits.local;
     let (told, _) = local.told?;
-    let mut habits = machine.habits;
+    let mut habits = machine.habits.clone();
     habits.local = LocalHabit { works: Some(told), returns: 0, ..local };
     (habits != machine.habits).then(|| Change::Seen(Machine { habits, ..machine.clone() }))
 }

@@ -10,6 +10,7 @@ pub mod hostname;
 mod identity;
 pub mod init;
 pub mod inventory;
+pub mod loader;
 pub mod local;
 mod offer;
 mod paths;
@@ -31,7 +32,7 @@ use rules::{Spot, Then};
 
 pub use health::{Health, health};
 pub use identity::{Addressing, Claim, Imposter, Visitor, identify};
-pub use offer::{Caller, Offer, Program, offer};
+pub use offer::{Caller, offer};
 pub use paths::Paths;
 pub use rules::{Rules, UnclaimedImage};
 pub use script::{AGAIN, Asker, Prelude, SERIAL, Script, base_name, script_for};

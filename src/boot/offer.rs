@@ -4,14 +4,15 @@
 use std::net::IpAddr;
 
 use super::{
+    loader::{Applicant, Choice, NoBootFile, Told, choose},
     local::{asked, elsewhere, order, sent, way},
     rules::{Rules, Spot, Then},
     sighting::{Sighting, seen},
 };
 use crate::{
     model::{
-        Architecture, BootWay, Change, Decision, Entry, EntryWay, Firmware, LocalBoot, Mac,
-        Machine, Port, Proxied, Stage, Timestamp, Treatment,
+        Architecture, BootWay, Catalogue, Change, Client, Decision, Entry, EntryWay, Firmware,
+        LocalBoot, Machine, Port, Proxied, Stage, Timestamp, Treatment,
     },
     state::State,
 };
@@ -19,14 +20,10 @@ use crate::{
 /// A machine that asks by DHCP for something to boot.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// The card that it asks with.
-    pub mac: Mac,
+    /// The card that it asks with, what asks, and what that is.
+    pub applicant: Applicant,
     /// An address of the network that it is on, for the rules.
     pub address: IpAddr,
-    /// What asks.
-    pub program: Program,
-    /// What it says of its firmware, if it says it.
-    pub firmware: Option<Firmware>,
     /// Its SMBIOS UUID, if it says it.
     pub uuid: Option<String>,
     /// The port of the switch that it is on, if a relay says it.
@@ -36,30 +33,21 @@ pub struct Caller {
     pub proxied: Option<Proxied>,
 }
 
-/// What of a machine asks by DHCP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Program {
-    /// Its firmware, which boots this way.
-    Firmware(BootWay),
-    /// iPXE.
-    Ipxe,
-}
-
-/// What a machine is to be offered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Offer {
-    /// What its firmware boots, or the script of its iPXE.
-    BootFile,
-    /// No boot file, so that it goes on to its own disk.
-    OwnDisk,
-    /// No boot file: by rule it is none of ours.
-    Ignored,
-}
-
-/// What this machine is to be offered.
+/// What this machine is to be offered, and what its asking shows of it.
 #[must_use]
-pub fn offer(state: &State, rules: &Rules, caller: Caller, now: Timestamp) -> Decision<Offer> {
-    let Caller { mac, address, program, firmware, uuid, port, proxied } = caller;
+pub fn offer(
+    state: &State,
+    (rules, catalogue): (&Rules, &Catalogue),
+    caller: Caller,
+    now: Timestamp,
+) -> Decision<Choice> {
+    let Caller { applicant, address, uuid, port, proxied } = caller;
+    let mac = applicant.mac;
+    let firmware = match applicant.client {
+        Client::Host => return Decision::only(Choice::nothing(NoBootFile::Host)),
+        Client::Firmware { firmware, .. } => Some(firmware),
+        Client::Ipxe { firmware } => firmware,
+    };
     let known = state.machines.with_card(mac);
     let said = match firmware {
         // iPXE from undionly.kpxe repeats what the BIOS said, and so does UEFI.
@@ -70,33 +58,36 @@ pub fn offer(state: &State, rules: &Rules, caller: Caller, now: Timestamp) -> De
     let (is_local, treatment) = match state.instance_of_card(mac) {
         Some(instance) => (instance.progress.boots_locally(instance.boot), None),
         None => match rules.unclaimed(known, spot) {
-            Then::Ignore => return Decision { answer: Offer::Ignored, changes: ignored(known) },
+            Then::Ignore => {
+                let answer = Choice::nothing(NoBootFile::Ignored);
+                return Decision { answer, changes: ignored(known) };
+            }
             then => (*then == Then::Local, Some(then.treatment())),
         },
     };
-    let stage = match program {
-        Program::Firmware(_) => Stage::Firmware,
-        Program::Ipxe => Stage::Ipxe,
-    };
-    let habits = known.map(|machine| machine.habits).unwrap_or_default();
+    let habits = known.map(|machine| machine.habits.clone()).unwrap_or_default();
     let order = order(rules, known, spot);
     let mut local = habits.local;
     if !is_local {
         local = elsewhere(local);
-    } else if let Some(way) = entry_way(program, address, known) {
+    } else if let Some(way) = entry_way(applicant.client, address, known) {
         local = asked(local, Entry { card: mac, way }, &order, now);
     }
     let way = way(local, &order);
-    let answer = match program {
-        Program::Firmware(_) if is_local && way == LocalBoot::NoOffer => {
-            local = sent(local, way, now);
-            Offer::OwnDisk
-        }
-        Program::Firmware(_) | Program::Ipxe => Offer::BootFile,
+    let is_firmware = matches!(applicant.client, Client::Firmware { .. });
+    let answer = if is_firmware && is_local && way == LocalBoot::NoOffer {
+        local = sent(local, way, now);
+        Choice::nothing(NoBootFile::OwnDisk)
+    } else {
+        choose(state, catalogue, &applicant, now)
     };
-    let mut learned = habits;
+    let Some(stage) = stage(applicant.client, &answer) else { return Decision::only(answer) };
+    let mut learned = habits.clone();
     learned.local = local;
-    if let Some(proxied) = proxied.filter(|_| answer == Offer::BootFile) {
+    if let Some(tried) = &answer.learned {
+        learned.loader = Some(tried.clone());
+    }
+    if let Some(proxied) = proxied.filter(|_| answer.told.is_ok()) {
         learned.proxied = proxied;
     }
     let learned = (learned != habits).then_some(learned);
@@ -109,6 +100,20 @@ pub fn offer(state: &State, rules: &Rules, caller: Caller, now: Timestamp) -> De
         ..Sighting::new(mac, stage)
     };
     Decision { answer, changes: seen(state, sighting, now) }
+}
+
+/// How far the boot has come with a request that is answered so; nothing if it is
+/// where it was.
+fn stage(client: Client, choice: &Choice) -> Option<Stage> {
+    match (client, &choice.told) {
+        // It is where it was: in the boot in which it has fetched a program.
+        (Client::Host, _) | (_, Err(NoBootFile::LacksAgain(_))) => None,
+        // iPXE that is told a program is to be left behind, as firmware is.
+        (Client::Firmware { .. }, _) | (Client::Ipxe { .. }, Ok(Told::Program { .. })) => {
+            Some(Stage::Firmware)
+        }
+        (Client::Ipxe { .. }, Ok(Told::Script) | Err(_)) => Some(Stage::Ipxe),
+    }
 }
 
 fn architecture_of(known: Option<&Machine>) -> Option<Architecture> {
@@ -127,15 +132,17 @@ fn ignored(known: Option<&Machine>) -> Vec<Change> {
 
 /// The entry of the firmware's boot order that this is; none if it is iPXE that the
 /// firmware was given, which asks behind it.
-fn entry_way(program: Program, address: IpAddr, known: Option<&Machine>) -> Option<EntryWay> {
+fn entry_way(client: Client, address: IpAddr, known: Option<&Machine>) -> Option<EntryWay> {
     let stage = known.and_then(|machine| machine.stage);
-    Some(match (program, address.is_ipv6()) {
-        (Program::Firmware(BootWay::Pxe), false) => EntryWay::Pxe,
-        (Program::Firmware(BootWay::Http), false) => EntryWay::Http,
-        (Program::Firmware(BootWay::Pxe), true) => EntryWay::Pxe6,
-        (Program::Firmware(BootWay::Http), true) => EntryWay::Http6,
-        (Program::Ipxe, _) if matches!(stage, Some(Stage::Firmware | Stage::Ipxe)) => return None,
-        (Program::Ipxe, false) => EntryWay::Ipxe,
-        (Program::Ipxe, true) => EntryWay::Ipxe6,
+    let is_behind = matches!(stage, Some(Stage::Firmware | Stage::Loader | Stage::Ipxe));
+    Some(match (client, address.is_ipv6()) {
+        (Client::Host, _) => return None,
+        (Client::Firmware { way: BootWay::Pxe, .. }, false) => EntryWay::Pxe,
+        (Client::Firmware { way: BootWay::Http, .. }, false) => EntryWay::Http,
+        (Client::Firmware { way: BootWay::Pxe, .. }, true) => EntryWay::Pxe6,
+        (Client::Firmware { way: BootWay::Http, .. }, true) => EntryWay::Http6,
+        (Client::Ipxe { .. }, _) if is_behind => return None,
+        (Client::Ipxe { .. }, false) => EntryWay::Ipxe,
+        (Client::Ipxe { .. }, true) => EntryWay::Ipxe6,
     })
 }

@@ -68,7 +68,7 @@ fn machine(state: &State, sighting: Sighting, now: Timestamp) -> Option<Machine>
     };
     let has_instance = state.instances.of_machine(mac).is_some();
     let event = match stage {
-        Stage::Firmware | Stage::Ipxe | Stage::Local => MachineEvent::Asked,
+        Stage::Firmware | Stage::Loader | Stage::Ipxe | Stage::Local => MachineEvent::Asked,
         Stage::Holding => MachineEvent::Waited,
         Stage::Script | Stage::Kernel => MachineEvent::BootedUnclaimed,
     };
@@ -90,12 +90,22 @@ fn machine(state: &State, sighting: Sighting, now: Timestamp) -> Option<Machine>
         uuid: shown.or_else(|| before.uuid.clone()),
         identity,
         stage: Some(stage),
-        habits: learned.unwrap_or(before.habits),
+        habits: came_to(learned.unwrap_or_else(|| before.habits.clone()), stage),
         treatment: treatment.or(before.treatment),
         ..stepped
     };
     let is_old = before.last_seen.is_none_or(|last| now.since(last) >= REMEMBER_EVERY);
     (after != *before || is_old).then_some(Machine { last_seen: Some(now), ..after })
+}
+
+/// The habits of a machine that has come as far as this: behind its boot program,
+/// that one was not in vain.
+fn came_to(mut habits: Habits, stage: Stage) -> Habits {
+    match (stage, &mut habits.loader) {
+        (Stage::Firmware | Stage::Loader, _) | (_, None) => {}
+        (_, Some(tried)) => tried.vain = 0,
+    }
+    habits
 }
 
 /// What it means for the instance that the machine has.
@@ -105,9 +115,12 @@ fn progress(state: &State, mac: Mac, stage: Stage, now: Timestamp) -> Option<Cha
     let after = match stage {
         Stage::Script => before.script(super::begins_anew(state, instance, now), now),
         Stage::Holding if before.is_exhausted(instance.boot) => before.gave_up(now),
-        Stage::Holding | Stage::Firmware | Stage::Ipxe | Stage::Kernel | Stage::Local => {
-            return None;
-        }
+        Stage::Holding
+        | Stage::Firmware
+        | Stage::Loader
+        | Stage::Ipxe
+        | Stage::Kernel
+        | Stage::Local => return None,
     };
     (after != *before).then_some(Change::Progress(instance.id, after))
 }

@@ -14,7 +14,7 @@ use super::{
     Log, LogFormat, LogOutput, Plugin, Problems, Remark, Setting,
     checker::{Checker, is_no_machine},
     given::IMAGE,
-    inventory,
+    inventory, loaders,
     network::{self, Network},
     network6,
     rules::{Served, rules},
@@ -24,7 +24,7 @@ use super::{
 use crate::{
     boot::{UnclaimedImage, cmdline},
     files::Loaders,
-    model::{Architecture, Rate},
+    model::{Architecture, Catalogue, Rate},
 };
 
 /// What came of a check.
@@ -105,11 +105,13 @@ impl Checker<'_> {
         let unclaimed = self.unclaimed();
         let served = Served::of(dhcp.as_ref(), ipv6.as_ref());
         let rules = rules(self, unclaimed.as_ref(), &served);
+        let (ipxe_path, ipxe_dir) = (self.ipxe_path(), self.ipxe_dir());
+        let programs = Loaders::new(ipxe_path.clone(), ipxe_dir.clone()).catalogue();
         let config = Config {
             pace: self.pace(),
             state_dir,
             images,
-            inventory: self.inventory(),
+            inventory: self.inventory(&programs),
             plugin: self.plugin(),
             dhcp,
             tftp,
@@ -123,12 +125,13 @@ impl Checker<'_> {
             },
             unclaimed,
             rules,
-            ipxe_path: self.ipxe_path(),
-            ipxe_dir: self.ipxe_dir(),
+            ipxe_path,
+            ipxe_dir,
+            loaders: loaders::of(self, &programs),
             log: self.log(),
         };
         self.same_ports(&config);
-        self.boot_programs(&config);
+        self.boot_programs(&config, &programs);
         config
     }
 
@@ -206,9 +209,9 @@ impl Checker<'_> {
         (directory, name)
     }
 
-    fn inventory(&mut self) -> Option<Inventory> {
+    fn inventory(&mut self, programs: &Catalogue) -> Option<Inventory> {
         let path = self.path(Setting::Inventory)?;
-        let fault = match inventory::read(&path) {
+        let fault = match inventory::read(&path, programs) {
             Ok(inventory) => return Some(inventory),
             Err(InventoryError::File { path, source }) => {
                 Fault::File { path, reason: source.to_string() }
@@ -344,15 +347,14 @@ impl Checker<'_> {
         }
     }
 
-    fn boot_programs(&mut self, config: &Config) {
+    fn boot_programs(&mut self, config: &Config, programs: &Catalogue) {
         let Some(port) = config.ports.tftp else { return };
         let dhcp6 = config.ipv6.as_ref().and_then(|ipv6| ipv6.dhcp.as_ref());
         if (config.dhcp.is_some() || dhcp6.is_some()) && u32::from(port) != TFTP_PORT {
             let text = "firmware asks for boot programs on port 69 only, whatever --tftp-port is";
             self.remark(Remark::Warning(text.to_owned()));
         }
-        let loaders = Loaders::new(config.ipxe_path.clone(), config.ipxe_dir.clone()).catalogue();
-        if Architecture::ALL.into_iter().all(|machine| loaders.loader(machine).is_none()) {
+        if Architecture::ALL.into_iter().all(|machine| programs.loader(machine).is_none()) {
             let text = "there is no boot program; `remoteboot pulliPXE` downloads one to the \
                         current directory, and with --ipxe-dir those of all architectures";
             self.remark(Remark::Warning(text.to_owned()));
@@ -665,7 +667,8 @@ pub(super) mod tests {
         host.adapters[0].addresses6 = vec!["fd00::1/64".parse().expect("a network")];
         let problems = problems_of(&host, &["--config=example.toml"]);
         let unexpected = problems.lines().find(|line| {
-            !["listen-token-file", "`ipxe-", "`inventory"].iter().any(|one| line.contains(one))
+            let elsewhere = ["listen-token-file", "`ipxe-", "`inventory", "[[loader]]"];
+            !elsewhere.iter().any(|one| line.contains(one))
         });
         assert_eq!(unexpected, None);
     }

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Flags, Host, LocalBootTable, Setting, SubnetTable, UnclaimedTable, wire::File};
+use super::{
+    Flags, Host, LoaderTable, LocalBootTable, Setting, SubnetTable, UnclaimedTable, wire::File,
+};
 
 /// Every setting that was set, as a text.
 #[derive(Debug, Clone, Default)]
@@ -12,6 +14,7 @@ pub struct Given {
     subnets: Vec<SubnetTable>,
     unclaimed: Vec<UnclaimedTable>,
     local_boot: Vec<LocalBootTable>,
+    loaders: Vec<LoaderTable>,
     file: String,
 }
 
@@ -68,8 +71,9 @@ impl Given {
             let origin = Origin::Flag(spelling.clone());
             values.insert(*setting, Value { text: text.clone(), origin });
         }
-        let File { subnets, unclaimed, local_boot, settings: _ } = file;
-        Self { values, subnets, unclaimed, local_boot, file: path.escape_debug().to_string() }
+        let File { subnets, unclaimed, local_boot, loaders, settings: _ } = file;
+        let file = path.escape_debug().to_string();
+        Self { values, subnets, unclaimed, local_boot, loaders, file }
     }
 
     /// What it was set to.
@@ -100,6 +104,12 @@ impl Given {
     #[must_use]
     pub fn local_boot(&self) -> &[LocalBootTable] {
         &self.local_boot
+    }
+
+    /// The `[[loader]]` tables of the file, in their order.
+    #[must_use]
+    pub fn loaders(&self) -> &[LoaderTable] {
+        &self.loaders
     }
 
     /// The name of the file, if there is one.

@@ -3,7 +3,7 @@
 //! look like, not what it changes.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     io,
     path::{Path, PathBuf},
 };
@@ -11,9 +11,10 @@ use std::{
 use serde::{Deserialize, Deserializer, de::Error as _};
 use toml::Spanned;
 
+use super::loaders::{labels, names};
 use crate::model::{
-    Architecture, Listed, LocalBoot, MOST_CARDS, Mac, Port, Rate, RelayId, Slot, Tags, VlanId,
-    check_label, check_label_count, check_note,
+    Architecture, Catalogue, Listed, LocalBoot, MOST_CARDS, Mac, Port, Rate, RelayId, Slot, Tags,
+    VlanId, check_label, check_note,
 };
 
 /// The inventory as it was when the configuration was checked.
@@ -59,15 +60,15 @@ pub enum InventoryError {
     },
 }
 
-/// Reads the file.
+/// Reads the file. Its boot programs are to be in this catalogue.
 ///
 /// # Errors
 ///
 /// What is wrong with it.
-pub fn read(path: &Path) -> Result<Inventory, InventoryError> {
+pub fn read(path: &Path, programs: &Catalogue) -> Result<Inventory, InventoryError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| InventoryError::File { path: path.to_owned(), source })?;
-    let (machines, slots) = parse(&text)?;
+    let (machines, slots) = parse(&text, programs)?;
     Ok(Inventory { path: path.to_owned(), machines, slots })
 }
 
@@ -118,16 +119,13 @@ struct Table {
     local_boot: Option<LocalBoot>,
     vlan: Option<VlanId>,
     pace: Option<Rate>,
+    loader: Option<Spanned<Loader>>,
 }
 
-fn labels<'de, D: Deserializer<'de>>(from: D) -> Result<Tags, D::Error> {
-    let labels = BTreeMap::<String, String>::deserialize(from)?;
-    check_label_count(labels.len()).map_err(D::Error::custom)?;
-    for (name, value) in &labels {
-        check_label(name, value).map_err(D::Error::custom)?;
-    }
-    Ok(labels)
-}
+/// The boot programs of a machine, the first choice first.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Loader(#[serde(deserialize_with = "names")] Vec<String>);
 
 fn note<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
     let note = String::deserialize(from)?;
@@ -135,7 +133,7 @@ fn note<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> 
     Ok(Some(note))
 }
 
-fn parse(text: &str) -> Result<(Vec<Listed>, Vec<Slot>), InventoryError> {
+fn parse(text: &str, programs: &Catalogue) -> Result<(Vec<Listed>, Vec<Slot>), InventoryError> {
     let file: File = toml::from_str(text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start);
         InventoryError::Invalid { place: place(text, at), reason: error.message().to_owned() }
@@ -157,13 +155,28 @@ fn parse(text: &str) -> Result<(Vec<Listed>, Vec<Slot>), InventoryError> {
             return Err(InventoryError::Invalid { place: places[own], reason });
         }
     }
-    let listed = |Table { mac, macs, arch, labels, note, local_boot, vlan, pace }| {
-        let mac = mac.into_inner();
-        let cards = macs.into_iter().map(Spanned::into_inner).filter(|card| *card != mac).collect();
-        Listed { mac, cards, architecture: arch, labels, note, local_boot, vlan, pace }
-    };
     let slots = slots(text, file.slot)?;
-    Ok((file.machine.into_iter().map(listed).collect(), slots))
+    let machines = file.machine.into_iter().map(|table| listed(text, table, programs));
+    Ok((machines.collect::<Result<_, _>>()?, slots))
+}
+
+fn listed(text: &str, table: Table, programs: &Catalogue) -> Result<Listed, InventoryError> {
+    let Table { mac, macs, arch, labels, note, local_boot, vlan, pace, loader } = table;
+    let invalid = |span: std::ops::Range<usize>, reason| InventoryError::Invalid {
+        place: place(text, span.start),
+        reason,
+    };
+    let mut loaders = Vec::new();
+    if let Some(loader) = loader {
+        let span = loader.span();
+        loaders = loader.into_inner().0;
+        for name in &loaders {
+            programs.check(name, arch).map_err(|reason| invalid(span.clone(), reason))?;
+        }
+    }
+    let mac = mac.into_inner();
+    let cards = macs.into_iter().map(Spanned::into_inner).filter(|card| *card != mac).collect();
+    Ok(Listed { mac, cards, architecture: arch, labels, note, local_boot, vlan, pace, loaders })
 }
 
 /// Two ports may have one name, of a machine with two cards; not two names one port.
@@ -200,10 +213,23 @@ mod tests {
 
     use super::*;
 
+    /// With the boot programs that the example names.
+    fn parsed(text: &str) -> Result<(Vec<Listed>, Vec<Slot>), InventoryError> {
+        let program = |(architecture, name): (Architecture, &str)| {
+            (architecture, name.to_owned(), bytes::Bytes::copy_from_slice(name.as_bytes()))
+        };
+        let programs = [
+            (Architecture::X64Uefi, "ipxe.efi"),
+            (Architecture::X64Uefi, "snponly.efi"),
+            (Architecture::Bios, "undionly.kpxe"),
+        ];
+        parse(text, &Catalogue::new(programs.map(program)))
+    }
+
     #[test]
     fn the_example_lists_machines_with_all_that_can_be_said_of_one() {
-        let text = include_str!("../../examples/inventory.toml");
-        let (machines, slots) = parse(text).expect("it is right");
+        let (machines, slots) =
+            parsed(include_str!("../../examples/inventory.toml")).expect("it is right");
         assert!(machines.len() > 2);
         assert!(machines.iter().any(|one| one.cards.len() == 1), "its name is none of them");
         let names: Vec<_> = slots.iter().map(|slot| slot.name.as_str()).collect();
@@ -217,10 +243,10 @@ mod tests {
 
     #[test]
     fn an_empty_file_lists_nothing_and_addresses_are_taken_in_every_spelling() {
-        assert_eq!(parse("# none yet\n").expect("right"), (vec![], vec![]));
+        assert_eq!(parsed("# none yet\n").expect("right"), (vec![], vec![]));
         let text = "[[machine]]\nmac = '52-54-00-AA-01-01'\n[[machine]]\nmac = '525400aa0102'\n";
         let macs: Vec<String> =
-            parse(text).expect("right").0.iter().map(|one| one.mac.to_string()).collect();
+            parsed(text).expect("right").0.iter().map(|one| one.mac.to_string()).collect();
         assert_eq!(macs, ["52:54:00:aa:01:01", "52:54:00:aa:01:02"]);
     }
 
@@ -258,6 +284,22 @@ mod tests {
             ("[[machine]]\nmac = '525400aa0101'\npace = 'fast'", "line 3, column 8", "`fast`"),
             (&long, "line 3, column 8", "note: it has 201 characters"),
             (
+                "[[machine]]\nmac = '525400aa0101'\nloader = 'no.efi'",
+                "line 3, column 10",
+                "`no.efi`",
+            ),
+            (
+                "[[machine]]\nmac = '525400aa0101'\nloader = []",
+                "line 3, column 10",
+                "names no boot",
+            ),
+            (
+                "[[machine]]\nmac = '525400aa0101'\narch = 'x64-uefi'\n\
+                 loader = ['ipxe.efi', 'undionly.kpxe']",
+                "line 4, column 10",
+                "`undionly.kpxe` is a program for bios, not for x64-uefi",
+            ),
+            (
                 "[[machine]]\nmac = '525400aa0101'\nmac = '525400aa0102'",
                 "line 3, column 1",
                 "duplicate key",
@@ -285,21 +327,31 @@ mod tests {
                 "circuit-id A is listed twice, first in line 1",
             ),
         ] {
-            let error = parse(text).expect_err(said).to_string();
+            let error = parsed(text).expect_err(said).to_string();
             assert!(error.contains(place) && error.contains(said), "{text}: {error}");
         }
     }
 
     #[test]
+    fn a_machine_may_have_boot_programs_of_its_own_in_the_order_of_choice() {
+        let text = "[[machine]]\nmac = '525400aa0101'\nloader = 'ipxe.efi'\n\
+                    [[machine]]\nmac = '525400aa0102'\nloader = ['snponly.efi', 'undionly.kpxe']\n";
+        let machines = parsed(text).expect("right");
+        assert_eq!(machines.0[0].loaders, ["ipxe.efi"]);
+        assert_eq!(machines.0[1].loaders, ["snponly.efi", "undionly.kpxe"]);
+    }
+
+    #[test]
     fn a_file_that_is_not_there_is_named() {
-        let error = read(Path::new("/nonexistent/inventory.toml")).expect_err("not there");
+        let error = read(Path::new("/nonexistent/inventory.toml"), &Catalogue::default())
+            .expect_err("not there");
         assert!(error.to_string().contains("/nonexistent/inventory.toml"), "{error}");
     }
 
     proptest! {
         #[test]
         fn no_text_panics(text: String, at: usize) {
-            let _ = parse(&text);
+            let _ = parsed(&text);
             let _ = place(&text, at);
         }
     }

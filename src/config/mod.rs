@@ -9,6 +9,7 @@ mod checker;
 mod given;
 mod host;
 pub mod inventory;
+mod loaders;
 mod log;
 mod logfmt;
 mod machines;
@@ -36,6 +37,7 @@ pub use check::Checked;
 pub use given::Given;
 pub use host::{Adapter, Host};
 pub use inventory::{Inventory, InventoryError};
+pub use loaders::LoaderTable;
 pub use log::{Log, LogFormat, LogOutput};
 pub use machines::{Machines, Order, socket};
 pub use problem::{Fault, Problem, Problems, Remark};
@@ -47,7 +49,7 @@ pub use tftp::Tftp;
 
 use crate::{
     boot::{Rules, UnclaimedImage},
-    model::{Pool, Rate, Seconds, Subnet, Subnet6, Subnets},
+    model::{LoaderProfile, Pool, Rate, Seconds, Subnet, Subnet6, Subnets},
 };
 
 /// Everything that is configured, as it is meant.
@@ -88,6 +90,8 @@ pub struct Config {
     pub ipxe_path: Option<PathBuf>,
     /// The directory of boot programs.
     pub ipxe_dir: Option<PathBuf>,
+    /// Which boot programs some machines are told, in the order of the file.
+    pub loaders: Vec<LoaderProfile>,
     /// What is logged, and how.
     pub log: Log,
 }

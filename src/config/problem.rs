@@ -154,6 +154,8 @@ pub enum Fault {
     Toml { reason: String },
     #[error("{reason}")]
     Inventory { reason: String },
+    #[error("{reason}")]
+    Loader { reason: String },
 }
 
 /// Something that works, but that a person may not have meant.

@@ -43,6 +43,9 @@ pub fn show(checked: &Checked) -> String {
     for table in checked.given.local_boot() {
         text += &tables("local-boot", table);
     }
+    for table in checked.given.loaders() {
+        text += &tables("loader", table);
+    }
     text
 }
 

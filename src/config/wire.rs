@@ -9,7 +9,9 @@ use serde::{
     de::{self, IntoDeserializer as _},
 };
 
-use super::{LocalBootTable, Setting, SubnetTable, UnclaimedTable, rule_tables::Unclaimed};
+use super::{
+    LoaderTable, LocalBootTable, Setting, SubnetTable, UnclaimedTable, rule_tables::Unclaimed,
+};
 
 /// The file's keys and values. A key that is no setting is refused, and the
 /// refusal names those that are.
@@ -23,6 +25,8 @@ pub(super) struct File {
     pub(super) unclaimed: Vec<UnclaimedTable>,
     /// The `[[local-boot]]` tables, in their order.
     pub(super) local_boot: Vec<LocalBootTable>,
+    /// The `[[loader]]` tables, in their order.
+    pub(super) loaders: Vec<LoaderTable>,
 }
 
 /// A value as TOML knows it.
@@ -41,6 +45,7 @@ enum Key {
     Subnets,
     Unclaimed,
     LocalBoot,
+    Loaders,
 }
 
 impl<'de> Deserialize<'de> for Key {
@@ -50,6 +55,7 @@ impl<'de> Deserialize<'de> for Key {
             "subnet" => Ok(Self::Subnets),
             "unclaimed" => Ok(Self::Unclaimed),
             "local-boot" => Ok(Self::LocalBoot),
+            "loader" => Ok(Self::Loaders),
             _ => Setting::deserialize(name.into_deserializer()).map(Self::Setting),
         }
     }
@@ -77,6 +83,7 @@ impl<'de> Deserialize<'de> for File {
                                 file.settings.insert(Setting::Unclaimed, word);
                             }
                         },
+                        Key::Loaders => file.loaders = map.next_value()?,
                         Key::Setting(setting) => {
                             let written: Written = map.next_value()?;
                             file.settings.insert(setting, written.text());

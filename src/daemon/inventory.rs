@@ -1,7 +1,7 @@
 //! The inventory at work: merged when the daemon starts, and read anew at every
 //! SIGHUP. A file that is broken then changes nothing.
 
-use std::{path::PathBuf, time::SystemTime};
+use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
 use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
@@ -10,6 +10,7 @@ use tracing::{error, info, warn};
 use crate::{
     boot::inventory::{Merged, merge},
     config::{Inventory, inventory::read},
+    files::Loaders,
     model::Timestamp,
     store::{Store, Unwritable},
 };
@@ -39,7 +40,7 @@ pub(super) async fn begin(store: &Store, inventory: &Inventory) -> Result<(), Un
 /// since a process that nobody told otherwise ends by SIGHUP.
 pub(super) async fn follow(
     mut hangup: Signal,
-    store: Store,
+    (store, loaders): (Store, Arc<Loaders>),
     path: Option<PathBuf>,
     ending: CancellationToken,
 ) {
@@ -53,7 +54,8 @@ pub(super) async fn follow(
             continue;
         };
         let reading = path.clone();
-        match tokio::task::spawn_blocking(move || read(&reading)).await {
+        let loaders = Arc::clone(&loaders);
+        match tokio::task::spawn_blocking(move || read(&reading, &loaders.look_now())).await {
             Ok(Ok(inventory)) => {
                 // The store says itself why, and the daemon ends then.
                 if begin(&store, &inventory).await.is_err() {

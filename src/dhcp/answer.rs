@@ -8,7 +8,10 @@ use std::{
 use ipnet::Ipv4Net;
 
 use crate::{
-    boot::{self, Caller, Offer, Program},
+    boot::{
+        self, Caller,
+        loader::{Applicant, Choice, Remark},
+    },
     files::Catalogue,
     model::{Decision, Hostname, LeaseState, Mac, Proxied, Subnet, Timestamp, VlanId},
     state::State,
@@ -79,6 +82,8 @@ pub struct Reply {
     pub kind: ReplyKind,
     /// What the client shall boot, or why it is told nothing of it.
     pub boot: Result<BootFile, NoBootFile>,
+    /// What an operator should know of that.
+    pub remark: Option<Remark>,
     /// The name of the machine, from its instance.
     pub hostname: Option<Hostname>,
     /// Who the client shall take us for: ourselves, or the relay (RFC 5107).
@@ -197,9 +202,9 @@ pub fn answer(
     }
     let starts = matches!(request.client, Client::Firmware { .. });
     let place = Place { state, network: subnet.network, mac: request.mac, now, starts };
-    let offered = offer(state, settings, (request, subnet::spot(request, subnet)), (None, now));
-    let offer = offered.answer;
-    let conversation = Conversation { place, subnet, server, settings, catalogue, request, offer };
+    let offered = offer(state, (settings, catalogue), (request, subnet), (None, now));
+    let choice = &offered.answer;
+    let conversation = Conversation { place, subnet, server, settings, choice, request };
     let mut decision = match request.kind {
         Kind::Discover { wanted } => conversation.discover(wanted, probed),
         Kind::Select { address, .. } => conversation.grant(address, place.selected(address)),
@@ -233,9 +238,8 @@ struct Conversation<'a> {
     subnet: &'a Arc<Subnet>,
     server: Ipv4Addr,
     settings: &'a Settings,
-    catalogue: &'a Catalogue,
+    choice: &'a Choice,
     request: &'a Request,
-    offer: Offer,
 }
 
 impl Conversation<'_> {
@@ -296,7 +300,8 @@ impl Conversation<'_> {
         let instance = self.place.state.instance_of_card(self.request.mac);
         Answer::Reply(Reply {
             kind,
-            boot: boot_file_of((self.settings, self.catalogue), self.request, self.offer),
+            boot: boot_file_of(self.settings, self.choice, self.request),
+            remark: self.choice.remark.clone(),
             hostname: instance.map(|instance| instance.hostname.clone()),
             server: self.server,
             subnet: Arc::clone(self.subnet),
@@ -305,17 +310,14 @@ impl Conversation<'_> {
     }
 }
 
-/// What a client is told to boot, if it is to be offered anything.
+/// How a client is told what it boots.
 pub(super) fn boot_file_of(
-    (settings, catalogue): (&Settings, &Catalogue),
+    settings: &Settings,
+    choice: &Choice,
     request: &Request,
-    offer: Offer,
 ) -> Result<BootFile, NoBootFile> {
-    match offer {
-        Offer::BootFile => boot_file(settings, catalogue, request.client, request.mac),
-        Offer::OwnDisk => Err(NoBootFile::OwnDisk),
-        Offer::Ignored => Err(NoBootFile::Ignored),
-    }
+    let told = choice.told.as_ref().map_err(|why| *why)?;
+    boot_file(settings, told, request.mac)
 }
 
 /// The VLAN that this machine loads over: its own, else that of its network.
@@ -327,18 +329,24 @@ pub(super) fn vlan_of(state: &State, subnet: &Subnet, mac: Mac) -> Option<VlanId
 /// wants to boot is a machine that somebody may provision.
 pub(super) fn offer(
     state: &State,
-    settings: &Settings,
-    (request, spot): (&Request, Ipv4Addr),
+    (settings, catalogue): (&Settings, &Catalogue),
+    (request, subnet): (&Request, &Subnet),
     (proxied, now): (Option<Proxied>, Timestamp),
-) -> Decision<Offer> {
-    let (program, firmware) = match request.client {
-        Client::Host => return Decision::only(Offer::BootFile),
-        Client::Firmware { way, firmware } => (Program::Firmware(way), Some(firmware)),
-        Client::Ipxe { firmware } => (Program::Ipxe, firmware),
+) -> Decision<Choice> {
+    let caller = Caller {
+        applicant: Applicant {
+            mac: request.mac,
+            client: request.client,
+            features: request.features,
+            network: Some(subnet.network.into()),
+            begins: matches!(request.kind, Kind::Discover { .. }),
+        },
+        address: subnet::spot(request, subnet).into(),
+        uuid: request.uuid.clone(),
+        port: request.port(),
+        proxied,
     };
-    let (mac, uuid, port) = (request.mac, request.uuid.clone(), request.port());
-    let caller = Caller { mac, address: spot.into(), program, firmware, uuid, port, proxied };
-    boot::offer(state, &settings.rules, caller, now)
+    boot::offer(state, (&settings.rules, catalogue), caller, now)
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
-//! What a client is told to boot: its program, its script, or nothing.
+//! How a client is told what it boots: a name on the TFTP server, or a URL.
 //!
-//! Pure. The table of firmware and what it needs is in `docs/firmware.md`.
+//! Pure. What it boots `boot::loader` says; the table of firmware and what it needs is
+//! in `docs/firmware.md`.
 
+use super::Settings;
+pub use crate::boot::loader::NoBootFile;
 use crate::{
-    files::Catalogue,
-    model::{BootWay, Firmware, Mac},
+    boot::loader::Told,
+    model::{BootWay, Mac},
 };
-
-use super::{Settings, request::Client};
 
 /// What a client is told to boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,63 +37,24 @@ impl BootFile {
     }
 }
 
-/// Why a client that wants to boot is told nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NoBootFile {
-    /// It does not want to boot.
-    #[error("it does not want to boot")]
-    Host,
-    /// Its instance says that it boots from its own disk.
-    #[error("it boots from its own disk")]
-    OwnDisk,
-    /// By a rule for machines that no instance claims, it is none of ours.
-    #[error("it is left alone by rule")]
-    Ignored,
-    /// No boot program is made for its architecture number.
-    #[error("there is no boot program for architecture number {0:#06x}")]
-    UnknownArchitecture(u16),
-    /// The program for its architecture is not installed.
-    #[error("no boot program for {0} is installed")]
-    NoProgram(&'static str),
-    /// TFTP is not served here.
-    #[error("TFTP is not enabled, and PXE firmware knows nothing else")]
-    NoTftp,
-    /// HTTP is not served here.
-    #[error("HTTP is not enabled")]
-    NoHttp,
-}
-
-/// What this client is told to boot.
+/// Where this is to be had.
 ///
 /// # Errors
 ///
-/// [`NoBootFile`]: then it is given an address and nothing more, since a boot
-/// program of another architecture would only hang it.
-pub fn boot_file(
-    settings: &Settings,
-    catalogue: &Catalogue,
-    client: Client,
-    mac: Mac,
-) -> Result<BootFile, NoBootFile> {
+/// That it is not served here.
+pub fn boot_file(settings: &Settings, told: &Told, mac: Mac) -> Result<BootFile, NoBootFile> {
     let authority = settings.authority.as_deref().ok_or(NoBootFile::NoHttp);
-    let (way, firmware) = match client {
-        Client::Host => return Err(NoBootFile::Host),
-        Client::Ipxe { .. } => {
+    Ok(match told {
+        Told::Script => {
             let url = format!("http://{}/ipxe/{}.ipxe", authority?, mac.hyphenated());
-            return Ok(BootFile::Script(url));
+            BootFile::Script(url)
         }
-        Client::Firmware { way, firmware } => (way, firmware),
-    };
-    let architecture = match firmware {
-        Firmware::Known(architecture) => architecture,
-        Firmware::Unknown(number) => return Err(NoBootFile::UnknownArchitecture(number)),
-    };
-    let name = catalogue.loader(architecture).ok_or(NoBootFile::NoProgram(architecture.name()))?;
-    match way {
-        BootWay::Pxe => {
+        Told::Program { way: BootWay::Pxe, name } => {
             let server = settings.tftp.ok_or(NoBootFile::NoTftp)?;
-            Ok(BootFile::Program { name: name.to_owned(), server })
+            BootFile::Program { name: name.clone(), server }
         }
-        BootWay::Http => Ok(BootFile::ProgramUrl(format!("http://{}/loader/{name}", authority?))),
-    }
+        Told::Program { way: BootWay::Http, name } => {
+            BootFile::ProgramUrl(format!("http://{}/loader/{name}", authority?))
+        }
+    })
 }

@@ -12,7 +12,6 @@ use std::{
 use super::{
     Settings,
     answer::{Answer, Question, Reply, ReplyKind, Why, boot_file_of, offer, vlan_of},
-    boot_file::boot_file,
     ladder,
     request::{Client, Kind, Request},
     subnet,
@@ -60,16 +59,16 @@ pub(super) fn answer(
         Err(why) => return Decision::only(Answer::Silence(why)),
     };
     let is_offer = matches!(kind, ReplyKind::ProxyOffer(_));
-    let has_file = boot_file(hall.0, hall.1, request.client, request.mac).is_ok();
-    let proxied = tried.filter(|_| is_offer && has_file).map(|tried| tried.now);
-    let asker = (request, subnet::spot(request, subnet));
-    let offered = offer(state, hall.0, asker, (proxied, now));
-    let answer = match boot_file_of(hall, request, offered.answer) {
+    let proxied = tried.filter(|_| is_offer).map(|tried| tried.now);
+    let offered = offer(state, hall, (request, subnet), (proxied, now));
+    let choice = &offered.answer;
+    let answer = match boot_file_of(hall.0, choice, request) {
         // Firmware that is told nothing goes on to its disk.
         Err(why) => Answer::Silence(Why::NothingToBoot(why)),
         Ok(boot) => Answer::Reply(Reply {
             kind,
             boot: Ok(boot),
+            remark: choice.remark.clone(),
             hostname: None,
             server: subnet.server,
             subnet: Arc::clone(subnet),

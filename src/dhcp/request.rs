@@ -7,7 +7,8 @@ use std::{collections::HashMap, net::Ipv4Addr};
 
 use dhcproto::v4::{HType, Opcode, borrowed};
 
-use crate::model::{BootWay, Firmware, Mac, Port, is_genuine_uuid};
+pub use crate::model::Client;
+use crate::model::{BootWay, Firmware, IpxeFeatures, Mac, Port, is_genuine_uuid};
 
 /// What a client asks, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct Request {
     pub mac: Mac,
     /// What it is.
     pub client: Client,
+    /// What it can do, if it is iPXE and says so (option 175).
+    pub features: IpxeFeatures,
     /// What an answer repeats, and where it goes.
     pub route: Route,
     /// Its SMBIOS UUID (option 97, type 0, RFC 4578 §2.3), as text.
@@ -71,26 +74,6 @@ pub enum Kind {
     Inform {
         /// `ciaddr`.
         address: Ipv4Addr,
-    },
-}
-
-/// What a client is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Client {
-    /// A host that wants an address and nothing to boot.
-    Host,
-    /// Firmware that wants a boot program.
-    Firmware {
-        /// How it fetches it.
-        way: BootWay,
-        /// What it says it is.
-        firmware: Firmware,
-    },
-    /// iPXE: option 77 says so, bare as iPXE sends it or with the lengths of
-    /// RFC 3004 §4, or option 175 is there.
-    Ipxe {
-        /// What it says it is, if it does.
-        firmware: Option<Firmware>,
     },
 }
 
@@ -207,6 +190,7 @@ pub fn parse(packet: &[u8]) -> Result<Request, Malformed> {
         kind: kind(&options, route.ciaddr)?,
         mac,
         client: client(&options),
+        features: options.raw(175).map(IpxeFeatures::read).unwrap_or_default(),
         uuid: options.raw(97).and_then(uuid),
         machine_identifier: options.raw(97).map(<[u8]>::to_vec),
         parameters: options.raw(55).unwrap_or_default().to_vec(),
@@ -535,6 +519,7 @@ pub(super) mod tests {
         ) {
             let mut bytes = packet(MAC, &[
                 (53, &[1]), UEFI, (93, &[0, 7]), (97, &[0; 17]), (77, b"iPXE"), (82, &[1, 2, 3, 4]),
+                (175, &[21, 1, 1, 19, 1, 1]),
                 (52, &[3]), (57, &[5, 192]), (55, &[1, 3, 6]),
             ]);
             bytes.resize(length, 0);

@@ -303,6 +303,9 @@ impl Room {
             Ok(packet) => door.send(&packet, destination),
             Err(error) => return warn!(%mac, %error, "not answered"),
         };
+        if let Some(remark) = &reply.remark {
+            warn!(%mac, "{remark}");
+        }
         match (sent, &reply.boot) {
             (Err(error), _) => warn!(%mac, ?destination, %error, "the answer could not be sent"),
             (Ok(()), Ok(boot)) => {

@@ -43,7 +43,15 @@ mod tests {
     fn reply(kind: ReplyKind, boot: Result<super::super::answer::BootFile, NoBootFile>) -> Reply {
         let subnets = settings().subnets;
         let subnet = subnets.iter().next().expect("one").clone();
-        Reply { kind, boot, hostname: None, server: subnet.server, subnet, vlan: None }
+        Reply {
+            kind,
+            boot,
+            remark: None,
+            hostname: None,
+            server: subnet.server,
+            subnet,
+            vlan: None,
+        }
     }
 
     #[test]

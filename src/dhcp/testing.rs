@@ -105,8 +105,12 @@ pub(super) const UEFI: Options = &[
 ];
 pub(super) const IA32: Options = &[(60, b"PXEClient:Arch:00006:UNDI:003000"), (93, &[0, 6])];
 pub(super) const HTTP: Options = &[(60, b"HTTPClient:Arch:00016:UNDI:003000"), (93, &[0, 16])];
-pub(super) const IPXE: Options =
-    &[(60, b"PXEClient:Arch:00007:UNDI:003010"), (93, &[0, 7]), (77, b"iPXE"), (175, &[19, 1, 1])];
+pub(super) const IPXE: Options = &[
+    (60, b"PXEClient:Arch:00007:UNDI:003010"),
+    (93, &[0, 7]),
+    (77, b"iPXE"),
+    (175, &[19, 1, 1, 36, 1, 1]),
+];
 pub(super) const HOST: Options = &[(60, b"udhcp 1.35.0")];
 
 /// The conversation of machines with a server, one state for all.

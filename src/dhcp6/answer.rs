@@ -3,9 +3,12 @@
 use std::net::Ipv6Addr;
 
 use crate::{
-    boot::{self, Caller, Offer, Program},
+    boot::{
+        self, Caller,
+        loader::{Applicant, Choice, Remark},
+    },
     files::Catalogue,
-    model::{Decision, Holder, LeaseState, Subnet6, Timestamp},
+    model::{Decision, Holder, IpxeFeatures, LeaseState, Subnet6, Timestamp},
     state::State,
 };
 
@@ -37,6 +40,8 @@ pub struct Reply {
     pub others: Vec<(Other, u32)>,
     /// What the client shall boot, or why it is told nothing of it.
     pub boot: Result<BootFile, NoBootFile>,
+    /// What an operator should know of that.
+    pub remark: Option<Remark>,
 }
 
 /// The kinds of reply.
@@ -123,9 +128,9 @@ pub fn answer(
     if request.server_id.as_deref().is_some_and(|named| named != settings.server_id.bytes()) {
         return silence(Why::AnotherServer);
     }
-    let offered = offer(state, settings, (request, subnet), now);
-    let offer = offered.answer;
-    let conversation = Conversation { state, settings, catalogue, request, subnet, offer, now };
+    let offered = offer(state, (settings, catalogue), (request, subnet), now);
+    let choice = &offered.answer;
+    let conversation = Conversation { state, settings, choice, request, subnet, now };
     if request.route.relays.is_empty() && request.route.to == To::Us {
         return match request.kind {
             // RFC 8415 §18.4: nobody was told that we can be spoken to alone.
@@ -167,11 +172,10 @@ pub fn answer(
 struct Conversation<'a> {
     state: &'a State,
     settings: &'a Settings,
-    catalogue: &'a Catalogue,
+    choice: &'a Choice,
     request: &'a Request,
     /// The network of the client's link.
     subnet: &'a Subnet6,
-    offer: Offer,
     now: Timestamp,
 }
 
@@ -325,7 +329,8 @@ impl<'a> Conversation<'a> {
 
     fn reply(self, kind: ReplyKind, associations: Vec<Granted>) -> Answer {
         let others = self.request.others.clone();
-        Answer::Reply(Reply { kind, status: None, associations, others, boot: self.boot_file() })
+        let (boot, remark) = (self.boot_file(), self.choice.remark.clone());
+        Answer::Reply(Reply { kind, status: None, associations, others, boot, remark })
     }
 
     fn status(self, status: Status) -> Answer {
@@ -335,17 +340,14 @@ impl<'a> Conversation<'a> {
             associations: Vec::new(),
             others: Vec::new(),
             boot: Err(NoBootFile::Host),
+            remark: None,
         })
     }
 
     fn boot_file(self) -> Result<BootFile, NoBootFile> {
-        let Self { settings, catalogue, request, .. } = self;
-        let mac = request.holder.as_ref().and_then(Holder::machine);
-        match self.offer {
-            Offer::BootFile => boot_file(settings, catalogue, request.client, mac),
-            Offer::OwnDisk => Err(NoBootFile::OwnDisk),
-            Offer::Ignored => Err(NoBootFile::Ignored),
-        }
+        let told = self.choice.told.as_ref().map_err(|why| *why)?;
+        let mac = self.request.holder.as_ref().and_then(Holder::machine);
+        boot_file(self.settings, told, mac.ok_or(NoBootFile::NoMac)?)
     }
 }
 
@@ -353,22 +355,31 @@ impl<'a> Conversation<'a> {
 /// wants to boot is a machine that somebody may provision.
 fn offer(
     state: &State,
-    settings: &Settings,
+    (settings, catalogue): (&Settings, &Catalogue),
     (request, subnet): (&Request, &Subnet6),
     now: Timestamp,
-) -> Decision<Offer> {
-    let (program, firmware) = match request.client {
-        Client::Host => return Decision::only(Offer::BootFile),
-        Client::Firmware { way, firmware } => (Program::Firmware(way), Some(firmware)),
-        Client::Ipxe { firmware } => (Program::Ipxe, firmware),
-    };
-    let Some(mac) = request.holder.as_ref().and_then(Holder::machine) else {
-        return Decision::only(Offer::BootFile);
+) -> Decision<Choice> {
+    let Some(applicant) = applicant(request, subnet) else {
+        let is_host = request.client == Client::Host;
+        let why = if is_host { NoBootFile::Host } else { NoBootFile::NoMac };
+        return Decision::only(Choice::nothing(why));
     };
     let uuid = request.client_id.as_ref().and_then(crate::model::Duid::uuid);
     let address = subnet.network.network().into();
-    let caller = Caller { mac, address, program, firmware, uuid, port: None, proxied: None };
-    boot::offer(state, &settings.rules, caller, now)
+    let caller = Caller { applicant, address, uuid, port: None, proxied: None };
+    boot::offer(state, (&settings.rules, catalogue), caller, now)
+}
+
+/// The client as a machine; nothing if none is known by it.
+fn applicant(request: &Request, subnet: &Subnet6) -> Option<Applicant> {
+    Some(Applicant {
+        mac: request.holder.as_ref().and_then(Holder::machine)?,
+        client: request.client,
+        // Over IPv6 iPXE lists none.
+        features: IpxeFeatures::default(),
+        network: Some(subnet.network.into()),
+        begins: matches!(request.kind, Kind::Solicit { .. }),
+    })
 }
 
 const fn granted(id: u32) -> Granted {

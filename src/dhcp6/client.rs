@@ -1,54 +1,37 @@
 //! What a client is: firmware, iPXE, or a host that boots nothing. Pure.
 
-use crate::model::{BootWay, Firmware};
+use crate::model::{BootWay, Client, Firmware};
 
 /// The enterprise number of Intel, under which PXE and UEFI name their classes
 /// (UEFI 2.10 §24.3 and §24.7).
 pub(super) const INTEL: [u8; 4] = 343u32.to_be_bytes();
 
-/// What a client is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Client {
-    /// A host that wants an address and nothing to boot.
-    Host,
-    /// Firmware that wants a boot program.
-    Firmware {
-        /// How it fetches it.
-        way: BootWay,
-        /// What it says it is.
-        firmware: Firmware,
-    },
-    /// iPXE: its user class says so (option 15).
-    Ipxe {
-        /// What it says it is, if it does.
-        firmware: Option<Firmware>,
-    },
-}
-
-impl Client {
-    /// What its user classes (option 15), its vendor class (option 16) and its
-    /// architectures (option 61) say.
-    #[must_use]
-    pub fn read(user: Option<&[u8]>, vendor: Option<&[u8]>, architectures: Option<&[u8]>) -> Self {
-        let class = vendor.unwrap_or_default();
-        let firmware = firmware(architectures, class);
-        let user_classes = user.unwrap_or_default();
-        if user_classes == b"iPXE" || counted(user_classes).any(|class| class == b"iPXE") {
-            return Self::Ipxe { firmware };
-        }
-        let is_of = |name: &[u8]| counted(class_data(class)).any(|one| one.starts_with(name));
-        let way = if is_of(b"PXEClient") {
-            BootWay::Pxe
-        } else if is_of(b"HTTPClient") {
-            BootWay::Http
-        } else {
-            return Self::Host;
-        };
-        match firmware {
-            Some(firmware) => Self::Firmware { way, firmware },
-            // No BIOS boots over IPv6, so nothing can be taken for granted here.
-            None => Self::Host,
-        }
+/// What a client is by its user classes (option 15), its vendor class (option 16)
+/// and its architectures (option 61).
+#[must_use]
+pub(super) fn client(
+    user: Option<&[u8]>,
+    vendor: Option<&[u8]>,
+    architectures: Option<&[u8]>,
+) -> Client {
+    let class = vendor.unwrap_or_default();
+    let firmware = firmware(architectures, class);
+    let user_classes = user.unwrap_or_default();
+    if user_classes == b"iPXE" || counted(user_classes).any(|class| class == b"iPXE") {
+        return Client::Ipxe { firmware };
+    }
+    let is_of = |name: &[u8]| counted(class_data(class)).any(|one| one.starts_with(name));
+    let way = if is_of(b"PXEClient") {
+        BootWay::Pxe
+    } else if is_of(b"HTTPClient") {
+        BootWay::Http
+    } else {
+        return Client::Host;
+    };
+    match firmware {
+        Some(firmware) => Client::Firmware { way, firmware },
+        // No BIOS boots over IPv6, so nothing can be taken for granted here.
+        None => Client::Host,
     }
 }
 

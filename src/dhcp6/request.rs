@@ -6,8 +6,8 @@
 
 use std::{collections::HashMap, net::Ipv6Addr};
 
-pub use super::client::Client;
-use super::client::pairs;
+use super::client::{client, pairs};
+pub use crate::model::Client;
 use crate::model::{Duid, Holder, Mac};
 
 /// What a client asks, checked.
@@ -192,7 +192,7 @@ pub fn parse(packet: &[u8], (from, to): (Ipv6Addr, To)) -> Result<Request, Malfo
         holder,
         associations,
         others: others(&options),
-        client: Client::read(options.raw(15), options.raw(16), options.raw(61)),
+        client: client(options.raw(15), options.raw(16), options.raw(61)),
         parameters: pairs(options.raw(6).unwrap_or_default()),
         vendor_class: options.raw(16).map(<[u8]>::to_vec),
         route: Route { to, relays },

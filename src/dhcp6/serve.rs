@@ -204,6 +204,9 @@ impl Room {
             reply.associations.iter().filter_map(|granted| granted.address).collect();
         let wants_address = !request.associations.is_empty() && reply.kind != ReplyKind::Status;
         let status = reply.associations.iter().find_map(|granted| granted.status).or(reply.status);
+        if let Some(remark) = &reply.remark {
+            warn!(client, %from, "{remark}");
+        }
         match (sent, &reply.boot) {
             (Err(error), _) => warn!(client, %from, %error, "the answer could not be sent"),
             (Ok(()), _) if wants_address && addresses.is_empty() => {

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::model::Architecture;
+use crate::model::{Architecture, Catalogue, LoaderProfile};
 
 /// Where Debian's `ipxe` package puts its files.
 const SYSTEM_DIRECTORY: &str = "/usr/lib/ipxe";
@@ -18,6 +18,9 @@ const SYSTEM_DIRECTORY: &str = "/usr/lib/ipxe";
 /// How old a catalogue may be: a crowd of machines must not make as many looks
 /// at the disk.
 const FRESH_FOR: Duration = Duration::from_secs(1);
+
+/// So many programs of a directory are kept besides the usual ones.
+const MOST_OTHERS: usize = 64;
 
 /// No boot program is larger; what is, is something else.
 const LARGEST: u64 = 16 << 20;
@@ -28,6 +31,7 @@ const LARGEST: u64 = 16 << 20;
 pub struct Loaders {
     single: Option<PathBuf>,
     directories: Vec<PathBuf>,
+    profiles: Vec<LoaderProfile>,
     read: Mutex<HashMap<PathBuf, Read>>,
     latest: Mutex<Option<(Instant, Arc<Catalogue>)>>,
 }
@@ -40,40 +44,6 @@ struct Read {
     content: Option<Bytes>,
 }
 
-/// The boot programs that there are at a moment.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Catalogue {
-    by_architecture: HashMap<Architecture, String>,
-    by_name: HashMap<String, Bytes>,
-}
-
-impl Catalogue {
-    /// A catalogue of these programs; the first of an architecture is its
-    /// loader.
-    #[must_use]
-    pub fn new(programs: impl IntoIterator<Item = (Architecture, String, Bytes)>) -> Self {
-        let mut catalogue = Self::default();
-        for (architecture, name, content) in programs {
-            catalogue.by_architecture.entry(architecture).or_insert_with(|| name.clone());
-            catalogue.by_name.entry(name).or_insert(content);
-        }
-        catalogue
-    }
-
-    /// The name of the boot program for this architecture, relative to the root
-    /// of TFTP and to `/loader/` of HTTP.
-    #[must_use]
-    pub fn loader(&self, architecture: Architecture) -> Option<&str> {
-        self.by_architecture.get(&architecture).map(String::as_str)
-    }
-
-    /// The bytes of the boot program of this name.
-    #[must_use]
-    pub fn content(&self, name: &str) -> Option<&Bytes> {
-        self.by_name.get(name)
-    }
-}
-
 impl Loaders {
     /// Boot programs from one file, which goes before all others of its
     /// architecture, from a directory, and from where Debian's `ipxe` package
@@ -81,13 +51,25 @@ impl Loaders {
     #[must_use]
     pub fn new(single: Option<PathBuf>, directory: Option<PathBuf>) -> Self {
         let directories = directory.into_iter().chain([PathBuf::from(SYSTEM_DIRECTORY)]).collect();
-        Self { single, directories, read: Mutex::default(), latest: Mutex::default() }
+        Self { single, ..Self::only_from(directories) }
     }
 
     /// Boot programs from these directories alone, the first before the others.
     #[must_use]
     pub fn only_from(directories: Vec<PathBuf>) -> Self {
-        Self { single: None, directories, read: Mutex::default(), latest: Mutex::default() }
+        Self {
+            single: None,
+            directories,
+            profiles: Vec::new(),
+            read: Mutex::default(),
+            latest: Mutex::default(),
+        }
+    }
+
+    /// With these profiles.
+    #[must_use]
+    pub fn by(self, profiles: Vec<LoaderProfile>) -> Self {
+        Self { profiles, ..self }
     }
 
     /// What there is, no older than a second.
@@ -102,6 +84,13 @@ impl Loaders {
                 catalogue
             }
         }
+    }
+
+    /// What there is at this moment.
+    #[must_use]
+    pub fn look_now(&self) -> Arc<Catalogue> {
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.catalogue()
     }
 
     fn look(&self) -> Catalogue {
@@ -123,7 +112,36 @@ impl Loaders {
                 })
             })
         });
-        Catalogue::new(single.chain(in_directories))
+        let others = self.directories.iter().flat_map(|directory| self.others(directory));
+        Catalogue::new(single.chain(in_directories)).and(others).by(self.profiles.clone())
+    }
+
+    /// The programs of the directory, and of those in it, that nobody is told unless
+    /// somebody says so: a shim, a GRUB, an iPXE of one's own.
+    fn others(&self, directory: &Path) -> Vec<(Architecture, String, Bytes)> {
+        let mut names = Vec::new();
+        for (name, is_directory) in entries(directory) {
+            if !is_directory {
+                names.push(name);
+                continue;
+            }
+            let below = entries(&directory.join(&name)).into_iter();
+            let files = below.filter(|(_, is_directory)| !is_directory);
+            names.extend(files.map(|(file, _)| format!("{name}/{file}")));
+        }
+        names.retain(|name| is_program_name(name) && !is_usual(name));
+        names.sort_unstable();
+        if names.len() > MOST_OTHERS {
+            tracing::debug!(path = %directory.display(), "only {MOST_OTHERS} programs of it are served");
+        }
+        let program = |name: String| {
+            let content = self.content(&directory.join(&name))?;
+            let architecture = architecture_of(&content);
+            // Without a header for a machine that is known it is no UEFI program.
+            let is_broken = architecture == Architecture::Bios && is_uefi_name(&name);
+            (!is_broken).then_some((architecture, name, content))
+        };
+        names.into_iter().take(MOST_OTHERS).filter_map(program).collect()
     }
 
     /// The content of the file, read again only if it has changed.
@@ -146,6 +164,33 @@ impl Loaders {
         read.insert(path.to_owned(), Read { modified, length, content: content.clone() });
         content
     }
+}
+
+/// The files and directories in a directory, but for hidden ones; none if it cannot
+/// be read.
+fn entries(directory: &Path) -> Vec<(String, bool)> {
+    let Ok(found) = fs::read_dir(directory) else { return Vec::new() };
+    let entry = |entry: io::Result<fs::DirEntry>| {
+        let entry = entry.ok()?;
+        let name = entry.file_name().into_string().ok().filter(|name| !name.starts_with('.'))?;
+        Some((name, fs::metadata(entry.path()).ok()?.is_dir()))
+    };
+    found.filter_map(entry).collect()
+}
+
+fn is_usual(name: &str) -> bool {
+    Architecture::ALL.into_iter().any(|architecture| architecture.loaders().contains(&name))
+}
+
+/// Whether a file of this name may be a boot program: a UEFI application, or what a
+/// BIOS loads by PXE.
+fn is_program_name(name: &str) -> bool {
+    let ends = [".pxe", ".kpxe", ".kkpxe", ".0"];
+    is_uefi_name(name) || ends.iter().any(|end| name.ends_with(end))
+}
+
+fn is_uefi_name(name: &str) -> bool {
+    name.to_ascii_lowercase().ends_with(".efi")
 }
 
 fn read_whole(path: &Path, length: u64) -> io::Result<Bytes> {
@@ -239,6 +284,38 @@ pub(crate) mod tests {
         let loaders = Loaders::new(Some(single), Some(directory.path().to_owned()));
         assert_eq!(loaders.look().loader(Architecture::X64Uefi), Some("mine.efi"));
         assert_eq!(loaders.look().loader(Architecture::Bios), Some("undionly.kpxe"));
+    }
+
+    #[test]
+    fn any_program_of_the_directory_is_served_by_its_name_and_told_nobody_by_itself() {
+        let directory = directory(&[
+            ("shimx64.efi", efi_program(0x8664)),
+            ("GRUBAA64.EFI", efi_program(0xaa64)),
+            ("lpxelinux.0", b"bios".to_vec()),
+            ("broken.efi", b"<html>".to_vec()),
+            ("itanium.efi", efi_program(0x0200)),
+            ("notes.txt", b"text".to_vec()),
+            (".hidden.efi", efi_program(0x8664)),
+        ]);
+        fs::create_dir(directory.path().join("rack")).expect("made");
+        fs::write(directory.path().join("rack/own.efi"), efi_program(0x8664)).expect("written");
+        let catalogue = Loaders::only_from(vec![directory.path().to_owned()]).look();
+        for (name, architecture) in [
+            ("shimx64.efi", Some(Architecture::X64Uefi)),
+            ("rack/own.efi", Some(Architecture::X64Uefi)),
+            ("GRUBAA64.EFI", Some(Architecture::Arm64Uefi)),
+            ("lpxelinux.0", Some(Architecture::Bios)),
+            ("broken.efi", None),
+            ("itanium.efi", None),
+            ("notes.txt", None),
+            (".hidden.efi", None),
+            ("rack", None),
+        ] {
+            assert_eq!(catalogue.architecture(name), architecture, "{name}");
+        }
+        for architecture in Architecture::ALL {
+            assert_eq!(catalogue.loader(architecture), None);
+        }
     }
 
     #[test]

@@ -3,6 +3,9 @@
 
 mod images;
 mod loaders;
+mod neighbour;
 
+pub use crate::model::Catalogue;
 pub use images::{Digest, FileError, Images, OpenFile};
-pub use loaders::{Catalogue, Loaders};
+pub use loaders::Loaders;
+pub use neighbour::neighbour;

@@ -127,7 +127,9 @@ impl Visit<'_> {
             Wanted::ScriptAgain(mac) => self.script(Claim::Mac(*mac), Prelude::None, (true, None)),
             Wanted::Loader(name) => {
                 let program = self.premises.catalogue.content(name).ok_or(Refusal::NotFound)?;
-                Ok((Answer::Loader(program.clone()), Vec::new()))
+                let mac = self.machine(Claim::None)?;
+                let fetched = |mac| boot::loader::fetched(self.state, mac, self.now);
+                Ok((Answer::Loader(program.clone()), mac.map(fetched).unwrap_or_default()))
             }
             Wanted::InstanceFile { token, number, name } => {
                 self.instance_file(*token, *number, name)
@@ -688,5 +690,17 @@ mod tests {
         let path = "/loader/undionly.kpxe";
         let answered = asked((&state, &policy), "GET", path, [10, 0, 0, 77].into());
         assert_eq!(answered, Decision::only(Answer::Loader(Bytes::from("program"))));
+    }
+
+    #[test]
+    fn a_machine_whose_firmware_fetches_its_boot_program_has_come_so_far() {
+        let mut state = state();
+        let sighting = Sighting::new(MAC, Stage::Firmware);
+        boot::seen(&state, sighting, NOW).iter().for_each(|change| state.apply(change));
+        let (policy, path) = (policy(), "/loader/undionly.kpxe");
+        assert_eq!(stage(&asked((&state, &policy), "HEAD", path, ADDRESS)), None);
+        let fetched = asked((&state, &policy), "GET", path, ADDRESS);
+        assert_eq!(stage(&fetched), Some(Stage::Loader));
+        assert_eq!(stage(&asked((&state, &policy), "GET", path, OTHER_ADDRESS)), None);
     }
 }

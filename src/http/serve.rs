@@ -2,7 +2,6 @@
 
 mod connection;
 mod exchange;
-mod neighbour;
 mod paces;
 mod places;
 

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::processors::{Fate, processor};
+
 /// The processor and firmware that a boot program must be made for.
 ///
 /// From option 93 of DHCP (RFC 4578 §2.1) with the numbers of IANA's registry
@@ -9,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Architecture {
-    /// PC with BIOS, 0x0000; iPXE calls it `i386` whatever the processor is.
+    /// PC with BIOS, 0x0000, and 0x0014 by HTTP; iPXE calls it `i386` whatever the processor is.
     Bios,
     /// 32-bit x86 with UEFI, 0x0006 and 0x000f.
     Ia32Uefi,
@@ -50,16 +52,10 @@ impl Firmware {
     /// What the number of option 93 stands for.
     #[must_use]
     pub fn from_number(number: u16) -> Self {
-        Self::Known(match number {
-            0x0000 => Architecture::Bios,
-            0x0006 | 0x000f => Architecture::Ia32Uefi,
-            0x0007 | 0x0009 | 0x0010 | 0x0011 => Architecture::X64Uefi,
-            0x000a | 0x0012 => Architecture::Arm32Uefi,
-            0x000b | 0x0013 => Architecture::Arm64Uefi,
-            0x001b | 0x001c => Architecture::Riscv64Uefi,
-            0x0027 | 0x0028 => Architecture::Loong64Uefi,
-            _ => return Self::Unknown(number),
-        })
+        match processor(number).map(|processor| processor.fate) {
+            Some(Fate::Boots(architecture)) => Self::Known(architecture),
+            Some(Fate::Refused(_)) | None => Self::Unknown(number),
+        }
     }
 }
 

@@ -9,11 +9,23 @@ use super::{LocalHabit, Proxied};
 ///
 /// Each field's default is what a machine is told of which nothing was learned, and
 /// a row that was written before a field was there is read with it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Habits {
     /// Which form of a proxy's offer it takes.
     pub proxied: Proxied,
     /// How it is sent to its own disk.
     pub local: LocalHabit,
+    /// The boot program that it is told of those in its order; the first if nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loader: Option<Tried>,
+}
+
+/// A boot program, and how it went with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tried {
+    /// Its name in the catalogue.
+    pub name: String,
+    /// How often in a row it was fetched and never came back as iPXE.
+    pub vain: u8,
 }

@@ -24,6 +24,9 @@ pub struct Listed {
     pub vlan: Option<VlanId>,
     /// How fast it is sent to.
     pub pace: Option<Rate>,
+    /// The boot programs that it is told, the first choice first; those of its
+    /// profile if there are none.
+    pub loaders: Vec<String>,
 }
 
 /// The longest note of a machine, in characters.

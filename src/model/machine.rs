@@ -63,6 +63,10 @@ pub struct Machine {
     /// Its further cards, and what else it is known by.
     #[serde(default, skip_serializing_if = "Identity::is_empty")]
     pub identity: Identity,
+    /// The boot programs that the inventory says of it, the first choice first; none
+    /// if it says nothing.
+    #[serde(default)]
+    pub loaders: Vec<String>,
 }
 
 /// A machine that waits asks every few seconds, and that it was seen is kept
@@ -94,6 +98,7 @@ impl Machine {
             vlan: None,
             pace: None,
             identity: Identity::default(),
+            loaders: Vec::new(),
         })
     }
 
@@ -208,6 +213,8 @@ const fn is_enrolment(event: MachineEvent) -> bool {
 pub enum Stage {
     /// Its firmware asked by DHCP.
     Firmware,
+    /// It fetched a boot program.
+    Loader,
     /// iPXE asked by DHCP.
     Ipxe,
     /// It was told to wait and ask again.
@@ -226,6 +233,7 @@ impl Stage {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Firmware => "firmware",
+            Self::Loader => "loader",
             Self::Ipxe => "ipxe",
             Self::Holding => "holding",
             Self::Script => "script",
@@ -268,7 +276,9 @@ mod tests {
     fn a_machine_that_was_written_down_before_there_were_notes_or_habits_is_read() {
         let machine = Machine::first(MAC, MachineEvent::Asked, Timestamp(5)).expect("known");
         let mut row = serde_json::to_value(&machine).expect("JSON");
-        for later in ["note", "habits", "enrolled", "treatment", "local_boot", "vlan", "pace"] {
+        for later in
+            ["note", "habits", "enrolled", "treatment", "local_boot", "vlan", "pace", "loaders"]
+        {
             row.as_object_mut().expect("an object").remove(later);
         }
         assert_eq!(serde_json::from_value::<Machine>(row).expect("a machine"), machine);

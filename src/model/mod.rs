@@ -4,7 +4,9 @@
 //! here imports another part of this crate.
 
 mod architecture;
+mod catalogue;
 mod change;
+mod client;
 mod dhcp_options;
 mod duid;
 mod habits;
@@ -23,6 +25,7 @@ mod names;
 mod path;
 mod pool;
 mod port;
+mod processors;
 mod progress;
 mod proxied;
 mod select;
@@ -36,13 +39,15 @@ mod token;
 mod treatment;
 
 pub use architecture::{Architecture, BootWay, Firmware};
+pub use catalogue::{Catalogue, LoaderProfile};
 pub use change::{Change, Decision};
+pub use client::{Client, IpxeFeatures};
 pub use dhcp_options::{
     DhcpOptions, Domain, InvalidDomain, InvalidOptionValue, InvalidRoute, OptionValue, Route,
     addresses_value,
 };
 pub use duid::{Duid, InvalidDuid};
-pub use habits::Habits;
+pub use habits::{Habits, Tried};
 pub use identity::{Identity, MOST_CARDS, MOST_UUIDS};
 pub use image::{Asset, Checksum, Image, ImageFile, InvalidChecksum, InvalidImageFile, Source};
 pub use instance::{BootMode, Destroyed, Instance, InstanceId, LogicalId, Reason, Tags};
@@ -60,6 +65,7 @@ pub use names::{Hostname, InvalidHostname};
 pub use path::{InvalidRate, InvalidVlanId, Rate, VlanId};
 pub use pool::{InvalidRange, Pool, Range};
 pub use port::{InvalidRelayId, Port, RelayId, Slot};
+pub use processors::{Fate, PROCESSORS, Processor, processor, refusal};
 pub use progress::{Callback, Drain, LONGEST_FAILURE, MOST_INSTALLS, Progress};
 pub use proxied::{Proxied, Rung};
 pub use select::{InvalidMacPrefix, MacPrefix, Select};

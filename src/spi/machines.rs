@@ -87,6 +87,9 @@ struct Row<'a> {
     unclaimed: Option<&'static str>,
     local_boot: Option<&'static str>,
     note: Option<&'a str>,
+    /// The boot program that it was found to take, or is tried on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    loader: Option<&'a str>,
 }
 
 /// The instance that has the machine.
@@ -153,6 +156,7 @@ fn row<'a>(state: &'a State, machine: &'a Machine, now: Timestamp) -> Row<'a> {
         unclaimed: machine.treatment.filter(|_| instance.is_none()).map(Treatment::name),
         local_boot: local_boot(machine).map(LocalBoot::name),
         note: machine.note.as_deref().or(machine.is_deaf().then_some(IS_DEAF)),
+        loader: machine.habits.loader.as_ref().map(|tried| tried.name.as_str()),
     }
 }
 

@@ -55,6 +55,19 @@ pub fn look_up(
     }
 }
 
+/// What it shows that a client has fetched the whole of this file.
+pub fn fetched(
+    state: &State,
+    (addressing, catalogue): (Addressing, &Catalogue),
+    (file, visitor): (&str, Visitor),
+    now: Timestamp,
+) -> Decision<()> {
+    let mac = identify(state, addressing, visitor, (Claim::None, now)).ok().flatten();
+    let loader = catalogue.architecture(file).and(mac);
+    let changes = loader.map(|mac| boot::loader::fetched(state, mac, now)).unwrap_or_default();
+    Decision { answer: (), changes }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
@@ -104,6 +117,26 @@ mod tests {
                 "{name}"
             );
         }
+    }
+
+    #[test]
+    fn who_has_fetched_a_boot_program_has_come_so_far_and_no_other_file_counts() {
+        let mut state = State::new(None);
+        let sighting = boot::Sighting::new(MACHINE, crate::model::Stage::Firmware);
+        boot::seen(&state, sighting, NOW).iter().for_each(|change| state.apply(change));
+        let program = (Architecture::Bios, "undionly.kpxe".to_owned(), Bytes::from_static(b"b"));
+        let catalogue = Catalogue::new([program]);
+        let fetched = |name: &str, neighbour: Option<Mac>| {
+            let visitor = Visitor { address: LEASED.into(), neighbour };
+            let hall = (Addressing::Foreign, &catalogue);
+            super::fetched(&state, hall, (name, visitor), NOW).changes
+        };
+        let changes = fetched("undionly.kpxe", Some(MACHINE));
+        let [Change::Seen(machine)] = changes.as_slice() else { panic!("{changes:?}") };
+        assert_eq!(machine.stage, Some(crate::model::Stage::Loader));
+        assert_eq!(fetched("autoexec.ipxe", Some(MACHINE)), []);
+        assert_eq!(fetched("undionly.kpxe", None), []);
+        assert_eq!(fetched("undionly.kpxe", Some(Mac::new([2, 0, 0, 0, 0, 2]))), []);
     }
 
     #[test]

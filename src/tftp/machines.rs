@@ -1,20 +1,26 @@
 //! TFTP for machines: the engine, asked with the state and the clock of now.
 
-use std::{io, net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use tokio::net::UdpSocket;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    library::{Settings, look_up},
+    library::{Settings, fetched, look_up},
     report::{Tell, Told},
     request::Request,
     serve::{Ports, serve},
     transfer::Limits,
 };
 use crate::{
+    boot::{Addressing, Visitor},
     events::{Door, Refused, Served},
-    files::Loaders,
+    files::{Loaders, neighbour},
     model::Timestamp,
     store::Store,
 };
@@ -30,7 +36,7 @@ pub async fn serve_machines(
     (settings, loaders, store): (Settings, Arc<Loaders>, Store),
     stop: CancellationToken,
 ) -> io::Result<()> {
-    let tell = teller(store.clone());
+    let tell = teller(store.clone(), Arc::clone(&loaders), settings.addressing);
     let answer = move |request: &Request, client: SocketAddr| {
         let address = client.ip().to_canonical();
         let catalogue = loaders.catalogue();
@@ -40,8 +46,9 @@ pub async fn serve_machines(
     serve(socket, (ports, limits), (answer, tell), stop).await
 }
 
-/// Makes events of what becomes of requests.
-fn teller(store: Store) -> Tell {
+/// Makes events of what becomes of requests, and keeps that a machine has its boot
+/// program.
+fn teller(store: Store, loaders: Arc<Loaders>, addressing: Addressing) -> Tell {
     Arc::new(move |client: SocketAddr, told: Told<'_>| {
         let address = client.ip().to_canonical();
         match told {
@@ -52,6 +59,17 @@ fn teller(store: Store) -> Tell {
                 why: why.to_string(),
             }),
             Told::Read { file, bytes, complete } => {
+                if complete {
+                    let neighbour = match (addressing, address) {
+                        (Addressing::Foreign, IpAddr::V4(address)) => neighbour(address),
+                        (Addressing::Foreign, IpAddr::V6(_)) | (Addressing::Ours, _) => None,
+                    };
+                    let visitor = Visitor { address, neighbour };
+                    let (catalogue, now) =
+                        (loaders.catalogue(), Timestamp::from(SystemTime::now()));
+                    let hall = (addressing, &*catalogue);
+                    store.note(|state| fetched(state, hall, (file, visitor), now));
+                }
                 store.events().served(|| {
                     let now = Timestamp::from(SystemTime::now());
                     let (mac, instance) = store.look(|state| state.visitor_at(address, now));

@@ -33,6 +33,8 @@ pub(crate) enum Firmware {
     Arm64UefiPxe,
     /// arm64 UEFI, HTTP Boot.
     Arm64UefiHttp,
+    /// riscv64 UEFI: PXE, and if that comes to nothing HTTP Boot.
+    Riscv64Uefi,
     /// 32-bit UEFI, PXE.
     Ia32UefiPxe,
     /// x86-64 UEFI, PXE over IPv6.
@@ -236,6 +238,7 @@ fn name_of(firmware: Firmware) -> &'static str {
         Firmware::UefiIpxeRom => "uefi-ipxe-rom",
         Firmware::Arm64UefiPxe => "arm64-uefi-pxe",
         Firmware::Arm64UefiHttp => "arm64-uefi-http",
+        Firmware::Riscv64Uefi => "riscv64-uefi",
         Firmware::Ia32UefiPxe => "ia32-uefi-pxe",
         Firmware::UefiPxe6 => "uefi-pxe6",
         Firmware::UefiHttp6 => "uefi-http6",

@@ -356,6 +356,11 @@ pub(crate) fn has_arm64() -> bool {
     !cache().join(".without-arm64").exists()
 }
 
+/// Whether riscv64 machines can be booted here.
+pub(crate) fn has_riscv64() -> bool {
+    cache().join("riscv64").is_dir() && Path::new("/usr/bin/qemu-system-riscv64").exists()
+}
+
 /// Whether there is a relay for [`Lab::ipv6_behind_a_relay`].
 pub(crate) fn has_relay() -> bool {
     let known =

@@ -80,7 +80,8 @@ pub(crate) const UEFI: &[&[u8]] =
     &[b"\x3c\x20PXEClient:Arch:00007:UNDI:003000", b"\x5d\x02\x00\x07"];
 pub(crate) const HTTP: &[&[u8]] =
     &[b"\x3c\x21HTTPClient:Arch:00016:UNDI:003000", b"\x5d\x02\x00\x10"];
-pub(crate) const IPXE: &[&[u8]] = &[b"\x5d\x02\x00\x07", b"\x4d\x04iPXE", b"\xaf\x03\x13\x01\x01"];
+pub(crate) const IPXE: &[&[u8]] =
+    &[b"\x5d\x02\x00\x07", b"\x4d\x04iPXE", b"\xaf\x06\x13\x01\x01\x24\x01\x01"];
 pub(crate) const HOST: &[&[u8]] = &[b"\x3c\x05udhcp"];
 
 /// An answer of the DHCP server.

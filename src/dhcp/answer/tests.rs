@@ -481,6 +481,64 @@ fn no_machine_is_given_a_program_of_another_architecture() {
     assert_eq!(offer.boot, Err(NoBootFile::UnknownArchitecture(2)));
 }
 
+/// The machine with the first card has fetched its boot program.
+fn fetch(lab: &mut Lab) {
+    let changes = boot::loader::fetched(&lab.state, card(1), lab.now);
+    changes.iter().for_each(|change| lab.state.apply(change));
+}
+
+#[test]
+fn ipxe_without_http_is_given_a_boot_program_by_tftp_and_never_twice_in_a_boot() {
+    const LACKING: Options = &[
+        (60, b"PXEClient:Arch:00000:UNDI:002001"),
+        (93, &[0, 0]),
+        (77, b"iPXE"),
+        (175, &[177, 5, 1, 0x1a, 0xf4, 0x10, 0, 21, 1, 1, 24, 1, 1]),
+    ];
+    let mut lab = Lab::new();
+    let program = BootFile::Program { name: "undionly.kpxe".to_owned(), server: SERVER };
+    let offer = reply(lab.discover(card(1), LACKING));
+    assert_eq!(offer.boot, Ok(program.clone()));
+    let said = offer.remark.expect("said").to_string();
+    assert!(said.contains("no HTTP") && said.contains("depth 1"), "{said}");
+    let address = offer.kind.yiaddr().expect("an offer");
+    assert_eq!(reply(lab.select(card(1), address, LACKING)).boot, Ok(program));
+    fetch(&mut lab);
+    for _ in 0..2 {
+        let told = reply(lab.discover(card(1), LACKING)).boot;
+        assert_eq!(told, Err(NoBootFile::LacksAgain("HTTP")));
+        let told = reply(lab.select(card(1), address, LACKING)).boot;
+        assert_eq!(told, Err(NoBootFile::LacksAgain("HTTP")));
+    }
+    assert!(matches!(reply(lab.discover(card(1), IPXE)).boot, Ok(BootFile::Script(_))));
+}
+
+#[test]
+fn what_was_fetched_in_vain_gives_way_to_the_next_in_offer_and_ack_alike() {
+    let mut lab = Lab::new();
+    let program = |name: &str| {
+        (Architecture::X64Uefi, name.to_owned(), bytes::Bytes::copy_from_slice(name.as_bytes()))
+    };
+    lab.catalogue = Catalogue::new(["snponly.efi", "ipxe.efi"].map(program));
+    let told = |reply: Reply| match reply.boot {
+        Ok(BootFile::Program { name, .. }) => name,
+        other => panic!("{other:?}"),
+    };
+    let mut names = Vec::new();
+    for _ in 0..3 {
+        let offer = reply(lab.discover(card(1), UEFI));
+        let address = offer.kind.yiaddr().expect("an offer");
+        let acknowledged = told(reply(lab.select(card(1), address, UEFI)));
+        names.push(told(offer));
+        assert_eq!(names.last(), Some(&acknowledged));
+        fetch(&mut lab);
+    }
+    assert_eq!(names, ["snponly.efi", "snponly.efi", "ipxe.efi"]);
+    // Beside another server the same machine is told the same.
+    lab.settings.role = Role::Proxy;
+    assert_eq!(told(reply(lab.discover(card(1), UEFI))), "ipxe.efi");
+}
+
 #[test]
 fn only_a_bios_is_told_of_no_boot_file_when_it_is_sent_to_its_disk() {
     let mut lab = Lab::new();

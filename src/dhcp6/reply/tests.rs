@@ -138,7 +138,7 @@ proptest! {
         };
         let associations = ids.iter().map(granted).collect();
         let others = vec![(Other::Prefix, 7)];
-        let answered = Reply { kind, status: None, associations, others, boot };
+        let answered = Reply { kind, status: None, associations, others, boot, remark: None };
         let asked = request(card(1), 1, vec![ia_na(1, &[])]);
         let packet = Lab::new().packet_for(&asked, &answered);
         let read = v6::Message::decode(&mut Decoder::new(&packet)).expect("readable");

@@ -12,14 +12,11 @@ use warp::{
     path::FullPath,
 };
 
-use super::{
-    neighbour::neighbour,
-    paces::{Paced, Paces, Receiver},
-};
+use super::paces::{Paced, Paces, Receiver};
 use crate::{
     boot::{Addressing, Visitor},
     events::{Bus, Door, Refused, Served},
-    files::{Digest, FileError, OpenFile},
+    files::{Digest, FileError, OpenFile, neighbour},
     http::{
         Http, Refusal,
         answer::{Answer, Asked, Place, Premises, ServedFile, answer},

@@ -11,7 +11,8 @@ const TABLE: &str = "/proc/net/arp";
 const COMPLETE: u32 = 2;
 
 /// The card that answers for this address, if the kernel knows.
-pub(super) fn neighbour(address: Ipv4Addr) -> Option<Mac> {
+#[must_use]
+pub fn neighbour(address: Ipv4Addr) -> Option<Mac> {
     match std::fs::read_to_string(TABLE) {
         Ok(table) => find(&table, address),
         Err(error) => {

@@ -1,0 +1,231 @@
+//! The boot programs that there are, and in which order which machine is told
+//! them. A value: where they come from it does not know.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use ipnet::IpNet;
+
+use super::{Architecture, Machine, Tags};
+
+/// The boot programs that there are at a moment, by their names: relative to the
+/// root of TFTP and to `/loader/` of HTTP.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Catalogue {
+    usual: HashMap<Architecture, Vec<String>>,
+    by_name: HashMap<String, (Architecture, Bytes)>,
+    profiles: Vec<LoaderProfile>,
+}
+
+/// Which boot programs some machines are told, in the order in which they are tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoaderProfile {
+    /// Machines of this architecture; of any without it.
+    pub architecture: Option<Architecture>,
+    /// Machines on this network or one inside of it; on any without it.
+    pub network: Option<IpNet>,
+    /// Machines with all of these labels.
+    pub labels: Tags,
+    /// The programs, the first choice first.
+    pub files: Vec<String>,
+}
+
+impl LoaderProfile {
+    fn is_for(
+        &self,
+        architecture: Architecture,
+        (machine, network): (Option<&Machine>, Option<IpNet>),
+    ) -> bool {
+        let has = |(name, value): (&String, &String)| {
+            machine.is_some_and(|machine| machine.labels.get(name) == Some(value))
+        };
+        self.architecture.is_none_or(|one| one == architecture)
+            && self.network.is_none_or(|mine| network.is_some_and(|one| mine.contains(&one)))
+            && self.labels.iter().all(has)
+    }
+}
+
+impl Catalogue {
+    /// A catalogue of these programs, which are told in this order unless somebody
+    /// says otherwise.
+    #[must_use]
+    pub fn new(programs: impl IntoIterator<Item = (Architecture, String, Bytes)>) -> Self {
+        let mut catalogue = Self::default();
+        for (architecture, name, content) in programs {
+            let usual = catalogue.usual.entry(architecture).or_default();
+            // What is another name for the same is no second choice.
+            let is_there = |one: &String| {
+                *one == name || catalogue.by_name.get(one).is_some_and(|(_, same)| *same == content)
+            };
+            if !usual.iter().any(is_there) {
+                usual.push(name.clone());
+            }
+            catalogue.by_name.entry(name).or_insert((architecture, content));
+        }
+        catalogue
+    }
+
+    /// With these programs, too, which nobody is told unless somebody says so.
+    #[must_use]
+    pub fn and(
+        mut self,
+        programs: impl IntoIterator<Item = (Architecture, String, Bytes)>,
+    ) -> Self {
+        for (architecture, name, content) in programs {
+            self.by_name.entry(name).or_insert((architecture, content));
+        }
+        self
+    }
+
+    /// With these profiles: the first that is for a machine, and has a program for
+    /// its architecture, is its own.
+    #[must_use]
+    pub fn by(mut self, profiles: Vec<LoaderProfile>) -> Self {
+        self.profiles = profiles;
+        self
+    }
+
+    /// The first choice for this architecture where nobody says otherwise.
+    #[must_use]
+    pub fn loader(&self, architecture: Architecture) -> Option<&str> {
+        self.usual.get(&architecture)?.first().map(String::as_str)
+    }
+
+    /// The programs for a machine of this architecture on this network, in the order
+    /// in which they are tried: those that were said of itself, else of its profile,
+    /// else the usual ones. Programs for another architecture, or that are not there,
+    /// are left out.
+    #[must_use]
+    pub fn order(
+        &self,
+        architecture: Architecture,
+        (machine, network): (Option<&Machine>, Option<IpNet>),
+    ) -> Vec<&str> {
+        let suitable = |names: &[String]| -> Vec<&str> {
+            let known = names.iter().filter_map(|name| self.by_name.get_key_value(name));
+            let suitable = known.filter(|(_, (one, _))| *one == architecture);
+            suitable.map(|(name, _)| name.as_str()).collect()
+        };
+        let own = machine.map(|machine| machine.loaders.as_slice()).unwrap_or_default();
+        let profiles = self.profiles.iter();
+        let profiles = profiles.filter(|profile| profile.is_for(architecture, (machine, network)));
+        let said = profiles.map(|profile| profile.files.as_slice());
+        let usual = self.usual.get(&architecture).map(Vec::as_slice).unwrap_or_default();
+        let mut orders = std::iter::once(own).chain(said).map(suitable);
+        orders.find(|names| !names.is_empty()).unwrap_or_else(|| suitable(usual))
+    }
+
+    /// What the boot program of this name is made for.
+    #[must_use]
+    pub fn architecture(&self, name: &str) -> Option<Architecture> {
+        self.by_name.get(name).map(|(architecture, _)| *architecture)
+    }
+
+    /// The bytes of the boot program of this name.
+    #[must_use]
+    pub fn content(&self, name: &str) -> Option<&Bytes> {
+        self.by_name.get(name).map(|(_, content)| content)
+    }
+
+    /// Whether this program may be said of machines of this architecture.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, in words that name it.
+    pub fn check(&self, name: &str, architecture: Option<Architecture>) -> Result<(), String> {
+        match (self.architecture(name), architecture) {
+            (None, _) => {
+                let mut names: Vec<&str> = self.by_name.keys().map(String::as_str).collect();
+                names.sort_unstable();
+                let known = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+                Err(format!(
+                    "there is no boot program `{}`; there are: {known}",
+                    name.escape_debug()
+                ))
+            }
+            (Some(made_for), Some(wanted)) if made_for != wanted => Err(format!(
+                "`{name}` is a program for {}, not for {}",
+                made_for.name(),
+                wanted.name()
+            )),
+            (Some(_), _) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Mac, Timestamp, testing};
+
+    fn program(architecture: Architecture, name: &str) -> (Architecture, String, Bytes) {
+        (architecture, name.to_owned(), Bytes::from(name.to_owned()))
+    }
+
+    fn profile(files: &[&str]) -> LoaderProfile {
+        let files = files.iter().map(|name| (*name).to_owned()).collect();
+        LoaderProfile { architecture: None, network: None, labels: Tags::new(), files }
+    }
+
+    fn catalogue() -> Catalogue {
+        use Architecture::{Bios, X64Uefi};
+        let usual = [(Bios, "undionly.kpxe"), (X64Uefi, "snponly.efi"), (X64Uefi, "ipxe.efi")];
+        let others = [(X64Uefi, "shimx64.efi"), (Bios, "old.pxe")];
+        Catalogue::new(usual.map(|(architecture, name)| program(architecture, name)))
+            .and(others.map(|(architecture, name)| program(architecture, name)))
+    }
+
+    fn machine(loaders: &[&str], labels: &[(&str, &str)]) -> Machine {
+        let loaders = loaders.iter().map(|name| (*name).to_owned()).collect();
+        let labels = testing::tags(labels);
+        Machine { loaders, labels, ..testing::held(Mac::new([2, 0, 0, 0, 0, 1]), Timestamp(1)) }
+    }
+
+    #[test]
+    fn what_is_said_of_a_machine_goes_before_its_profile_and_that_before_the_usual() {
+        let x64 = Architecture::X64Uefi;
+        let plain = catalogue();
+        assert_eq!(plain.order(x64, (None, None)), ["snponly.efi", "ipxe.efi"]);
+        let labelled =
+            LoaderProfile { labels: testing::tags(&[("nic", "x")]), ..profile(&["shimx64.efi"]) };
+        let there = LoaderProfile {
+            network: Some("10.1.0.0/16".parse().expect("a network")),
+            ..profile(&["ipxe.efi", "gone.efi", "undionly.kpxe"])
+        };
+        let said = catalogue().by(vec![labelled, there]);
+        let network = |text: &str| Some(text.parse().expect("a network"));
+        let (own, nic) = (machine(&["old.pxe", "shimx64.efi"], &[]), machine(&[], &[("nic", "x")]));
+        for (machine, network, expected) in [
+            (None, None, &["snponly.efi", "ipxe.efi"][..]),
+            (None, network("10.1.2.0/24"), &["ipxe.efi"]),
+            (None, network("10.2.0.0/24"), &["snponly.efi", "ipxe.efi"]),
+            (None, network("fd00::/64"), &["snponly.efi", "ipxe.efi"]),
+            (Some(&nic), network("10.1.2.0/24"), &["shimx64.efi"]),
+            (Some(&own), network("10.1.2.0/24"), &["shimx64.efi"]),
+        ] {
+            assert_eq!(said.order(x64, (machine, network)), expected);
+        }
+        assert_eq!(said.order(Architecture::Bios, (Some(&own), None)), ["old.pxe"]);
+        // A profile without a program for it is none of its own.
+        assert_eq!(said.order(Architecture::Bios, (Some(&nic), None)), ["undionly.kpxe"]);
+        assert!(said.order(Architecture::Arm64Uefi, (Some(&own), None)).is_empty());
+    }
+
+    #[test]
+    fn the_same_program_under_two_names_is_one_choice() {
+        let same = |name: &str| (Architecture::X64Uefi, name.to_owned(), Bytes::from_static(b"x"));
+        let catalogue = Catalogue::new([same("ipxe-amd64.efi"), same("ipxe.efi")]);
+        assert_eq!(catalogue.order(Architecture::X64Uefi, (None, None)), ["ipxe-amd64.efi"]);
+        assert!(catalogue.content("ipxe.efi").is_some());
+    }
+
+    #[test]
+    fn what_is_not_there_or_for_another_machine_is_named() {
+        let catalogue = catalogue();
+        assert_eq!(catalogue.check("shimx64.efi", Some(Architecture::X64Uefi)), Ok(()));
+        let error = catalogue.check("old.pxe", Some(Architecture::X64Uefi)).expect_err("BIOS");
+        assert_eq!(error, "`old.pxe` is a program for bios, not for x64-uefi");
+        let error = catalogue.check("no.efi", None).expect_err("not there");
+        assert!(error.contains("`no.efi`") && error.contains("ipxe.efi, old.pxe"), "{error}");
+    }
+}
