@@ -100,7 +100,8 @@ impl Daemon {
             format!("cannot make the image directory {}", config.images.display())
         })?;
         let images = Images::new(config.images.clone());
-        let loaders = Arc::new(Loaders::new(config.ipxe_path.clone(), config.ipxe_dir.clone()));
+        let loaders = Loaders::new(config.ipxe_path.clone(), config.ipxe_dir.clone());
+        let loaders = Arc::new(loaders.with_signed(config.secure_boot_dir.clone()));
         let addressing = if is_server { Addressing::Ours } else { Addressing::Foreign };
         let listener = match config.http {
             Some(address) => Some(

@@ -4,6 +4,7 @@
 //! every door. Pure; knows `state` and `model` and nothing else of ours.
 
 pub mod cmdline;
+pub mod grub;
 mod health;
 pub mod hostname;
 mod identity;
@@ -23,7 +24,7 @@ use crate::{
 pub use health::{Health, health};
 pub use identity::{Addressing, Claim, Imposter, Visitor, identify};
 pub use script::{AGAIN, Asker, Prelude, Script, base_name, script_for};
-pub use sighting::{Sighting, seen};
+pub use sighting::{Sighting, fetches_loader, seen, silent_loader};
 
 /// What is the same for all machines that reach us over IPv4, or over IPv6, from
 /// the configuration: a machine is told URLs of the kind that it asks by.

@@ -45,11 +45,34 @@ pub fn seen(state: &State, sighting: Sighting, now: Timestamp) -> Vec<Change> {
     machine(state, sighting, now).map(Change::Seen).into_iter().chain(progress).collect()
 }
 
+/// The changes that it makes when this machine fetches a boot program: only the one
+/// that its firmware was told of begins something. What that loads itself says
+/// nothing new.
+#[must_use]
+pub fn fetches_loader(state: &State, mac: Mac, now: Timestamp) -> Vec<Change> {
+    let stage = state.machines.find(mac).and_then(|machine| machine.stage);
+    if stage == Some(Stage::Firmware) {
+        return seen(state, Sighting::new(mac, Stage::Loader), now);
+    }
+    Vec::new()
+}
+
+/// What is to be said of a machine whose firmware asks now, if it fetched a boot
+/// program before, and nothing was heard of that.
+#[must_use]
+pub fn silent_loader(state: &State, mac: Mac) -> Option<&'static str> {
+    let stage = state.machines.find(mac).and_then(|machine| machine.stage);
+    (stage == Some(Stage::Loader)).then_some(
+        "its firmware asks again: the boot program that it fetched was never heard of; is \
+         Secure Boot on, which refuses what is not signed? (docs/secure-boot.md)",
+    )
+}
+
 fn machine(state: &State, sighting: Sighting, now: Timestamp) -> Option<Machine> {
     let Sighting { mac, architecture, uuid, stage, learned } = sighting;
     let has_instance = state.instances.of_machine(mac).is_some();
     let event = match stage {
-        Stage::Firmware | Stage::Ipxe | Stage::Local => MachineEvent::Asked,
+        Stage::Firmware | Stage::Loader | Stage::Ipxe | Stage::Local => MachineEvent::Asked,
         Stage::Holding => MachineEvent::Waited,
         Stage::Script | Stage::Kernel => MachineEvent::BootedUnclaimed,
     };
@@ -80,9 +103,12 @@ fn progress(state: &State, mac: Mac, stage: Stage, now: Timestamp) -> Option<Cha
     let after = match stage {
         Stage::Script => before.script(super::begins_anew(state, instance, now), now),
         Stage::Holding if before.is_exhausted(instance.boot) => before.gave_up(now),
-        Stage::Holding | Stage::Firmware | Stage::Ipxe | Stage::Kernel | Stage::Local => {
-            return None;
-        }
+        Stage::Holding
+        | Stage::Firmware
+        | Stage::Loader
+        | Stage::Ipxe
+        | Stage::Kernel
+        | Stage::Local => return None,
     };
     (after != *before).then_some(Change::Progress(instance.id, after))
 }

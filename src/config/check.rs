@@ -16,7 +16,7 @@ use super::{
     given::IMAGE,
     inventory,
     network::{self, Network},
-    network6,
+    network6, secure_boot,
     setting::VARIABLE_PREFIX,
     tftp::tftp,
 };
@@ -119,6 +119,7 @@ impl Checker<'_> {
             unclaimed: self.unclaimed(),
             ipxe_path: self.ipxe_path(),
             ipxe_dir: self.ipxe_dir(),
+            secure_boot_dir: secure_boot::directory(self),
             log: self.log(),
         };
         self.same_ports(&config);
@@ -340,7 +341,8 @@ impl Checker<'_> {
             let text = "firmware asks for boot programs on port 69 only, whatever --tftp-port is";
             self.remark(Remark::Warning(text.to_owned()));
         }
-        let loaders = Loaders::new(config.ipxe_path.clone(), config.ipxe_dir.clone()).catalogue();
+        let loaders = Loaders::new(config.ipxe_path.clone(), config.ipxe_dir.clone());
+        let loaders = loaders.with_signed(config.secure_boot_dir.clone()).catalogue();
         if Architecture::ALL.into_iter().all(|machine| loaders.loader(machine).is_none()) {
             let text = "there is no boot program; `remoteboot pulliPXE` downloads one to the \
                         current directory, and with --ipxe-dir those of all architectures";

@@ -15,6 +15,7 @@ mod machines;
 mod network;
 mod network6;
 mod problem;
+mod secure_boot;
 mod setting;
 mod show;
 mod subnet_table;
@@ -80,6 +81,8 @@ pub struct Config {
     pub ipxe_path: Option<PathBuf>,
     /// The directory of boot programs.
     pub ipxe_dir: Option<PathBuf>,
+    /// The directory of signed boot programs, with a shim in it.
+    pub secure_boot_dir: Option<PathBuf>,
     /// What is logged, and how.
     pub log: Log,
 }

@@ -42,6 +42,7 @@ pub enum Setting {
     TftpTransfersPerClient,
     IpxePath,
     IpxeDir,
+    SecureBootDir,
     EnableHttp,
     AddressHttp,
     HttpPort,

@@ -7,10 +7,10 @@ mod ipv6;
 use ipv6::IPV6;
 
 /// One row for each setting, in the order of the enum and of `--help`.
-pub(super) const TABLE: [Description; 47] = joined();
+pub(super) const TABLE: [Description; 48] = joined();
 
-const fn joined() -> [Description; 47] {
-    let mut all = [BEFORE[0]; 47];
+const fn joined() -> [Description; 48] {
+    let mut all = [BEFORE[0]; 48];
     let mut row = 0;
     while row < all.len() {
         all[row] = if row < BEFORE.len() {
@@ -162,7 +162,7 @@ const BEFORE: [Description; 15] = [
 ];
 
 /// The rows behind those of IPv6.
-const AFTER: [Description; 24] = [
+const AFTER: [Description; 25] = [
     Description {
         setting: Setting::EnableTftp,
         name: "enable-tftp",
@@ -241,6 +241,16 @@ const AFTER: [Description; 24] = [
         heading: "TFTP",
         help: "A directory of iPXE programs for all architectures, as `remoteboot pulliPXE \
                --ipxe-dir DIR` fills it; what it has not comes from /usr/lib/ipxe",
+    },
+    Description {
+        setting: Setting::SecureBootDir,
+        name: "secure-boot-dir",
+        ancestral: None,
+        form: Form::Value("DIR"),
+        heading: "TFTP",
+        help: "A directory of signed boot programs for machines with Secure Boot: a shim \
+               (shimx64.efi), which is what they are told of, and what it loads (grubx64.efi, \
+               ipxe.efi)",
     },
     Description {
         setting: Setting::EnableHttp,

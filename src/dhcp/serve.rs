@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, trace, warn};
 
 use crate::{
+    boot,
     events::{self, Refused},
     files::Loaders,
     model::{BootWay, Subnets, Timestamp},
@@ -178,6 +179,11 @@ impl Room {
     async fn converse(&self, door: &Door, asked: (&Request, Option<SocketAddrV4>)) {
         let (request, _) = asked;
         let mac = request.mac;
+        let is_new = matches!(request.kind, Kind::Discover { .. });
+        if is_new && matches!(request.client, Client::Firmware { .. }) {
+            let silent = self.store.look(|state| boot::silent_loader(state, mac));
+            silent.into_iter().for_each(|what| warn!(%mac, "{what}"));
+        }
         match self.decide(door, asked).await {
             Ok(Ok(reply)) => self.send(door, request, &reply),
             Ok(Err(why @ Why::Declined)) => {

@@ -69,6 +69,7 @@ fn found(machine: &Machine, state: MachineState, now: Timestamp) -> Event {
 fn reached(before: &State, mac: Mac, stage: Stage, now: Timestamp) -> Event {
     let does = match stage {
         Stage::Firmware => "asks by its firmware",
+        Stage::Loader => "fetches its boot program",
         Stage::Ipxe => "asks by iPXE",
         Stage::Holding => "waits to be provisioned",
         Stage::Script => "was given the script of what it boots",

@@ -10,6 +10,7 @@ use std::{
 
 use bytes::Bytes;
 
+use super::secure_boot::{self, shims};
 use crate::model::Architecture;
 
 /// Where Debian's `ipxe` package puts its files.
@@ -28,6 +29,7 @@ const LARGEST: u64 = 16 << 20;
 pub struct Loaders {
     single: Option<PathBuf>,
     directories: Vec<PathBuf>,
+    signed: Option<PathBuf>,
     read: Mutex<HashMap<PathBuf, Read>>,
     latest: Mutex<Option<(Instant, Arc<Catalogue>)>>,
 }
@@ -45,6 +47,7 @@ struct Read {
 pub struct Catalogue {
     by_architecture: HashMap<Architecture, String>,
     by_name: HashMap<String, Bytes>,
+    signed: HashMap<String, Bytes>,
 }
 
 impl Catalogue {
@@ -70,7 +73,41 @@ impl Catalogue {
     /// The bytes of the boot program of this name.
     #[must_use]
     pub fn content(&self, name: &str) -> Option<&Bytes> {
-        self.by_name.get(name)
+        let base_name = name.rsplit('/').next().unwrap_or_default();
+        // Shim asks in the directory of its own path, whatever that was, or in none.
+        let signed = || self.signed.get(&base_name.to_ascii_lowercase());
+        if base_name == name {
+            return signed().or_else(|| self.by_name.get(name));
+        }
+        self.by_name.get(name).or_else(signed)
+    }
+
+    /// The same with these signed programs, which go before others of their names; a
+    /// shim is the loader of its architecture.
+    #[must_use]
+    pub fn with_signed(
+        mut self,
+        programs: impl IntoIterator<Item = (Architecture, String, Bytes)>,
+    ) -> Self {
+        let (mut found, mut contents) = (HashMap::new(), HashMap::new());
+        for (architecture, name, content) in programs {
+            let rank = shims(architecture).iter().position(|shim| *shim == name);
+            if let Some(rank) = rank {
+                let best = found.entry(architecture).or_insert((rank, name.clone()));
+                *best = (rank, name.clone()).min(best.clone());
+            }
+            contents.insert(name, content);
+        }
+        let loaders = found.into_iter().map(|(architecture, (_, name))| (architecture, name));
+        self.by_architecture.extend(loaders);
+        self.signed = contents;
+        self
+    }
+
+    /// Whether one of the signed programs has this name.
+    #[must_use]
+    pub fn is_signed(&self, name: &str) -> bool {
+        self.signed.contains_key(name)
     }
 }
 
@@ -81,13 +118,20 @@ impl Loaders {
     #[must_use]
     pub fn new(single: Option<PathBuf>, directory: Option<PathBuf>) -> Self {
         let directories = directory.into_iter().chain([PathBuf::from(SYSTEM_DIRECTORY)]).collect();
-        Self { single, directories, read: Mutex::default(), latest: Mutex::default() }
+        Self { single, ..Self::only_from(directories) }
+    }
+
+    /// The same with a directory of signed programs: shims, and what they load.
+    #[must_use]
+    pub fn with_signed(self, directory: Option<PathBuf>) -> Self {
+        Self { signed: directory, ..self }
     }
 
     /// Boot programs from these directories alone, the first before the others.
     #[must_use]
     pub fn only_from(directories: Vec<PathBuf>) -> Self {
-        Self { single: None, directories, read: Mutex::default(), latest: Mutex::default() }
+        let (read, latest) = (Mutex::default(), Mutex::default());
+        Self { single: None, directories, signed: None, read, latest }
     }
 
     /// What there is, no older than a second.
@@ -123,7 +167,18 @@ impl Loaders {
                 })
             })
         });
-        Catalogue::new(single.chain(in_directories))
+        let signed = self.signed.iter().flat_map(|directory| {
+            secure_boot::programs(directory).into_iter().filter_map(|(name, path)| {
+                let content = self.content(&path)?;
+                let architecture = architecture_of(&content);
+                if architecture == Architecture::Bios {
+                    tracing::debug!(path = %path.display(), "no UEFI program");
+                    return None;
+                }
+                Some((architecture, name, content))
+            })
+        });
+        Catalogue::new(single.chain(in_directories)).with_signed(signed)
     }
 
     /// The content of the file, read again only if it has changed.
@@ -239,6 +294,49 @@ pub(crate) mod tests {
         let loaders = Loaders::new(Some(single), Some(directory.path().to_owned()));
         assert_eq!(loaders.look().loader(Architecture::X64Uefi), Some("mine.efi"));
         assert_eq!(loaders.look().loader(Architecture::Bios), Some("undionly.kpxe"));
+    }
+
+    #[test]
+    fn a_shim_is_the_loader_and_what_it_asks_for_is_found_in_every_directory() {
+        let machine = efi_program(0x8664);
+        let signed = directory(&[
+            ("shimx64.efi", machine.clone()),
+            ("bootx64.efi", machine.clone()),
+            ("GRUBX64.EFI", [&machine[..], b"grub"].concat()),
+            ("ipxe.efi", [&machine[..], b"signed"].concat()),
+            ("bootaa64.efi", b"no program".to_vec()),
+            ("grub.cfg", b"set secret=1".to_vec()),
+        ]);
+        let own = directory(&[
+            ("ipxe.efi", machine.clone()),
+            ("snponly.efi", machine.clone()),
+            ("ipxe-arm64.efi", efi_program(0xaa64)),
+        ]);
+        let loaders = Loaders::only_from(vec![own.path().to_owned()]);
+        let catalogue = loaders.with_signed(Some(signed.path().to_owned())).look();
+        assert_eq!(catalogue.loader(Architecture::X64Uefi), Some("shimx64.efi"));
+        assert_eq!(catalogue.loader(Architecture::Arm64Uefi), Some("ipxe-arm64.efi"));
+        for name in ["grubx64.efi", "boot/grubx64.efi", "EFI/BOOT/GRUBX64.EFI"] {
+            assert!(catalogue.content(name).is_some_and(|all| all.ends_with(b"grub")), "{name}");
+        }
+        assert!(catalogue.content("ipxe.efi").is_some_and(|all| all.ends_with(b"signed")));
+        assert!(catalogue.content("snponly.efi").is_some());
+        for name in ["bootaa64.efi", "grub.cfg", "grubx64.efi/", "grubaa64.efi", "x/snponly.efi"] {
+            assert_eq!(catalogue.content(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_names_of_ipxe_s_own_shim_and_ipxe_are_served_as_they_are() {
+        let names = ["ipxe-shimx64.efi", "snponly-shimx64.efi", "ipxe.efi", "snponly.efi"];
+        let signed = directory(&names.map(|name| (name, efi_program(0x8664))));
+        let loaders = Loaders::only_from(Vec::new());
+        let catalogue = loaders.with_signed(Some(signed.path().to_owned())).look();
+        assert_eq!(catalogue.loader(Architecture::X64Uefi), Some("ipxe-shimx64.efi"));
+        for name in names {
+            assert!(catalogue.content(name).is_some(), "{name}");
+            assert!(catalogue.content(&format!("x86_64-sb/{name}")).is_some(), "{name}");
+        }
     }
 
     #[test]

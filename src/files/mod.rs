@@ -3,6 +3,8 @@
 
 mod images;
 mod loaders;
+mod secure_boot;
 
 pub use images::{Digest, FileError, Images, OpenFile};
 pub use loaders::{Catalogue, Loaders};
+pub use secure_boot::{second_stages, shims};

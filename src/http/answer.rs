@@ -14,6 +14,7 @@ use super::{
 use crate::{
     boot::{
         self, Addressing, Asker, Claim, Next, Policy, Prelude, Sighting, Visitor, base_name,
+        grub::{self, ConfigName},
         identify,
         init::Document,
         report::{Report, Words, report},
@@ -123,9 +124,12 @@ impl Visit<'_> {
             Wanted::OwnScript(prelude) => self.script(Claim::None, *prelude, false),
             Wanted::ScriptOf(mac) => self.script(Claim::Mac(*mac), Prelude::None, false),
             Wanted::ScriptAgain(mac) => self.script(Claim::Mac(*mac), Prelude::None, true),
+            Wanted::GrubConfig(config) => self.config(*config),
             Wanted::Loader(name) => {
                 let program = self.premises.catalogue.content(name).ok_or(Refusal::NotFound)?;
-                Ok((Answer::Loader(program.clone()), Vec::new()))
+                let known = self.machine(Claim::None).ok().flatten();
+                let changes = known.map(|mac| boot::fetches_loader(self.state, mac, self.now));
+                Ok((Answer::Loader(program.clone()), changes.unwrap_or_default()))
             }
             Wanted::InstanceFile { token, number, name } => {
                 self.instance_file(*token, *number, name)
@@ -145,6 +149,14 @@ impl Visit<'_> {
         let mac = self.machine(claim)?;
         let asker = Asker { mac, address: self.visitor.address, prelude, is_again };
         let script = script_for(self.state, self.premises.policy, asker, self.now);
+        let sighted = |sighting| boot::seen(self.state, sighting, self.now);
+        Ok((Answer::Script(script.text), script.sighting.map(sighted).unwrap_or_default()))
+    }
+
+    fn config(&self, ConfigName { claim, is_again }: ConfigName) -> Answered {
+        let mac = self.machine(claim)?;
+        let asker = Asker { mac, address: self.visitor.address, prelude: Prelude::None, is_again };
+        let script = grub::config_for(self.state, self.premises.policy, asker, self.now);
         let sighted = |sighting| boot::seen(self.state, sighting, self.now);
         Ok((Answer::Script(script.text), script.sighting.map(sighted).unwrap_or_default()))
     }
@@ -653,6 +665,29 @@ mod tests {
         assert!(answered.changes.is_empty());
         let Answer::Script(text) = answered.answer else { panic!("no script") };
         assert!(text.contains("http://10.0.0.1/ipxe/${netX/mac:hexhyp}.ipxe"), "{text}");
+    }
+
+    #[test]
+    fn grub_loads_what_its_own_configuration_names_and_is_seen_as_ipxe_is() {
+        let (mut state, policy) = (leases(), policy());
+        let first = asked((&state, &policy), "GET", "/grub/grub.cfg", ADDRESS);
+        assert_eq!(stage(&first), Some(Stage::Holding));
+        let own = instance(MAC, TOKEN);
+        let kernel = own.image.as_ref().expect("an image").kernel.clone();
+        let image = Image { kernel, initrds: Vec::new(), cmdline: String::new() };
+        state.apply(&Change::Instance(Instance { image: Some(image), ..own }));
+        let head = asked((&state, &policy), "HEAD", "/grub/grub.cfg", ADDRESS);
+        assert!(head.changes.is_empty());
+        let config = asked((&state, &policy), "GET", "/grub/grub.cfg", ADDRESS);
+        assert_eq!((stage(&config), &config.answer), (Some(Stage::Script), &head.answer));
+        let Answer::Script(text) = config.answer else { panic!("no configuration") };
+        let path = text.split("(http,10.0.0.1)").nth(1).and_then(|rest| rest.split('\'').next());
+        let kernel = asked((&state, &policy), "GET", path.expect(&text), ADDRESS);
+        assert!(matches!(kernel.answer, Answer::File(_)), "{kernel:?}");
+        assert_eq!(stage(&kernel), Some(Stage::Kernel));
+        let other = "/grub/grub.cfg-01-02-00-00-00-00-02";
+        let imposter = asked((&state, &policy), "GET", other, ADDRESS);
+        assert!(matches!(imposter.answer, Answer::Refused(Refusal::Imposter(_))));
     }
 
     #[test]

@@ -114,6 +114,8 @@ impl Machine {
 pub enum Stage {
     /// Its firmware asked by DHCP.
     Firmware,
+    /// Its firmware fetched a boot program, of which nothing was heard yet.
+    Loader,
     /// iPXE asked by DHCP.
     Ipxe,
     /// It was told to wait and ask again.
@@ -132,6 +134,7 @@ impl Stage {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Firmware => "firmware",
+            Self::Loader => "loader",
             Self::Ipxe => "ipxe",
             Self::Holding => "holding",
             Self::Script => "script",

@@ -167,6 +167,7 @@ async fn answered(
     let is_file = match &request.wanted {
         Wanted::Loader(_)
         | Wanted::OwnScript(_)
+        | Wanted::GrubConfig(_)
         | Wanted::ScriptOf(_)
         | Wanted::ScriptAgain(_)
         | Wanted::Init { .. }
