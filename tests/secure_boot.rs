@@ -35,7 +35,7 @@ fn grub_loads_a_kernel_from_another_port_than_80() {
 #[ignore = "boots real firmware: needs root and QEMU, run `make test`"]
 fn a_machine_is_held_in_grub_until_it_is_provisioned_and_outlives_its_server() {
     let Some(directory) = signed() else { return };
-    let lab = Lab::new();
+    let lab = lab();
     let daemon = lab.daemon(&["--secure-boot-dir", &directory]);
     let mut machine = lab.machine(Firmware::UefiSecurePxe, MAC);
     machine.wait_for("remoteboot: 52:54:00:77:00:01 waits to be provisioned", 120);
@@ -58,7 +58,7 @@ fn firmware_with_secure_boot_runs_nothing_of_an_unsigned_ipxe_and_the_log_says_s
     if signed().is_none() {
         return;
     }
-    let lab = Lab::new();
+    let lab = lab();
     let daemon = lab.daemon(&[]);
     provision(&daemon, "vmlinuz");
     let mut machine = lab.machine(Firmware::UefiSecurePxe, MAC);
@@ -80,7 +80,7 @@ fn firmware_with_secure_boot_runs_nothing_of_an_unsigned_ipxe_and_the_log_says_s
 #[ignore = "boots real firmware: needs root and QEMU, run `make test`"]
 fn an_unsigned_kernel_is_refused_by_grub_and_asked_for_again_in_the_same_boot() {
     let Some(directory) = signed() else { return };
-    let lab = Lab::new();
+    let lab = lab();
     let mut kernel = fs::read(lab.images().join("vmlinuz")).expect("tests/lab/install has run");
     without_signature(&mut kernel);
     fs::write(lab.images().join("unsigned"), kernel).expect("written");
@@ -101,7 +101,7 @@ fn an_unsigned_kernel_is_refused_by_grub_and_asked_for_again_in_the_same_boot() 
 #[ignore = "boots real firmware: needs root and QEMU, run `make test`"]
 fn the_same_chain_boots_without_secure_boot_and_leaves_grub_for_the_disk() {
     let Some(directory) = signed() else { return };
-    let lab = Lab::new();
+    let lab = lab();
     let daemon = lab.daemon(&["--secure-boot-dir", &directory]);
     let id = daemon.provision(json!({
         "Kernel": "vmlinuz",
@@ -121,6 +121,20 @@ fn the_same_chain_boots_without_secure_boot_and_leaves_grub_for_the_disk() {
     assert_eq!(described["Properties"]["state"], "running", "{described}");
 }
 
+/// A lab with boot files of its own: another lab that links to the same ones touches
+/// them, and then the daemon ends what it sends of them.
+#[track_caller]
+fn lab() -> Lab {
+    let lab = Lab::new();
+    for name in ["vmlinuz", "initrd"] {
+        let path = lab.images().join(name);
+        let content = fs::read(&path).expect("tests/lab/install has run");
+        fs::remove_file(&path).expect("it is the lab's");
+        fs::write(&path, content).expect("written");
+    }
+    lab
+}
+
 /// The folder with shim and GRUB; says so if there is none.
 fn signed() -> Option<String> {
     let folder = lab::secure_boot();
@@ -134,7 +148,7 @@ fn signed() -> Option<String> {
 #[track_caller]
 fn check(firmware: Firmware, arguments: &[&str]) {
     let Some(directory) = signed() else { return };
-    let lab = Lab::new();
+    let lab = lab();
     let daemon = lab.daemon(&[&["--secure-boot-dir", &directory], arguments].concat());
     let id = provision(&daemon, "vmlinuz");
     let mut machine = lab.machine(firmware, MAC);
@@ -156,7 +170,7 @@ fn provision(daemon: &Daemon, kernel: &str) -> String {
 /// Boot is on.
 #[track_caller]
 fn assert_booted(machine: &mut Machine) {
-    machine.wait_for("Secure boot enabled", 180);
+    machine.wait_for("Secure boot enabled", 240);
     let report = machine.report();
     assert_eq!((report.marker.as_str(), report.macs), ("a", vec![MAC.to_owned()]));
     let wanted = format!("lab={MAC} \"note=two $words; echo\"");
