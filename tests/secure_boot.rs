@@ -6,7 +6,7 @@
 
 mod lab;
 
-use std::fs;
+use std::{fs, process::Command};
 
 use lab::{Daemon, Disk, Firmware, Lab, Machine};
 use serde_json::json;
@@ -38,12 +38,12 @@ fn a_machine_is_held_in_grub_until_it_is_provisioned_and_outlives_its_server() {
     let lab = lab();
     let daemon = lab.daemon(&["--secure-boot-dir", &directory]);
     let mut machine = lab.machine(Firmware::UefiSecurePxe, MAC);
-    machine.wait_for("remoteboot: 52:54:00:77:00:01 waits to be provisioned", 120);
+    machine.wait_for("remoteboot: 52:54:00:77:00:01 waits to be provisioned", 240);
     let known = daemon.call("Machine.List", json!({})).to_string();
     assert!(known.contains("\"state\":\"held\""), "{known}");
     daemon.terminate();
     // GRUB says that it cannot load what it asks for.
-    machine.wait_for("error:", 120);
+    machine.wait_for("error:", 240);
 
     let daemon = lab.daemon(&["--secure-boot-dir", &directory]);
     provision(&daemon, "vmlinuz");
@@ -62,8 +62,8 @@ fn firmware_with_secure_boot_runs_nothing_of_an_unsigned_ipxe_and_the_log_says_s
     let daemon = lab.daemon(&[]);
     provision(&daemon, "vmlinuz");
     let mut machine = lab.machine(Firmware::UefiSecurePxe, MAC);
-    machine.wait_for("NBP file downloaded successfully", 120);
-    machine.wait_for("Access Denied", 120);
+    machine.wait_for("NBP file downloaded successfully", 240);
+    machine.wait_for("Access Denied", 240);
     // It tries HTTP Boot by itself, and is refused there, too.
     let said = lab::within(std::time::Duration::from_secs(120), || {
         daemon.log().contains("is Secure Boot on, which refuses what is not signed?").then_some(())
@@ -87,9 +87,9 @@ fn an_unsigned_kernel_is_refused_by_grub_and_asked_for_again_in_the_same_boot() 
     let daemon = lab.daemon(&["--secure-boot-dir", &directory]);
     let id = provision(&daemon, "unsigned");
     let mut machine = lab.machine(Firmware::UefiSecurePxe, MAC);
-    machine.wait_for("bad shim signature", 120);
+    machine.wait_for("bad shim signature", 300);
     for _ in 0..2 {
-        machine.wait_for("could not boot; it asks again in 10 s", 60);
+        machine.wait_for("could not boot; it asks again in 10 s", 240);
         machine.turn_the_page();
     }
     assert!(!machine.console().contains("REMOTEBOOT"), "{}", machine.console());
@@ -111,14 +111,41 @@ fn the_same_chain_boots_without_secure_boot_and_leaves_grub_for_the_disk() {
         "MAC": MAC,
     }));
     let mut machine = lab.machine_with_disk(Firmware::UefiPxe, MAC, Disk::Uefi);
-    machine.report();
+    machine.wait_for("REMOTEBOOT end", 300);
     machine.wait_for("REMOTEBOOT told=/ready answer=keep", 60);
     machine.reset();
-    machine.wait_for("52:54:00:77:00:01 boots from its own disk", 120);
-    machine.wait_for(Disk::Uefi.says(), 120);
+    machine.wait_for("52:54:00:77:00:01 boots from its own disk", 240);
+    machine.wait_for(Disk::Uefi.says(), 240);
     assert!(!machine.console().contains("REMOTEBOOT begin"), "it was not installed again");
     let described = daemon.describe(&id);
     assert_eq!(described["Properties"]["state"], "running", "{described}");
+}
+
+#[test]
+fn a_directory_without_a_shim_is_refused_and_a_shim_without_what_it_loads_is_warned_of() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let check = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_remoteboot"));
+        command.args(["check", "--enable-tftp", "--address-tftp=127.0.0.1", "--secure-boot-dir"]);
+        let output = command.arg(folder.path()).current_dir(folder.path()).output();
+        let output = output.expect("it runs");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+    };
+    // The header of a UEFI program for x86-64 (PE format), and one that is none.
+    let mut program = vec![0; 0x40];
+    program[..2].copy_from_slice(b"MZ");
+    program[0x3c] = 0x40;
+    program.extend_from_slice(b"PE\0\0\x64\x86");
+    fs::write(folder.path().join("shimx64.efi"), "no program").expect("written");
+    let (is_right, said) = check();
+    assert!(!is_right && said.contains("it has no shim, such as shimx64.efi"), "{said}");
+    fs::write(folder.path().join("shimx64.efi"), &program).expect("written");
+    let (is_right, said) = check();
+    assert!(is_right && said.contains("has none of what it could load: grubx64.efi"), "{said}");
+    fs::write(folder.path().join("grubx64.efi"), &program).expect("written");
+    let (is_right, said) = check();
+    assert!(is_right && !said.contains("has none of"), "{said}");
 }
 
 /// A lab with boot files of its own: another lab that links to the same ones touches
@@ -170,7 +197,10 @@ fn provision(daemon: &Daemon, kernel: &str) -> String {
 /// Boot is on.
 #[track_caller]
 fn assert_booted(machine: &mut Machine) {
-    machine.wait_for("Secure boot enabled", 240);
+    // A busy computer takes minutes for what a machine does in one: the firmware, GRUB's
+    // transfers, and the kernel that is unpacked.
+    machine.wait_for("Secure boot enabled", 300);
+    machine.wait_for("REMOTEBOOT end", 300);
     let report = machine.report();
     assert_eq!((report.marker.as_str(), report.macs), ("a", vec![MAC.to_owned()]));
     let wanted = format!("lab={MAC} \"note=two $words; echo\"");
