@@ -101,7 +101,8 @@ impl Daemon {
         })?;
         let images = Images::new(config.images.clone());
         let loaders = Loaders::new(config.ipxe_path.clone(), config.ipxe_dir.clone());
-        let loaders = Arc::new(loaders.by(config.loaders.clone()));
+        let loaders = loaders.by(config.loaders.clone());
+        let loaders = Arc::new(loaders.with_signed(config.secure_boot_dir.clone()));
         let addressing = if is_server { Addressing::Ours } else { Addressing::Foreign };
         let listener = match config.http {
             Some(address) => Some(

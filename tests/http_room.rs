@@ -762,7 +762,7 @@ impl Reply {
     }
 
     fn header(&self, name: &str) -> String {
-        let found = self.headers.iter().find(|(known, _)| known == name);
+        let found = self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.clone()).unwrap_or_default()
     }
 

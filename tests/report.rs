@@ -148,8 +148,8 @@ fn init_in_every_form_is_its_machine_s_alone_and_gone_with_its_instance() {
     for (url, kind) in &documents {
         let page = system.get(url);
         assert_eq!(page.status, 200, "{url}");
-        assert!(page.head.contains(&format!("content-type: {kind}")), "{}", page.head);
-        assert!(page.head.contains("cache-control: no-store"), "{}", page.head);
+        assert!(page.head.contains(&format!("Content-Type: {kind}")), "{}", page.head);
+        assert!(page.head.contains("Cache-Control: no-store"), "{}", page.head);
         match url.rsplit('/').next() {
             Some("meta-data") => {
                 let read: Value = serde_json::from_slice(&page.body).expect("JSON, so YAML");

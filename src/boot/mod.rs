@@ -5,6 +5,7 @@
 
 pub mod cards;
 pub mod cmdline;
+pub mod grub;
 mod health;
 pub mod hostname;
 mod identity;
@@ -36,7 +37,7 @@ pub use offer::{Caller, offer};
 pub use paths::Paths;
 pub use rules::{Rules, UnclaimedImage};
 pub use script::{AGAIN, Asker, Prelude, SERIAL, Script, base_name, script_for};
-pub use sighting::{Sighting, seen};
+pub use sighting::{Sighting, seen, silent_loader};
 pub use spread::{Crowd, share};
 
 /// What is the same for all machines that reach us over IPv4, or over IPv6, from

@@ -74,11 +74,15 @@ const UNSCRIPTABLE: u32 = 10;
 
 /// Why a machine that has something to boot is given no script for it.
 #[derive(Debug, thiserror::Error)]
-enum Unscriptable {
+pub(super) enum Unscriptable {
     #[error("command line: {0}")]
     CmdLine(#[from] InvalidCmdLine),
     #[error("the URL `{0}` has a blank or a control character")]
     Url(String),
+    #[error("GRUB cannot load `{0}`: it knows `http://` and nothing else")]
+    NoHttp(String),
+    #[error("command line: GRUB cannot hand on {0}")]
+    ForGrub(&'static str),
 }
 
 /// The script for whoever asks.
@@ -130,7 +134,7 @@ pub fn script_for(state: &State, policy: &Policy, asker: Asker, now: Timestamp) 
         }
         next @ (Next::Instance(..) | Next::Unclaimed(_)) => {
             let (machine, address) = (state.machines.of_card(mac), asker.address);
-            match plan(policy, next, Card { mac, machine, address, vlan }) {
+            match plan(policy, next, Card { mac, machine, address, vlan }, cmdline::complete) {
                 Ok(plan) => {
                     boot(&mut text, &plan, &format!("{}?{AGAIN}", own_url(policy, mac)));
                     Stage::Script
@@ -155,7 +159,7 @@ pub fn script_for(state: &State, policy: &Policy, asker: Asker, now: Timestamp) 
 }
 
 /// Whether the machine of this instance asks again in a boot that was counted.
-fn goes_on(instance: &Instance, asker: Asker) -> bool {
+pub(super) fn goes_on(instance: &Instance, asker: Asker) -> bool {
     asker.is_again && instance.progress.state == InstanceState::Booting
 }
 
@@ -166,28 +170,32 @@ pub fn base_name(path: &Path) -> &str {
 }
 
 /// What one machine loads and boots.
-struct Plan<'a> {
+pub(super) struct Plan<'a> {
     policy: &'a Policy,
     mac: Mac,
     address: IpAddr,
     hostname: &'a str,
     /// The kernel, then the initrds.
-    urls: Vec<String>,
-    cmdline: String,
+    pub(super) urls: Vec<String>,
+    pub(super) cmdline: String,
 }
 
 /// The card that a machine boots with.
-struct Card {
-    mac: Mac,
-    machine: Mac,
-    address: IpAddr,
-    vlan: Option<VlanId>,
+pub(super) struct Card {
+    pub(super) mac: Mac,
+    pub(super) machine: Mac,
+    pub(super) address: IpAddr,
+    pub(super) vlan: Option<VlanId>,
 }
 
-fn plan<'a>(
+/// Makes a command line of its template, for a kernel with so many initrds.
+type Complete = fn(&str, &Variables<'_>, usize) -> Result<String, InvalidCmdLine>;
+
+pub(super) fn plan<'a>(
     policy: &'a Policy,
     next: Next<'a>,
     Card { mac, machine, address, vlan }: Card,
+    complete: Complete,
 ) -> Result<Plan<'a>, Unscriptable> {
     let (urls, template, instance) = match next {
         Next::Instance(instance, image) => {
@@ -203,7 +211,7 @@ fn plan<'a>(
     let ip = kept.filter(|kept| kept.is_ipv4() == address.is_ipv4()).unwrap_or(address);
     let server = policy.server;
     let variables = Variables { mac, machine, ip, server, authority, vlan, instance };
-    let cmdline = cmdline::complete(template, &variables, urls.len().saturating_sub(1))?;
+    let cmdline = complete(template, &variables, urls.len().saturating_sub(1))?;
     let hostname = instance.map_or("${hostname}", |instance| instance.hostname.as_str());
     Ok(Plan { policy, mac, address, hostname, urls, cmdline })
 }
@@ -294,7 +302,7 @@ fn say_who_you_are(text: &mut String, policy: &Policy) {
 }
 
 /// What a machine says that waits.
-fn waiting(state: &State, mac: Mac) -> String {
+pub(super) fn waiting(state: &State, mac: Mac) -> String {
     match state.machines.with_card(mac).map(|machine| machine.state) {
         Some(MachineState::SetAside) => format!("{mac} is set aside by its operator"),
         Some(_) | None => format!("{mac} waits to be provisioned"),

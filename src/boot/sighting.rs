@@ -55,6 +55,17 @@ pub fn seen(state: &State, sighting: Sighting, now: Timestamp) -> Vec<Change> {
     machine(state, sighting, now).map(Change::Seen).into_iter().chain(progress).collect()
 }
 
+/// What is to be said of a machine whose firmware asks now, if it fetched a boot
+/// program before, and nothing was heard of that.
+#[must_use]
+pub fn silent_loader(state: &State, mac: Mac) -> Option<&'static str> {
+    let stage = state.machines.with_card(mac).and_then(|machine| machine.stage);
+    (stage == Some(Stage::Loader)).then_some(
+        "its firmware asks again: the boot program that it fetched was never heard of; is \
+         Secure Boot on, which refuses what is not signed? (docs/secure-boot.md)",
+    )
+}
+
 fn machine(state: &State, sighting: Sighting, now: Timestamp) -> Option<Machine> {
     let Sighting { mac: card, architecture, uuid, serial, port, stage, learned, treatment } =
         sighting;

@@ -18,6 +18,7 @@ use super::{
     network::{self, Network},
     network6,
     rules::{Served, rules},
+    secure_boot,
     setting::VARIABLE_PREFIX,
     tftp::tftp,
 };
@@ -106,7 +107,9 @@ impl Checker<'_> {
         let served = Served::of(dhcp.as_ref(), ipv6.as_ref());
         let rules = rules(self, unclaimed.as_ref(), &served);
         let (ipxe_path, ipxe_dir) = (self.ipxe_path(), self.ipxe_dir());
-        let programs = Loaders::new(ipxe_path.clone(), ipxe_dir.clone()).catalogue();
+        let secure_boot_dir = secure_boot::directory(self);
+        let programs = Loaders::new(ipxe_path.clone(), ipxe_dir.clone());
+        let programs = programs.with_signed(secure_boot_dir.clone()).catalogue();
         let config = Config {
             pace: self.pace(),
             state_dir,
@@ -127,6 +130,7 @@ impl Checker<'_> {
             rules,
             ipxe_path,
             ipxe_dir,
+            secure_boot_dir,
             loaders: loaders::of(self, &programs),
             log: self.log(),
         };
@@ -667,7 +671,8 @@ pub(super) mod tests {
         host.adapters[0].addresses6 = vec!["fd00::1/64".parse().expect("a network")];
         let problems = problems_of(&host, &["--config=example.toml"]);
         let unexpected = problems.lines().find(|line| {
-            let elsewhere = ["listen-token-file", "`ipxe-", "`inventory", "[[loader]]"];
+            let elsewhere =
+                ["listen-token-file", "`ipxe-", "`inventory", "[[loader]]", "`secure-boot-"];
             !elsewhere.iter().any(|one| line.contains(one))
         });
         assert_eq!(unexpected, None);

@@ -18,6 +18,7 @@ mod network6;
 mod problem;
 mod rule_tables;
 mod rules;
+mod secure_boot;
 mod setting;
 mod show;
 mod subnet_table;
@@ -92,6 +93,8 @@ pub struct Config {
     pub ipxe_dir: Option<PathBuf>,
     /// Which boot programs some machines are told, in the order of the file.
     pub loaders: Vec<LoaderProfile>,
+    /// The directory of signed boot programs, with a shim in it.
+    pub secure_boot_dir: Option<PathBuf>,
     /// What is logged, and how.
     pub log: Log,
 }

@@ -44,6 +44,7 @@ pub enum Setting {
     TftpTransfersPerClient,
     IpxePath,
     IpxeDir,
+    SecureBootDir,
     EnableHttp,
     AddressHttp,
     HttpPort,

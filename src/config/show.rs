@@ -134,6 +134,7 @@ fn effective(setting: Setting, config: &Config) -> Option<String> {
         Setting::TftpTransfersPerClient => tftp.map(|tftp| tftp.transfers_per_client.to_string()),
         Setting::IpxePath => config.ipxe_path.as_deref().map(path),
         Setting::IpxeDir => config.ipxe_dir.as_deref().map(path),
+        Setting::SecureBootDir => config.secure_boot_dir.as_deref().map(path),
         Setting::EnableHttp => Some(config.ports.http.is_some().to_string()),
         Setting::AddressHttp => config.http_authority.map(|authority| text(authority.ip())),
         Setting::HttpPort => config.http_authority.map(|authority| authority.port().to_string()),

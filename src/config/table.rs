@@ -265,6 +265,16 @@ const AFTER: &[Description] = &[
                --ipxe-dir DIR` fills it; what it has not comes from /usr/lib/ipxe",
     },
     Description {
+        setting: Setting::SecureBootDir,
+        name: "secure-boot-dir",
+        ancestral: None,
+        form: Form::Value("DIR"),
+        heading: "TFTP",
+        help: "A directory of signed boot programs for machines with Secure Boot: a shim \
+               (shimx64.efi), which is what they are told of, and what it loads (grubx64.efi, \
+               ipxe.efi)",
+    },
+    Description {
         setting: Setting::EnableHttp,
         name: "enable-http",
         ancestral: Some("enableHTTP"),

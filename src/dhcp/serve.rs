@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, trace, warn};
 
 use crate::{
-    boot::Crowd,
+    boot::{self, Crowd},
     events::{self, Refused},
     files::Loaders,
     model::{Subnets, Timestamp},
@@ -27,7 +27,7 @@ use super::{
     elsewhere, ladder, late, others,
     probe::Prober,
     proxy, reply,
-    request::{self, Client, Request},
+    request::{self, Client, Kind, Request},
     spread,
 };
 
@@ -195,6 +195,11 @@ impl Room {
     ) -> Option<Reply> {
         let (request, _) = asked;
         let mac = request.mac;
+        let is_new = matches!(request.kind, Kind::Discover { .. });
+        if is_new && matches!(request.client, Client::Firmware { .. }) {
+            let silent = self.store.look(|state| boot::silent_loader(state, mac));
+            silent.into_iter().for_each(|what| warn!(%mac, "{what}"));
+        }
         match self.decide(door, asked).await {
             Ok(Ok(reply)) => return Some(reply),
             Ok(Err(why @ Why::Declined)) => {

@@ -10,6 +10,7 @@ use std::{
 
 use bytes::Bytes;
 
+use super::secure_boot::{self, shims};
 use crate::model::{Architecture, Catalogue, LoaderProfile};
 
 /// Where Debian's `ipxe` package puts its files.
@@ -32,6 +33,7 @@ pub struct Loaders {
     single: Option<PathBuf>,
     directories: Vec<PathBuf>,
     profiles: Vec<LoaderProfile>,
+    signed: Option<PathBuf>,
     read: Mutex<HashMap<PathBuf, Read>>,
     latest: Mutex<Option<(Instant, Arc<Catalogue>)>>,
 }
@@ -54,16 +56,17 @@ impl Loaders {
         Self { single, ..Self::only_from(directories) }
     }
 
+    /// The same with a directory of signed programs: shims, and what they load.
+    #[must_use]
+    pub fn with_signed(self, directory: Option<PathBuf>) -> Self {
+        Self { signed: directory, ..self }
+    }
+
     /// Boot programs from these directories alone, the first before the others.
     #[must_use]
     pub fn only_from(directories: Vec<PathBuf>) -> Self {
-        Self {
-            single: None,
-            directories,
-            profiles: Vec::new(),
-            read: Mutex::default(),
-            latest: Mutex::default(),
-        }
+        let (read, latest) = (Mutex::default(), Mutex::default());
+        Self { single: None, directories, profiles: Vec::new(), signed: None, read, latest }
     }
 
     /// With these profiles.
@@ -113,7 +116,8 @@ impl Loaders {
             })
         });
         let others = self.directories.iter().flat_map(|directory| self.others(directory));
-        Catalogue::new(single.chain(in_directories)).and(others).by(self.profiles.clone())
+        let all = Catalogue::new(single.chain(in_directories)).and(others);
+        all.with_signed(self.signed_programs(), shims).by(self.profiles.clone())
     }
 
     /// The programs of the directory, and of those in it, that nobody is told unless
@@ -142,6 +146,21 @@ impl Loaders {
             (!is_broken).then_some((architecture, name, content))
         };
         names.into_iter().take(MOST_OTHERS).filter_map(program).collect()
+    }
+
+    /// The programs of the directory of signed ones, by their names in small letters.
+    fn signed_programs(&self) -> Vec<(Architecture, String, Bytes)> {
+        let all = self.signed.iter().flat_map(|directory| secure_boot::programs(directory));
+        let programs = all.filter_map(|(name, path)| {
+            let content = self.content(&path)?;
+            let architecture = architecture_of(&content);
+            if architecture == Architecture::Bios {
+                tracing::debug!(path = %path.display(), "no UEFI program");
+                return None;
+            }
+            Some((architecture, name, content))
+        });
+        programs.collect()
     }
 
     /// The content of the file, read again only if it has changed.
@@ -315,6 +334,49 @@ pub(crate) mod tests {
         }
         for architecture in Architecture::ALL {
             assert_eq!(catalogue.loader(architecture), None);
+        }
+    }
+
+    #[test]
+    fn a_shim_is_the_loader_and_what_it_asks_for_is_found_in_every_directory() {
+        let machine = efi_program(0x8664);
+        let signed = directory(&[
+            ("shimx64.efi", machine.clone()),
+            ("bootx64.efi", machine.clone()),
+            ("GRUBX64.EFI", [&machine[..], b"grub"].concat()),
+            ("ipxe.efi", [&machine[..], b"signed"].concat()),
+            ("bootaa64.efi", b"no program".to_vec()),
+            ("grub.cfg", b"set secret=1".to_vec()),
+        ]);
+        let own = directory(&[
+            ("ipxe.efi", machine.clone()),
+            ("snponly.efi", machine.clone()),
+            ("ipxe-arm64.efi", efi_program(0xaa64)),
+        ]);
+        let loaders = Loaders::only_from(vec![own.path().to_owned()]);
+        let catalogue = loaders.with_signed(Some(signed.path().to_owned())).look();
+        assert_eq!(catalogue.loader(Architecture::X64Uefi), Some("shimx64.efi"));
+        assert_eq!(catalogue.loader(Architecture::Arm64Uefi), Some("ipxe-arm64.efi"));
+        for name in ["grubx64.efi", "boot/grubx64.efi", "EFI/BOOT/GRUBX64.EFI"] {
+            assert!(catalogue.content(name).is_some_and(|all| all.ends_with(b"grub")), "{name}");
+        }
+        assert!(catalogue.content("ipxe.efi").is_some_and(|all| all.ends_with(b"signed")));
+        assert!(catalogue.content("snponly.efi").is_some());
+        for name in ["bootaa64.efi", "grub.cfg", "grubx64.efi/", "grubaa64.efi", "x/snponly.efi"] {
+            assert_eq!(catalogue.content(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_names_of_ipxe_s_own_shim_and_ipxe_are_served_as_they_are() {
+        let names = ["ipxe-shimx64.efi", "snponly-shimx64.efi", "ipxe.efi", "snponly.efi"];
+        let signed = directory(&names.map(|name| (name, efi_program(0x8664))));
+        let loaders = Loaders::only_from(Vec::new());
+        let catalogue = loaders.with_signed(Some(signed.path().to_owned())).look();
+        assert_eq!(catalogue.loader(Architecture::X64Uefi), Some("ipxe-shimx64.efi"));
+        for name in names {
+            assert!(catalogue.content(name).is_some(), "{name}");
+            assert!(catalogue.content(&format!("x86_64-sb/{name}")).is_some(), "{name}");
         }
     }
 

@@ -4,8 +4,10 @@
 mod images;
 mod loaders;
 mod neighbour;
+mod secure_boot;
 
 pub use crate::model::Catalogue;
 pub use images::{Digest, FileError, Images, OpenFile};
 pub use loaders::Loaders;
 pub use neighbour::neighbour;
+pub use secure_boot::{second_stages, shims};

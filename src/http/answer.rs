@@ -14,6 +14,7 @@ use super::{
 use crate::{
     boot::{
         self, Addressing, Asker, Claim, Next, Policy, Prelude, Sighting, Visitor, base_name,
+        grub::{self, ConfigName},
         identify,
         init::Document,
         report::{Report, Words, report},
@@ -125,6 +126,7 @@ impl Visit<'_> {
                 self.script(Claim::Mac(*mac), Prelude::None, (false, serial.as_ref()))
             }
             Wanted::ScriptAgain(mac) => self.script(Claim::Mac(*mac), Prelude::None, (true, None)),
+            Wanted::GrubConfig(config) => self.config(*config),
             Wanted::Loader(name) => {
                 let program = self.premises.catalogue.content(name).ok_or(Refusal::NotFound)?;
                 let mac = self.machine(Claim::None)?;
@@ -163,6 +165,14 @@ impl Visit<'_> {
             let sighting = Sighting { serial: serial.cloned(), ..sighting };
             boot::seen(self.state, sighting, self.now)
         };
+        Ok((Answer::Script(script.text), script.sighting.map(sighted).unwrap_or_default()))
+    }
+
+    fn config(&self, ConfigName { claim, is_again }: ConfigName) -> Answered {
+        let mac = self.machine(claim)?;
+        let asker = Asker { mac, address: self.visitor.address, prelude: Prelude::None, is_again };
+        let script = grub::config_for(self.state, self.premises.policy, asker, self.now);
+        let sighted = |sighting| boot::seen(self.state, sighting, self.now);
         Ok((Answer::Script(script.text), script.sighting.map(sighted).unwrap_or_default()))
     }
 
@@ -682,6 +692,29 @@ mod tests {
         assert!(answered.changes.is_empty());
         let Answer::Script(text) = answered.answer else { panic!("no script") };
         assert!(text.contains("http://10.0.0.1/ipxe/${netX/mac:hexhyp}.ipxe"), "{text}");
+    }
+
+    #[test]
+    fn grub_loads_what_its_own_configuration_names_and_is_seen_as_ipxe_is() {
+        let (mut state, policy) = (leases(), policy());
+        let first = asked((&state, &policy), "GET", "/grub/grub.cfg", ADDRESS);
+        assert_eq!(stage(&first), Some(Stage::Holding));
+        let own = instance(MAC, TOKEN);
+        let kernel = own.image.as_ref().expect("an image").kernel.clone();
+        let image = Image { kernel, initrds: Vec::new(), cmdline: String::new() };
+        state.apply(&Change::Instance(Instance { image: Some(image), ..own }));
+        let head = asked((&state, &policy), "HEAD", "/grub/grub.cfg", ADDRESS);
+        assert!(head.changes.is_empty());
+        let config = asked((&state, &policy), "GET", "/grub/grub.cfg", ADDRESS);
+        assert_eq!((stage(&config), &config.answer), (Some(Stage::Script), &head.answer));
+        let Answer::Script(text) = config.answer else { panic!("no configuration") };
+        let path = text.split("(http,10.0.0.1)").nth(1).and_then(|rest| rest.split('\'').next());
+        let kernel = asked((&state, &policy), "GET", path.expect(&text), ADDRESS);
+        assert!(matches!(kernel.answer, Answer::File(_)), "{kernel:?}");
+        assert_eq!(stage(&kernel), Some(Stage::Kernel));
+        let other = "/grub/grub.cfg-01-02-00-00-00-00-02";
+        let imposter = asked((&state, &policy), "GET", other, ADDRESS);
+        assert!(matches!(imposter.answer, Answer::Refused(Refusal::Imposter(_))));
     }
 
     #[test]

@@ -141,6 +141,20 @@ fn with_bytes(
     finished(status, headers, Body::Bytes(bytes))
 }
 
+/// A header's name as it goes out: `Content-Length`. The case means nothing (RFC 9110
+/// §5.1), but GRUB knows a file's size by this spelling alone, and under Secure Boot
+/// loads none without.
+#[must_use]
+pub fn as_written(name: &str) -> String {
+    let mut is_first = true;
+    let capital = |letter: char| {
+        let written = if is_first { letter.to_ascii_uppercase() } else { letter };
+        is_first = letter == '-';
+        written
+    };
+    name.chars().map(capital).collect()
+}
+
 fn finished(status: u16, mut headers: Vec<(&'static str, String)>, body: Body) -> Reply {
     headers.push(("server", "remoteboot".to_owned()));
     // A 304 has no length but that of the file it stands for (RFC 9110 §8.6).
@@ -164,6 +178,17 @@ pub fn http_date(moment: SystemTime) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn names_of_headers_go_out_as_grub_knows_them() {
+        for (name, written) in [
+            ("content-length", "Content-Length"),
+            ("etag", "Etag"),
+            ("accept-ranges", "Accept-Ranges"),
+        ] {
+            assert_eq!(super::as_written(name), written);
+        }
+    }
+
     use super::*;
 
     fn facts() -> Facts {

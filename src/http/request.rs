@@ -13,7 +13,12 @@ use super::{
     report::{self, Message},
 };
 use crate::{
-    boot::{AGAIN, Prelude, SERIAL, init::Document, report::Report},
+    boot::{
+        AGAIN, Claim, Prelude, SERIAL,
+        grub::{ConfigName, config_name},
+        init::Document,
+        report::Report,
+    },
     model::{Mac, Token, serial},
 };
 
@@ -39,6 +44,9 @@ pub enum Method {
     Post,
 }
 
+/// What iPXE 2.x for UEFI asks for in the directory that it was loaded from.
+const AUTOEXEC: &str = "autoexec.ipxe";
+
 /// The largest body of a report, in bytes.
 pub const LARGEST_BODY: usize = 4 << 10;
 
@@ -56,7 +64,10 @@ pub enum Wanted {
     },
     /// `/ipxe/<mac>.ipxe?again`: the same, asked for again in the same boot.
     ScriptAgain(Mac),
-    /// `/loader/<name>`: a boot program.
+    /// Any `.../grub.cfg`, also with an address or a number behind it: GRUB's
+    /// configuration of who asks, or of the machine that the name says.
+    GrubConfig(ConfigName),
+    /// `/loader/<name>`: a boot program; also any other path that ends in `.efi`.
     Loader(String),
     /// `/boot/<token>/<number>/<base name>`: a file of an instance.
     InstanceFile {
@@ -142,11 +153,28 @@ pub fn body_to_read(head: &Head, path: &str) -> Result<usize, Refusal> {
 /// The parts between the slashes, decoded.
 fn parts(path: &str) -> Result<Vec<String>, Refusal> {
     let path = path.strip_prefix('/').ok_or(Refusal::NotFound)?;
-    let parts = path.split('/').map(decoded).collect::<Result<Vec<String>, Refusal>>()?;
+    let mut parts = path.split('/').map(decoded).collect::<Result<Vec<String>, Refusal>>()?;
+    if parts.last().is_some_and(|last| is_of_boot_programs(last)) {
+        parts = parts.iter().flat_map(|part| part.split('\\')).map(str::to_owned).collect();
+        parts.retain(|part| !part.is_empty());
+    }
     // An encoded slash makes a part that no part of ours can be.
     let is_none =
         |part: &String| matches!(part.as_str(), "" | "." | "..") || part.contains(['/', '\\']);
     if parts.iter().any(is_none) { Err(Refusal::NotFound) } else { Ok(parts) }
+}
+
+/// Whether a path ends in what boot programs ask for in the directory that they were
+/// loaded from. They write that path as they please: shim doubles a slash, others
+/// use backslashes.
+fn is_of_boot_programs(last: &str) -> bool {
+    let last = last.rsplit('\\').next().unwrap_or_default();
+    last.eq_ignore_ascii_case(AUTOEXEC) || is_program(last) || config_name(last).is_some()
+}
+
+/// Whether it is the name of a program for UEFI.
+fn is_program(name: &str) -> bool {
+    name.len() > 4 && name.get(name.len() - 4..).is_some_and(|end| end.eq_ignore_ascii_case(".efi"))
 }
 
 /// Whether a report may be posted there.
@@ -177,7 +205,9 @@ fn serial_in(query: &str) -> Option<String> {
 fn thing(parts: &[&str]) -> Option<Wanted> {
     match parts {
         ["infrakit.ipxe"] => Some(Wanted::OwnScript(Prelude::None)),
-        [.., "autoexec.ipxe"] => Some(Wanted::OwnScript(Prelude::KeepLease)),
+        [.., name] if name.eq_ignore_ascii_case(AUTOEXEC) => {
+            Some(Wanted::OwnScript(Prelude::KeepLease))
+        }
         ["ipxe", script] => {
             let mac = script.strip_suffix(".ipxe")?.parse().ok()?;
             Some(Wanted::ScriptOf { mac, serial: None })
@@ -199,7 +229,9 @@ fn thing(parts: &[&str]) -> Option<Wanted> {
         ["unclaimed", number, name] => {
             Some(Wanted::UnclaimedFile { number: place(number)?, name: (*name).to_owned() })
         }
-        _ => None,
+        [.., name] if is_program(name) => Some(Wanted::Loader(parts.join("/"))),
+        [.., name] => config_name(name).map(Wanted::GrubConfig),
+        [] => None,
     }
 }
 
@@ -250,6 +282,7 @@ impl Wanted {
     pub fn file(&self) -> &str {
         match self {
             Self::OwnScript(_) | Self::ScriptOf { .. } | Self::ScriptAgain(_) => "script",
+            Self::GrubConfig(_) => "grub.cfg",
             Self::Init { document, .. } => document.name(),
             Self::Report { .. } => "report",
             Self::Loader(name)
@@ -267,6 +300,12 @@ impl fmt::Display for Wanted {
             Self::OwnScript(Prelude::KeepLease) => formatter.write_str("/autoexec.ipxe"),
             Self::ScriptOf { mac, .. } | Self::ScriptAgain(mac) => {
                 write!(formatter, "/ipxe/{}.ipxe", mac.hyphenated())
+            }
+            Self::GrubConfig(ConfigName { claim: Claim::None, .. }) => {
+                formatter.write_str("/grub.cfg")
+            }
+            Self::GrubConfig(ConfigName { claim: Claim::Mac(mac), .. }) => {
+                write!(formatter, "/grub.cfg-01-{}", mac.hyphenated())
             }
             Self::Loader(name) => write!(formatter, "/loader/{name}"),
             Self::InstanceFile { token: _, number, name } => {
@@ -297,6 +336,10 @@ mod tests {
         request.map(|request| request.wanted)
     }
 
+    fn config(claim: Claim) -> ConfigName {
+        ConfigName { claim, is_again: false }
+    }
+
     #[test]
     fn every_path_of_ours_is_understood() {
         let mac = Mac::new([0x52, 0x54, 0, 0xaa, 1, 0xf]);
@@ -317,6 +360,19 @@ mod tests {
             ("/ipxe/525400aa010f.ipxe?serial=%zz".to_owned(), script(None)),
             ("/ipxe/525400aa010f.ipxe?serial=%00".to_owned(), script(None)),
             ("/ipxe/525400aa010f.ipxe?again".to_owned(), Wanted::ScriptAgain(mac)),
+            ("/loader//autoexec.ipxe".to_owned(), Wanted::OwnScript(Prelude::KeepLease)),
+            ("//autoexec.ipxe".to_owned(), Wanted::OwnScript(Prelude::KeepLease)),
+            ("/EFI/BOOT/AUTOEXEC.IPXE".to_owned(), Wanted::OwnScript(Prelude::KeepLease)),
+            ("/x86_64-efi\\autoexec.ipxe".to_owned(), Wanted::OwnScript(Prelude::KeepLease)),
+            ("/EFI%5CBOOT%5Cautoexec.ipxe".to_owned(), Wanted::OwnScript(Prelude::KeepLease)),
+            ("/loader//grubx64.efi".to_owned(), Wanted::Loader("grubx64.efi".to_owned())),
+            ("/EFI/BOOT/MMX64.EFI".to_owned(), Wanted::Loader("EFI/BOOT/MMX64.EFI".to_owned())),
+            ("/grub/grub.cfg".to_owned(), Wanted::GrubConfig(config(Claim::None))),
+            ("/grub/x86_64-efi/grub.cfg".to_owned(), Wanted::GrubConfig(config(Claim::None))),
+            (
+                "/grub//grub.cfg-01-52-54-00-aa-01-0f".to_owned(),
+                Wanted::GrubConfig(config(Claim::Mac(mac))),
+            ),
             ("/loader/undionly.kpxe".to_owned(), Wanted::Loader("undionly.kpxe".to_owned())),
             (
                 "/loader/arm64-efi/ipxe.efi".to_owned(),
@@ -362,9 +418,18 @@ mod tests {
             "/x/../infrakit.ipxe",
             "/%2e%2e/autoexec.ipxe",
             "/a%2fautoexec.ipxe",
+            "/a/../autoexec.ipxe",
+            "/%2e%2e%5cautoexec.ipxe",
+            "/autoexec.ipxe/",
+            "/x/../grubx64.efi",
+            "/..%5cgrubx64.efi",
+            "/.efi",
+            "/grub/grub.cfg-x",
+            "/grub/../grub.cfg",
+            "/grub/x86_64-efi/command.lst",
             "/loader/..%2f..%2fetc%2fpasswd",
             "/loader/a\\b",
-            "/loader/a/b/c",
+            "/loader/a/b/c.kpxe",
             "/ipxe/ff-ff-ff-ff-ff-ff.ipxe",
             "/ipxe/x.ipxe",
             "/boot/ab/0/vmlinuz",

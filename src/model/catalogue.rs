@@ -14,6 +14,8 @@ use super::{Architecture, Machine, Tags};
 pub struct Catalogue {
     usual: HashMap<Architecture, Vec<String>>,
     by_name: HashMap<String, (Architecture, Bytes)>,
+    /// Names in small letters.
+    signed: HashMap<String, Bytes>,
     profiles: Vec<LoaderProfile>,
 }
 
@@ -77,6 +79,37 @@ impl Catalogue {
         self
     }
 
+    /// With these signed programs, by names in small letters, which go before others of
+    /// their names. Of those that are shims for an architecture by this list, the first
+    /// is what its machines are told where nobody says otherwise.
+    #[must_use]
+    pub fn with_signed(
+        mut self,
+        programs: impl IntoIterator<Item = (Architecture, String, Bytes)>,
+        shims: impl Fn(Architecture) -> &'static [&'static str],
+    ) -> Self {
+        let mut found: HashMap<Architecture, usize> = HashMap::new();
+        for (architecture, name, content) in programs {
+            if let Some(rank) = shims(architecture).iter().position(|shim| *shim == name) {
+                let best = found.entry(architecture).or_insert(rank);
+                *best = rank.min(*best);
+            }
+            self.by_name.insert(name.clone(), (architecture, content.clone()));
+            self.signed.insert(name, content);
+        }
+        let told = |(architecture, rank): (Architecture, usize)| {
+            (architecture, vec![shims(architecture)[rank].to_owned()])
+        };
+        self.usual.extend(found.into_iter().map(told));
+        self
+    }
+
+    /// Whether one of the signed programs has this name.
+    #[must_use]
+    pub fn is_signed(&self, name: &str) -> bool {
+        self.signed.contains_key(name)
+    }
+
     /// With these profiles: the first that is for a machine, and has a program for
     /// its architecture, is its own.
     #[must_use]
@@ -124,7 +157,11 @@ impl Catalogue {
     /// The bytes of the boot program of this name.
     #[must_use]
     pub fn content(&self, name: &str) -> Option<&Bytes> {
-        self.by_name.get(name).map(|(_, content)| content)
+        let base_name = name.rsplit('/').next().unwrap_or_default();
+        // Shim asks in the directory of its own path, whatever that was, or in none.
+        let signed = || self.signed.get(&base_name.to_ascii_lowercase());
+        let plain = || self.by_name.get(name).map(|(_, content)| content);
+        if base_name == name { signed().or_else(plain) } else { plain().or_else(signed) }
     }
 
     /// Whether this program may be said of machines of this architecture.

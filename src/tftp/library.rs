@@ -1,4 +1,5 @@
-//! Which file a machine may have: boot programs, and its own `autoexec.ipxe`.
+//! Which file a machine may have: boot programs, its own `autoexec.ipxe` and its own
+//! `grub.cfg`.
 //!
 //! Pure. It must not know packets.
 
@@ -8,7 +9,7 @@ use bytes::Bytes;
 
 use super::{answer::Answer, reply::ErrorCode, request::FileName};
 use crate::{
-    boot::{self, Addressing, Asker, Claim, Policy, Prelude, Visitor, identify, script_for},
+    boot::{self, Addressing, Asker, Claim, Policy, Prelude, Visitor, grub, identify, script_for},
     files::Catalogue,
     model::{Decision, Timestamp},
     state::State,
@@ -35,19 +36,32 @@ pub fn look_up(
     now: Timestamp,
 ) -> Decision<Answer> {
     let name = file.as_str();
+    let visitor = Visitor { address: client, neighbour: None };
+    let machine = |claim| identify(state, settings.addressing, visitor, (claim, now));
     if let Some(content) = catalogue.content(name) {
         return Decision::only(Answer::Content(content.clone()));
     }
-    let is_autoexec = name.rsplit('/').next() == Some(AUTOEXEC);
-    let (true, Some(policy)) = (is_autoexec, &settings.policy) else {
+    let base_name = name.rsplit('/').next().unwrap_or_default();
+    let is_autoexec = base_name.eq_ignore_ascii_case(AUTOEXEC);
+    let config = grub::config_name(base_name);
+    let (Some(policy), true) = (&settings.policy, is_autoexec || config.is_some()) else {
         let message = format!("there is no file {name}");
         return Decision::only(Answer::Refuse { code: ErrorCode::FileNotFound, message });
     };
-    let visitor = Visitor { address: client, neighbour: None };
     // Without a claim nobody can be an imposter; who is not known is asked.
-    let mac = identify(state, settings.addressing, visitor, (Claim::None, now)).ok().flatten();
-    let asker = Asker { mac, address: client, prelude: Prelude::KeepLease, is_again: false };
-    let script = script_for(state, policy, asker, now);
+    let mac = match machine(config.map_or(Claim::None, |config| config.claim)) {
+        Ok(mac) => mac,
+        Err(imposter) => {
+            let (code, message) = (ErrorCode::AccessViolation, imposter.to_string());
+            return Decision::only(Answer::Refuse { code, message });
+        }
+    };
+    let is_again = config.is_some_and(|config| config.is_again);
+    let asker = Asker { mac, address: client, prelude: Prelude::KeepLease, is_again };
+    let script = match config {
+        Some(_) => grub::config_for(state, policy, asker, now),
+        None => script_for(state, policy, asker, now),
+    };
     let seen = script.sighting.map(|sighting| boot::seen(state, sighting, now));
     Decision {
         answer: Answer::Content(Bytes::from(script.text)),
@@ -141,13 +155,50 @@ mod tests {
 
     #[test]
     fn autoexec_is_the_script_of_the_machine_that_asks_in_any_directory() {
-        for name in ["autoexec.ipxe", "arm64-efi/autoexec.ipxe"] {
+        for name in [
+            "autoexec.ipxe",
+            "/autoexec.ipxe",
+            "loader/autoexec.ipxe",
+            "/x86_64-efi/autoexec.ipxe",
+            "EFI/BOOT/autoexec.ipxe",
+            "\\EFI\\BOOT\\AUTOEXEC.IPXE",
+            "//loader//autoexec.ipxe",
+            "./autoexec.ipxe",
+            "a/b/c/d/autoexec.ipxe",
+        ] {
             let decision = asked(name, LEASED);
             assert!(text(&decision.answer).contains("/ipxe/02-00-00-00-00-01.ipxe"), "{name}");
             assert!(
                 matches!(decision.changes.as_slice(), [Change::Seen(machine)] if machine.mac == MACHINE)
             );
         }
+    }
+
+    #[test]
+    fn grub_is_given_its_machine_s_configuration_under_every_name_that_it_tries() {
+        for name in [
+            "grub.cfg",
+            "/grub/grub.cfg",
+            "/grub/x86_64-efi/grub.cfg",
+            "EFI\\debian\\grub.cfg",
+            "/grub/grub.cfg-01-02-00-00-00-00-01",
+            "/grub/grub.cfg-0A000009",
+        ] {
+            let decision = asked(name, LEASED);
+            let text = text(&decision.answer);
+            assert!(text.contains("remoteboot_next=grub.cfg-01-02-00-00-00-00-01"), "{name}");
+            assert!(
+                matches!(decision.changes.as_slice(), [Change::Seen(machine)] if machine.mac == MACHINE)
+            );
+        }
+        for name in ["/grub/x86_64-efi/command.lst", "/grub/grub.cfg-x", "grub.cfg/x"] {
+            let refused = asked(name, LEASED);
+            assert!(matches!(refused.answer, Answer::Refuse { .. }), "{name}");
+            assert_eq!(refused.changes, vec![]);
+        }
+        let imposter = asked("/grub/grub.cfg-01-02-00-00-00-00-02", LEASED);
+        assert!(matches!(imposter.answer, Answer::Refuse { code: ErrorCode::AccessViolation, .. }));
+        assert_eq!(imposter.changes, vec![]);
     }
 
     #[test]

@@ -37,6 +37,10 @@ pub(crate) enum Firmware {
     Riscv64Uefi,
     /// 32-bit UEFI, PXE.
     Ia32UefiPxe,
+    /// x86-64 UEFI with Microsoft's keys and Secure Boot on, PXE.
+    UefiSecurePxe,
+    /// x86-64 UEFI with Microsoft's keys and Secure Boot on, HTTP Boot.
+    UefiSecureHttp,
     /// x86-64 UEFI, PXE over IPv6.
     UefiPxe6,
     /// x86-64 UEFI, HTTP Boot over IPv6.
@@ -240,6 +244,8 @@ fn name_of(firmware: Firmware) -> &'static str {
         Firmware::Arm64UefiHttp => "arm64-uefi-http",
         Firmware::Riscv64Uefi => "riscv64-uefi",
         Firmware::Ia32UefiPxe => "ia32-uefi-pxe",
+        Firmware::UefiSecurePxe => "uefi-secure-pxe",
+        Firmware::UefiSecureHttp => "uefi-secure-http",
         Firmware::UefiPxe6 => "uefi-pxe6",
         Firmware::UefiHttp6 => "uefi-http6",
     }

@@ -368,6 +368,12 @@ pub(crate) fn has_relay() -> bool {
     known.is_ok_and(|status| status.success())
 }
 
+/// The folder of shim and GRUB, signed for Secure Boot; nothing where this release has
+/// none, and `tests/lab/install` has said so.
+pub(crate) fn secure_boot() -> Option<PathBuf> {
+    Some(cache().join("secure-boot")).filter(|folder| folder.is_dir())
+}
+
 /// The releases whose loaders are there, for [`Lab::daemon_with_loaders`].
 pub(crate) fn releases() -> Vec<String> {
     let entries = fs::read_dir(cache().join("loaders")).expect("tests/lab/install has run");

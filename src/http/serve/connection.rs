@@ -30,6 +30,7 @@ use crate::{
     http::{
         Refusal, Settings,
         head::{Head, Length, Version},
+        reply,
         report::Message,
         request::body_to_read,
     },
@@ -171,12 +172,12 @@ impl Speech {
         let reason = status.canonical_reason().unwrap_or("");
         let mut head = format!("{version} {} {reason}\r\n", status.as_u16()).into_bytes();
         for (name, value) in response.headers() {
-            head.extend_from_slice(name.as_str().as_bytes());
+            head.extend_from_slice(reply::as_written(name.as_str()).as_bytes());
             head.extend_from_slice(b": ");
             head.extend_from_slice(value.as_bytes());
             head.extend_from_slice(b"\r\n");
         }
-        head.extend_from_slice(format!("connection: {connection}\r\n\r\n").as_bytes());
+        head.extend_from_slice(format!("Connection: {connection}\r\n\r\n").as_bytes());
         head
     }
 }

@@ -170,6 +170,7 @@ async fn answered(
     let is_file = match &request.wanted {
         Wanted::Loader(_)
         | Wanted::OwnScript(_)
+        | Wanted::GrubConfig(_)
         | Wanted::ScriptOf { .. }
         | Wanted::ScriptAgain(_)
         | Wanted::Init { .. }
