@@ -1,11 +1,14 @@
 //! The one handle to the state: a lock, and a disk behind it.
 //!
 //! `decide` runs a pure decision on the state, applies its changes, hands them
-//! to the writer thread and waits until they are on disk; the writer commits
+//! to the writer thread and waits until they are on disk; the writer appends
 //! all that has gathered meanwhile at once. Knows no protocol and no policy.
 
 mod disk;
+mod frame;
+mod log;
 mod rows;
+mod writer;
 
 use std::{
     path::Path,
@@ -82,13 +85,10 @@ impl Store {
     ///
     /// As [`Self::open`].
     pub fn open_over(directory: &Path, state: State) -> Result<Self, OpenError> {
-        let (disk, state) = Disk::open(directory, state)?;
+        let (disk, log, state) = Disk::open(directory, state)?;
         let (to_writer, decisions) = std::sync::mpsc::channel();
         let (report, progress) = watch::channel(Progress::Written(0));
-        let writer = thread::Builder::new()
-            .name("store".to_owned())
-            .spawn(move || write_all(&disk, &decisions, &report))
-            .map_err(OpenError::Thread)?;
+        let writer = writer::start(disk, log, decisions, report).map_err(OpenError::Thread)?;
         let inner = Inner { state, handed: 0, to_writer: Some(to_writer) };
         Ok(Self {
             shared: Arc::new(Shared {
@@ -194,8 +194,8 @@ impl Store {
         }
     }
 
-    /// Writes what is still to be written and closes the file. Decisions after
-    /// this are refused.
+    /// Writes what is still to be written, folds the log into the tables and closes
+    /// the file. Decisions after this are refused.
     pub fn close(&self) {
         self.lock().to_writer = None;
         let writer = self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -261,33 +261,6 @@ fn is_kept(change: &Change) -> bool {
         Change::Lease(lease) => !lease.is_passing(),
         Change::Lease6(lease) => !lease.is_passing(),
         _ => true,
-    }
-}
-
-/// The writer thread: takes what waits, commits it at once, says so.
-fn write_all(
-    disk: &Disk,
-    decisions: &std::sync::mpsc::Receiver<Vec<Change>>,
-    report: &watch::Sender<Progress>,
-) {
-    /// More than this in one commit would make the first ones wait for the last.
-    const AT_ONCE: usize = 4096;
-    let mut written = 0;
-    while let Ok(first) = decisions.recv() {
-        let batch: Vec<Vec<Change>> =
-            std::iter::once(first).chain(decisions.try_iter().take(AT_ONCE - 1)).collect();
-        match disk.commit(batch.iter().flatten()) {
-            Ok(()) => {
-                written += batch.len() as u64;
-                report.send_replace(Progress::Written(written));
-            }
-            Err(error) => {
-                tracing::error!(%error, "the state cannot be written to disk");
-                let reason = Unwritable(error.to_string().into());
-                report.send_replace(Progress::Failed(reason));
-                return;
-            }
-        }
     }
 }
 

@@ -25,14 +25,6 @@ pub(super) enum Row {
     Delete { table: &'static str, key: String },
 }
 
-impl Row {
-    pub(super) const fn table(&self) -> &'static str {
-        match self {
-            Self::Put { table, .. } | Self::Delete { table, .. } => table,
-        }
-    }
-}
-
 /// A row that no version of ours wrote.
 #[derive(Debug, thiserror::Error)]
 #[error("row `{key}` of table `{table}` cannot be read: {source}")]
