@@ -4,8 +4,8 @@
 
 use std::{
     fs::File,
-    io::Write as _,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
+    os::unix::fs::FileExt as _,
     path::Path,
     sync::mpsc,
 };
@@ -19,7 +19,7 @@ const RECORD: usize = 128;
 pub(crate) fn serve(file: Option<&Path>) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None);
     let socket = socket.expect("a socket");
-    let _ = socket.set_recv_buffer_size(4 << 20);
+    crate::load::make_room(&socket);
     let address = SocketAddr::from((SERVER, 67));
     socket.bind(&address.into()).expect("the port is free");
     let socket: UdpSocket = socket.into();
@@ -41,7 +41,10 @@ pub(crate) fn serve(file: Option<&Path>) {
     }
 }
 
-fn write(mut file: File, socket: &UdpSocket, answers: &mpsc::Receiver<(Vec<u8>, SocketAddr)>) {
+fn write(file: File, socket: &UdpSocket, answers: &mpsc::Receiver<(Vec<u8>, SocketAddr)>) {
+    // Zeros ahead, as the daemon has them: a file that grows is synced more slowly.
+    const STEP: u64 = 1 << 20;
+    let (mut end, mut allocated) = (0, 0);
     let mut records = Vec::new();
     while let Ok(first) = answers.recv() {
         let batch: Vec<_> = std::iter::once(first).chain(answers.try_iter()).collect();
@@ -49,7 +52,14 @@ fn write(mut file: File, socket: &UdpSocket, answers: &mpsc::Receiver<(Vec<u8>, 
         for (answer, _) in &batch {
             records.extend_from_slice(&answer[..RECORD]);
         }
-        file.write_all(&records).expect("written");
+        let after = end + records.len() as u64;
+        if after > allocated {
+            allocated = after.next_multiple_of(STEP);
+            let zeros = vec![0; (allocated - after) as usize];
+            file.write_all_at(&zeros, after).expect("written");
+        }
+        file.write_all_at(&records, end).expect("written");
+        end = after;
         file.sync_data().expect("synced");
         for (answer, from) in &batch {
             let _ = socket.send_to(answer, from);

@@ -8,12 +8,13 @@ use crate::{
     lab::Lab,
     load::{self, Exchange, Load, Outcome, WINDOW},
     machine,
-    report::{self, Run},
+    report::{self, Out, Run},
     server::{Kind, Server, Task},
 };
 
-const ALL: [Kind; 7] = [
+const ALL: [Kind; 8] = [
     Kind::Ours,
+    Kind::Before,
     Kind::Kea,
     Kind::KeaThreads,
     Kind::Dhcpd,
@@ -84,14 +85,13 @@ fn cases(time: Duration, is_quick: bool) -> Vec<Case> {
 }
 
 /// Measures all cases whose title has `only` in it, and prints their tables.
-pub(crate) fn measure(lab: &Lab, is_quick: bool, only: &str) {
+pub(crate) fn measure(lab: &Lab, is_quick: bool, (out, only): (&mut Out, &str)) {
     let (rounds, time) =
         if is_quick { (2, Duration::from_millis(700)) } else { (5, Duration::from_secs(3)) };
     for case in cases(time, is_quick) {
         if !case.title.contains(only) {
             continue;
         }
-        // dnsmasq reads this many hosts for more than a minute.
         let kinds: Vec<Kind> = ALL.into_iter().filter(|kind| wanted(*kind, &case)).collect();
         let mut runs = Vec::new();
         for round in 0..rounds {
@@ -99,16 +99,19 @@ pub(crate) fn measure(lab: &Lab, is_quick: bool, only: &str) {
                 runs.push(run(lab, &case, *kind, round));
             }
         }
-        println!("\n### {}\n\n{}", case.title, report::table(&kinds, &runs));
-        synced(lab, &case, &kinds);
+        out.say(&format!("\n### {}\n\n{}", case.title, report::table(&kinds, &runs)));
+        out.say(&synced(lab, &case, &kinds));
     }
+    starts(lab, is_quick, (out, only));
 }
 
 fn wanted(kind: Kind, case: &Case) -> bool {
     let chosen = std::env::var("KINDS").unwrap_or_default();
     let is_chosen = chosen.is_empty() || chosen.split(',').any(|name| name == kind.name());
+    // It reads a hundred thousand hosts for more than a minute.
     let has_too_many = kind == Kind::Dnsmasq && case.task.reserved > 10_000;
-    is_chosen && !has_too_many
+    let is_there = kind != Kind::Before || std::env::var_os("REMOTEBOOT_BEFORE").is_some();
+    is_chosen && is_there && !has_too_many
 }
 
 fn prepare(case: &Case, kind: Kind) -> HashMap<std::net::Ipv4Addr, u32> {
@@ -171,11 +174,49 @@ fn is_on_disk(folder: &std::path::Path, outcome: &Outcome, case: &Case) {
 }
 
 /// How many exchanges there are for a call that waits for the disk.
-fn synced(lab: &Lab, case: &Case, kinds: &[Kind]) {
+fn synced(lab: &Lab, case: &Case, kinds: &[Kind]) -> String {
+    let mut text = String::from("Calls that wait for the disk (strace, a run of its own): ");
     for kind in kinds {
         let server = Server::start(lab, *kind, case.task);
         let held = prepare(case, *kind);
         let (outcome, syncs) = server.counting_syncs(|| load::run(load_of(case, *kind), &held));
-        println!("{}: {} exchanges, {syncs} syncs", kind.name(), outcome.exchanges);
+        text += &format!("{} {syncs} for {} exchanges; ", kind.name(), outcome.exchanges);
     }
+    text
+}
+
+/// How soon it answers and what it takes at rest, with nothing in its store and with
+/// very many machines.
+fn starts(lab: &Lab, is_quick: bool, (out, only): (&mut Out, &str)) {
+    if !"start".contains(only) {
+        return;
+    }
+    let many = if is_quick { 20_000 } else { 100_000 };
+    let few = Task { pool: 1024, reserved: 0 };
+    let case = |reserved| Case {
+        title: "start",
+        task: Task { reserved, ..few },
+        load: cases(Duration::from_secs(1), is_quick).remove(0).load,
+        leased: 0,
+    };
+    let mut text = String::from(
+        "\n### start\n\n| server | machines | answers after s (median) | MB at rest |\n|---|--:|--:|--:|\n",
+    );
+    for reserved in [0, many] {
+        for kind in ALL.into_iter().filter(|kind| wanted(*kind, &case(reserved))) {
+            if matches!(kind, Kind::Bare | Kind::BareWithoutDisk) {
+                continue;
+            }
+            let mut ready = Vec::new();
+            let mut memory = 0.0;
+            for _ in 0..3 {
+                let server = Server::start(lab, kind, case(reserved).task);
+                ready.push(server.ready.as_secs_f64());
+                memory = server.usage().memory;
+            }
+            ready.sort_by(f64::total_cmp);
+            text += &format!("| {} | {reserved} | {:.3} | {memory:.1} |\n", kind.name(), ready[1]);
+        }
+    }
+    out.say(&text);
 }

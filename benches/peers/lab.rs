@@ -16,7 +16,7 @@ pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 16, 0, 2);
 /// The server's adapter.
 pub(crate) const ADAPTER: &str = "served";
 
-/// The server ends when the pipe to its input closes, however this program ends.
+/// All in it end when the pipe to its input closes, however this program ends.
 const HOLDER: &str = "ip link set lo up && echo ready && read -r _; kill -KILL -- -$$";
 
 const WIRE: &str = "set -e
@@ -25,10 +25,7 @@ ip link add load type veth peer name served netns $holder
 ip addr add 10.16.0.2/12 dev load
 ip link set load up
 nsenter --target $holder --net sh -c '
-    ip addr add 10.16.0.1/12 dev served && ip link set served up
-    sysctl -qw net.core.rmem_max=8388608 || true'
-# Thousands of neighbours are one MAC here; a full table is not what is measured.
-sysctl -qw net.core.rmem_max=8388608 || true";
+    ip addr add 10.16.0.1/12 dev served && ip link set served up'";
 
 /// The wire, and where the servers' packages are.
 pub(crate) struct Lab {
@@ -84,14 +81,6 @@ impl Lab {
     pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["--target", &self.holder.id().to_string(), "--net", "--"]).arg(program);
-        self.with_libraries(&mut command);
-        command.stdin(Stdio::null());
-        command
-    }
-
-    /// A command that will run where the load is.
-    pub(crate) fn load_command(&self, program: &str) -> Command {
-        let mut command = Command::new(self.program(program));
         self.with_libraries(&mut command);
         command.stdin(Stdio::null());
         command

@@ -1,7 +1,35 @@
 //! Many runs of several servers become a table: medians, and the ratio of ours to
 //! each other in the same round, with its spread.
 
+use std::{fs, path::Path};
+
 use crate::server::Kind;
+
+/// What is printed, and kept.
+#[derive(Default)]
+pub(crate) struct Out {
+    text: String,
+}
+
+impl Out {
+    pub(crate) fn say(&mut self, text: &str) {
+        println!("{text}");
+        self.text += text;
+        self.text.push('\n');
+    }
+
+    /// Puts it into docs/benchmarks.md, between the lines that are there for it.
+    pub(crate) fn keep(&self) {
+        const BEGIN: &str = "<!-- make bench: from here -->";
+        const END: &str = "<!-- make bench: to here -->";
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/benchmarks.md");
+        let document = fs::read_to_string(&path).expect("the document is there");
+        let (before, rest) = document.split_once(BEGIN).expect("the line is there");
+        let (_, after) = rest.split_once(END).expect("the line is there");
+        let document = format!("{before}{BEGIN}\n\n{}\n{END}{after}", self.text);
+        fs::write(&path, document).expect("written");
+    }
+}
 
 /// One run of a server.
 #[derive(Debug, Clone, Copy)]

@@ -18,12 +18,16 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Ours,
+    /// Another build of the daemon, which `REMOTEBOOT_BEFORE` names.
+    Before,
     /// With its default, one thread for packets.
     Kea,
     /// With as many threads as it wants.
     KeaThreads,
     Dhcpd,
     Dnsmasq,
+    TftpdHpa,
+    Atftpd,
     /// Answers from the MAC alone, when the record is on disk.
     Bare,
     /// Answers from the MAC alone.
@@ -34,18 +38,16 @@ impl Kind {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Ours => "remoteboot",
+            Self::Before => "remoteboot, before",
             Self::Kea => "Kea",
             Self::KeaThreads => "Kea, threads",
             Self::Dhcpd => "ISC dhcpd",
             Self::Dnsmasq => "dnsmasq",
+            Self::TftpdHpa => "tftpd-hpa",
+            Self::Atftpd => "atftpd",
             Self::Bare => "bare, group commit",
             Self::BareWithoutDisk => "bare, no disk",
         }
-    }
-
-    /// Whether it is a server that a user could take instead.
-    pub(crate) const fn is_peer(self) -> bool {
-        matches!(self, Self::Kea | Self::KeaThreads | Self::Dhcpd | Self::Dnsmasq)
     }
 }
 
@@ -66,7 +68,6 @@ const LEASE: u32 = 7200;
 
 /// A running server; it is killed with this value.
 pub(crate) struct Server {
-    pub(crate) kind: Kind,
     child: Child,
     pub(crate) folder: PathBuf,
     /// From its start to its first answer.
@@ -88,7 +89,7 @@ impl Server {
         let folder = lab.folder.path().join(format!("{kind:?}"));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).expect("a folder can be made");
-        if kind == Kind::Ours && task.reserved > 0 {
+        if matches!(kind, Kind::Ours | Kind::Before) && task.reserved > 0 {
             crate::reserve::fill(&folder.join("state"), task.reserved);
         }
         Self::start_in(lab, kind, task, folder)
@@ -96,18 +97,28 @@ impl Server {
 
     /// Starts it over what is in the folder.
     pub(crate) fn start_in(lab: &Lab, kind: Kind, task: Task, folder: PathBuf) -> Self {
-        let mut command = command(lab, kind, task, &folder);
+        let command = command(lab, kind, task, &folder);
+        Self::start_with(kind, command, folder, crate::load::is_answered)
+    }
+
+    /// Starts it by this command, and waits until it answers.
+    pub(crate) fn start_with(
+        kind: Kind,
+        mut command: Command,
+        folder: PathBuf,
+        is_answered: impl Fn() -> bool,
+    ) -> Self {
         let log = File::create(folder.join("log")).expect("a log can be made");
         command.stdout(log.try_clone().expect("a second handle")).stderr(log);
         let begun = Instant::now();
         let mut child = command.spawn().expect("nsenter starts");
-        while !crate::load::is_answered() {
+        while !is_answered() {
             let ended = child.try_wait().expect("a child of ours");
             let log = || fs::read_to_string(folder.join("log")).unwrap_or_default();
             assert!(ended.is_none(), "{kind:?} ended at once: {}", log());
             assert!(begun.elapsed() < Duration::from_secs(180), "{kind:?} is silent: {}", log());
         }
-        Self { kind, child, folder, ready: begun.elapsed() }
+        Self { child, folder, ready: begun.elapsed() }
     }
 
     pub(crate) fn usage(&self) -> Usage {
@@ -172,17 +183,17 @@ impl Drop for Server {
     }
 }
 
-/// The daemon that is measured: this one, or the one that is named to be compared.
-fn daemon() -> PathBuf {
-    let named = std::env::var_os("REMOTEBOOT_BINARY").map(PathBuf::from);
-    named.unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_remoteboot")))
+/// The daemon that is measured.
+pub(crate) fn daemon(kind: Kind) -> PathBuf {
+    let before = std::env::var_os("REMOTEBOOT_BEFORE").filter(|_| kind == Kind::Before);
+    before.map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_remoteboot")), PathBuf::from)
 }
 
 fn command(lab: &Lab, kind: Kind, task: Task, folder: &Path) -> Command {
     let last = Ipv4Addr::from_bits(POOL.to_bits() + task.pool - 1);
     match kind {
-        Kind::Ours => {
-            let mut command = lab.command(&daemon());
+        Kind::Ours | Kind::Before => {
+            let mut command = lab.command(&daemon(kind));
             command.arg("--state-dir").arg(folder.join("state"));
             command.arg("--plugins").arg(folder.join("plugins"));
             command.args(["--adapter", ADAPTER, "--address-dhcp", &SERVER.to_string()]);
@@ -197,6 +208,7 @@ fn command(lab: &Lab, kind: Kind, task: Task, folder: &Path) -> Command {
             fs::write(&file, kea(kind, task, last, folder)).expect("written");
             let mut command = lab.command(&lab.program("usr/sbin/kea-dhcp4"));
             command.env("KEA_PIDFILE_DIR", folder).env("KEA_LOCKFILE_DIR", folder);
+            command.env("KEA_LFC_EXECUTABLE", lab.program("usr/sbin/kea-lfc"));
             command.arg("-c").arg(file);
             command
         }
@@ -228,6 +240,7 @@ fn command(lab: &Lab, kind: Kind, task: Task, folder: &Path) -> Command {
             }
             command
         }
+        Kind::TftpdHpa | Kind::Atftpd => panic!("{kind:?} is no DHCP server"),
         Kind::Bare | Kind::BareWithoutDisk => {
             let program = std::env::current_exe().expect("this program has a path");
             let mut command = lab.command(&program);
