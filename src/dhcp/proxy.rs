@@ -65,6 +65,7 @@ pub(super) fn answer(
             boot: Ok(boot),
             hostname: None,
             server: subnet.server,
+            times: subnet.times,
             subnet: Arc::clone(subnet),
         }),
     };

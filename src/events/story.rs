@@ -16,6 +16,7 @@ use crate::{
 pub fn story(before: &State, change: &Change, now: Timestamp) -> Vec<Event> {
     match change {
         Change::Lease(lease) => of_lease(before, lease, now).into_iter().collect(),
+        Change::Kept(_) => Vec::new(),
         Change::Lease6(lease) => of_lease6(before, lease, now).into_iter().collect(),
         Change::Seen(machine) | Change::Machine(machine) => of_machine(before, machine, now),
         Change::Forgotten(mac) => {

@@ -7,6 +7,7 @@
 mod disk;
 mod frame;
 mod log;
+mod promise;
 mod rows;
 mod writer;
 
@@ -26,6 +27,7 @@ use crate::{
     state::State,
 };
 use disk::Disk;
+use promise::Promises;
 
 /// The state could not be written down; nothing more will be decided.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -51,6 +53,7 @@ struct Inner {
     state: State,
     /// How many decisions were handed to the writer; the number of the last.
     handed: u64,
+    promises: Promises,
     to_writer: Option<std::sync::mpsc::Sender<Vec<Change>>>,
 }
 
@@ -89,7 +92,8 @@ impl Store {
         let (to_writer, decisions) = std::sync::mpsc::channel();
         let (report, progress) = watch::channel(Progress::Written(0));
         let writer = writer::start(disk, log, decisions, report).map_err(OpenError::Thread)?;
-        let inner = Inner { state, handed: 0, to_writer: Some(to_writer) };
+        let promises = Promises::default();
+        let inner = Inner { state, handed: 0, promises, to_writer: Some(to_writer) };
         Ok(Self {
             shared: Arc::new(Shared {
                 inner: Mutex::new(inner),
@@ -221,17 +225,24 @@ impl Store {
         if !changes.is_empty() {
             self.shared.changed.send_replace(());
         }
-        let is_promise = changes.iter().any(Change::is_promise);
+        let Inner { state, promises, .. } = &*inner;
+        let rests_on = promises.rests_on(state, &changes);
         let kept: Vec<Change> = changes.into_iter().filter(is_kept).collect();
         if kept.is_empty() {
-            return (answer, None);
+            return (answer, rests_on.of(inner.handed));
         }
         inner.handed += 1;
+        let number = inner.handed;
+        let written = match &*self.shared.progress.borrow() {
+            Progress::Written(written) => *written,
+            Progress::Failed(_) => 0,
+        };
+        inner.promises.handed(&kept, number, written);
         // A closed channel shows when the answer waits for its number.
         if let Some(to_writer) = &inner.to_writer {
             let _ = to_writer.send(kept);
         }
-        (answer, is_promise.then_some(inner.handed))
+        (answer, rests_on.of(number))
     }
 
     async fn written(&self, number: u64) -> Result<(), Unwritable> {
@@ -260,6 +271,7 @@ fn is_kept(change: &Change) -> bool {
     match change {
         Change::Lease(lease) => !lease.is_passing(),
         Change::Lease6(lease) => !lease.is_passing(),
+        Change::Kept(_) => false,
         _ => true,
     }
 }

@@ -133,7 +133,9 @@ fn a_refusal_through_a_relay_asks_it_to_broadcast() {
     asked.route.giaddr = [10, 0, 0, 5].into();
     let boot = Err(crate::dhcp::answer::NoBootFile::Host);
     let subnet = Arc::clone(lab.settings.subnets.of(SERVER).expect("ours"));
-    let refusal = Reply { kind: ReplyKind::Refuse, boot, hostname: None, server: SERVER, subnet };
+    let times = subnet.times;
+    let refusal =
+        Reply { kind: ReplyKind::Refuse, boot, hostname: None, server: SERVER, times, subnet };
     let packet = Lab::packet_for(&asked, &refusal);
     assert_eq!(packet[10], 0x80, "the broadcast flag");
     assert_eq!(options_of(&packet).len(), 2, "a NAK says nothing but who refuses");
