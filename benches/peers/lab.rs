@@ -16,8 +16,8 @@ pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 16, 0, 2);
 /// The server's adapter.
 pub(crate) const ADAPTER: &str = "served";
 
-/// All in it end when the pipe to its input closes, however this program ends.
-const HOLDER: &str = "ip link set lo up && echo ready && read -r _; kill -KILL -- -$$";
+/// It ends when the pipe to its input closes, however this program ends.
+const HOLDER: &str = "ip link set lo up && echo ready && read -r _";
 
 const WIRE: &str = "set -e
 ip link set lo up
@@ -80,7 +80,9 @@ impl Lab {
     /// A command that will run where the servers are; its process is the program.
     pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new("nsenter");
-        command.args(["--target", &self.holder.id().to_string(), "--net", "--"]).arg(program);
+        command.args(["--target", &self.holder.id().to_string(), "--net", "--"]);
+        // However this program ends, it ends, too.
+        command.args(["setpriv", "--pdeathsig", "KILL", "--"]).arg(program);
         self.with_libraries(&mut command);
         command.stdin(Stdio::null());
         command

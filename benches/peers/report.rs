@@ -54,9 +54,10 @@ pub(crate) struct Run {
 fn spread(mut values: Vec<f64>) -> (f64, f64, f64) {
     values.sort_by(f64::total_cmp);
     let (first, last) = (values.first(), values.last());
-    let middle = values.get(values.len() / 2);
     let or_none = |value: Option<&f64>| value.copied().unwrap_or(f64::NAN);
-    (or_none(middle), or_none(first), or_none(last))
+    let (upper, lower) = (values.len() / 2, values.len().saturating_sub(1) / 2);
+    let middle = f64::midpoint(or_none(values.get(upper)), or_none(values.get(lower)));
+    (middle, or_none(first), or_none(last))
 }
 
 /// The table, in Markdown.

@@ -338,6 +338,113 @@ mod tests {
         assert_eq!(kept, [lease(1, LeaseState::Bound)]);
     }
 
+    /// The directory as a power cut at this moment would leave it.
+    fn after_a_crash(directory: &Path) -> tempfile::TempDir {
+        let copy = self::directory();
+        for entry in std::fs::read_dir(directory).expect("a directory").flatten() {
+            std::fs::copy(entry.path(), copy.path().join(entry.file_name())).expect("copied");
+        }
+        copy
+    }
+
+    fn logs(directory: &Path) -> Vec<std::path::PathBuf> {
+        let files = log::files(directory).expect("a directory");
+        files.into_iter().map(|(_, path)| path).collect()
+    }
+
+    /// A store that was not closed, with these many leases, each in a batch of its own.
+    async fn crashed(leases: u8) -> tempfile::TempDir {
+        let directory = directory();
+        let store = Store::open(directory.path(), None).expect("a new store");
+        for last in 1..=leases {
+            let change = lease(last, LeaseState::Bound);
+            store.decide(|_| Decision::with((), change)).await.expect("written");
+        }
+        let copy = after_a_crash(directory.path());
+        store.close();
+        assert_eq!(logs(directory.path()).len(), 0, "a store that was closed has no log");
+        copy
+    }
+
+    fn leases_in(directory: &Path) -> usize {
+        let store = Store::open(directory, None).expect("a torn log is no damage");
+        let count = store.look(|state| {
+            let count = state.addresses.leases().count();
+            let last = u8::try_from(count).expect("few");
+            let has = |last| state.addresses.lease(Ipv4Addr::new(10, 0, 0, last)).is_some();
+            assert!((1..=last).all(has), "they are the first ones");
+            count
+        });
+        store.close();
+        count
+    }
+
+    #[tokio::test]
+    async fn a_crash_loses_nothing_that_was_answered_and_its_log_is_read_once() {
+        let directory = crashed(20).await;
+        assert_eq!(logs(directory.path()).len(), 1);
+        let store = Store::open(directory.path(), None).expect("a torn log is no damage");
+        let again = after_a_crash(directory.path());
+        store.close();
+        for directory in [directory, again] {
+            assert_eq!(leases_in(directory.path()), 20);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_log_that_is_cut_anywhere_is_read_as_the_first_decisions() {
+        let directory = crashed(5).await;
+        let [log] = logs(directory.path()).try_into().expect("one file");
+        let whole = std::fs::read(log).expect("there");
+        let used = whole.iter().rposition(|byte| *byte != 0).expect("not empty") + 1;
+        let mut before = 0;
+        for length in (0..=used).step_by(17).chain([used]) {
+            let cut = after_a_crash(directory.path());
+            let [log] = logs(cut.path()).try_into().expect("one file");
+            std::fs::write(log, &whole[..length]).expect("written");
+            let count = leases_in(cut.path());
+            assert!(count >= before, "{count} of {length} octets");
+            before = count;
+        }
+        assert_eq!(before, 5, "and the whole one as all");
+    }
+
+    #[tokio::test]
+    async fn damage_in_a_log_is_reported_and_left_as_it_is() {
+        let directory = crashed(5).await;
+        let [log] = logs(directory.path()).try_into().expect("one file");
+        let mut bytes = std::fs::read(&log).expect("there");
+        bytes[40] ^= 1;
+        std::fs::write(&log, &bytes).expect("written");
+        let error = Store::open(directory.path(), None).map(|_| ()).expect_err("damaged");
+        assert!(matches!(&error, OpenError::Damaged { path, .. } if *path == log), "{error}");
+        assert!(std::fs::read(&log).expect("still there") == bytes);
+    }
+
+    #[tokio::test]
+    async fn a_long_log_goes_into_the_tables_while_others_are_written() {
+        let directory = directory();
+        let store = Store::open(directory.path(), None).expect("a new store");
+        let mut number = 0;
+        let instance = |number: u64| {
+            let [.., a, b] = number.to_be_bytes();
+            let mut instance =
+                crate::model::testing::instance(number, Mac::new([2, 0, 0, 0, a, b]));
+            instance.init = "x".repeat(100_000);
+            Change::Instance(instance)
+        };
+        // Until a file of the log was folded and removed.
+        while logs(directory.path()).first().is_none_or(|path| path.ends_with("state.log.1")) {
+            number += 1;
+            store.decide(|_| Decision::with((), instance(number))).await.expect("written");
+            assert!(number < 10_000, "it is never folded");
+        }
+        let before = store.look(State::clone);
+        store.close();
+        let store = Store::open(directory.path(), None).expect("the same store");
+        assert!(store.look(|state| *state == before), "all of it is there");
+    }
+
     #[tokio::test]
     async fn an_offer_is_not_kept_over_a_restart() {
         let directory = directory();
