@@ -16,9 +16,12 @@ test:
 	tests/lab/install
 	cargo test --no-fail-fast $(as_root) -- --include-ignored
 
-# How fast it is; see docs/benchmarks.md. Not part of the tests: computers are shared.
+# How fast it is, beside others; see docs/benchmarks.md. Not part of the tests:
+# computers are shared. QUICK=1 is to see that all of it works.
 bench:
 	cargo bench --bench management
+	benches/peers/install
+	cargo bench --bench peers $(as_root)
 
 check:
 	cargo fmt --check

@@ -13,7 +13,9 @@ use crate::{
         loader::{Applicant, Choice, Remark},
     },
     files::Catalogue,
-    model::{Decision, Hostname, LeaseState, Mac, Proxied, Subnet, Timestamp, VlanId},
+    model::{
+        Change, Decision, Hostname, LeaseState, LeaseTimes, Mac, Proxied, Subnet, Timestamp, VlanId,
+    },
     state::State,
 };
 
@@ -88,6 +90,8 @@ pub struct Reply {
     pub hostname: Option<Hostname>,
     /// Who the client shall take us for: ourselves, or the relay (RFC 5107).
     pub server: Ipv4Addr,
+    /// How long the client may have the address.
+    pub times: LeaseTimes,
     /// The network that the client is on.
     pub subnet: Arc<Subnet>,
     /// The VLAN that the machine loads over.
@@ -213,7 +217,7 @@ pub fn answer(
         }
         Kind::Decline { address, .. } => conversation.end(address, Why::Declined),
         Kind::Release { address, .. } => conversation.end(address, Why::Released),
-        Kind::Inform { .. } => Decision::only(conversation.reply(ReplyKind::Inform)),
+        Kind::Inform { .. } => Decision::only(conversation.reply(ReplyKind::Inform, subnet.times)),
     };
     if let Answer::Reply(_) = decision.answer {
         decision.changes.extend(offered.changes);
@@ -266,7 +270,7 @@ impl Conversation<'_> {
             return Decision::with(answer, place.probing(address, OFFER_HOLD));
         }
         Decision {
-            answer: self.reply(ReplyKind::Offer(address)),
+            answer: self.reply(ReplyKind::Offer(address), subnet.times),
             changes: place.offered(address, OFFER_HOLD).into_iter().collect(),
         }
     }
@@ -274,13 +278,18 @@ impl Conversation<'_> {
     fn grant(self, address: Ipv4Addr, standing: Standing) -> Decision<Answer> {
         match standing {
             Standing::Unknown => Decision::only(Answer::Silence(Why::UnknownClient)),
-            Standing::Bad => Decision::only(self.reply(ReplyKind::Refuse)),
-            Standing::Good => Decision {
-                answer: self.reply(ReplyKind::Acknowledge(address)),
-                changes: self
-                    .place
-                    .bound(address, self.place.now.after(self.subnet.times.lease.into())),
-            },
+            Standing::Bad => Decision::only(self.reply(ReplyKind::Refuse, self.subnet.times)),
+            Standing::Good => {
+                let full = self.subnet.times;
+                let (left, changes) = match self.place.young(address, full.lease) {
+                    Some(left) => (LeaseTimes::of(left), vec![Change::Kept(address)]),
+                    None => {
+                        let expires = self.place.now.after(full.lease.into());
+                        (full, self.place.bound(address, expires))
+                    }
+                };
+                Decision { answer: self.reply(ReplyKind::Acknowledge(address), left), changes }
+            }
         }
     }
 
@@ -296,7 +305,7 @@ impl Conversation<'_> {
         }
     }
 
-    fn reply(self, kind: ReplyKind) -> Answer {
+    fn reply(self, kind: ReplyKind, times: LeaseTimes) -> Answer {
         let instance = self.place.state.instance_of_card(self.request.mac);
         Answer::Reply(Reply {
             kind,
@@ -304,6 +313,7 @@ impl Conversation<'_> {
             remark: self.choice.remark.clone(),
             hostname: instance.map(|instance| instance.hostname.clone()),
             server: self.server,
+            times,
             subnet: Arc::clone(self.subnet),
             vlan: vlan_of(self.place.state, self.subnet, self.request.mac),
         })

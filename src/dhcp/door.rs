@@ -6,6 +6,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
 };
 
+use rustix::net::sockopt;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 use tracing::{debug, info};
@@ -132,7 +133,9 @@ pub(super) fn socket(adapter: Option<&str>) -> io::Result<Socket> {
     socket.set_broadcast(true)?;
     socket.set_nonblocking(true)?;
     socket.bind_device(adapter.map(str::as_bytes))?;
-    // The system gives less if it allows no more.
-    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+    // Over what others may have it needs a capability; else the system gives less.
+    if sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER).is_err() {
+        let _less = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+    }
     Ok(socket)
 }

@@ -9,7 +9,7 @@ use std::{net::Ipv4Addr, time::Duration};
 use ipnet::Ipv4Net;
 
 use crate::{
-    model::{Change, Lease, LeaseState, Mac, Timestamp},
+    model::{Change, Lease, LeaseState, Mac, Seconds, Timestamp},
     state::State,
 };
 
@@ -99,6 +99,21 @@ impl Place<'_> {
             before.map(|lease| Change::Lease(Lease { state: LeaseState::Released, ..*lease }));
         let lease = Lease { address, mac: self.mac, state: LeaseState::Bound, expires };
         given_up.chain([Change::Lease(lease)]).collect()
+    }
+
+    /// What is left of the machine's lease of the address, if that is more than three
+    /// quarters of `full`: then it is told what is left, and nothing need be written.
+    /// A machine that boots asks three times within a minute. (The same is known from
+    /// ISC dhcpd as `dhcp-cache-threshold`.)
+    pub(super) fn young(self, address: Ipv4Addr, full: Seconds) -> Option<Seconds> {
+        let mut bound = self.state.addresses.leases_of(self.mac).filter(|lease| {
+            self.network.contains(&lease.address) && lease.state == LeaseState::Bound
+        });
+        let (lease, other) = (bound.next()?, bound.next());
+        let left = Duration::from(full).min(lease.expires.since(self.now)).as_secs();
+        let is_young = left > u64::from(full.0) * 3 / 4;
+        let is_it = lease.address == address && other.is_none();
+        (is_it && is_young).then(|| u32::try_from(left).map(Seconds).ok()).flatten()
     }
 
     /// Of an address that the machine chose from our offers.

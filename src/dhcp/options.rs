@@ -100,7 +100,7 @@ impl Collected {
             self.set(12, hostname.as_str().as_bytes());
         }
         if matches!(reply.kind, ReplyKind::Offer(_) | ReplyKind::Acknowledge(_)) {
-            let LeaseTimes { renew, rebind, lease } = subnet.times;
+            let LeaseTimes { renew, rebind, lease } = reply.times;
             for (code, seconds) in [(51, lease), (58, renew), (59, rebind)] {
                 self.set(code, &seconds.0.to_be_bytes());
             }

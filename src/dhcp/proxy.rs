@@ -71,6 +71,7 @@ pub(super) fn answer(
             remark: choice.remark.clone(),
             hostname: None,
             server: subnet.server,
+            times: subnet.times,
             subnet: Arc::clone(subnet),
             vlan: vlan_of(state, subnet, request.mac),
         }),

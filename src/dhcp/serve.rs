@@ -1,9 +1,11 @@
 //! The sockets of DHCP: receive, decide, send. Holds no opinion.
 
 use std::{
+    future::poll_fn,
     io,
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     sync::{Arc, Mutex, PoisonError},
+    task::Poll,
     time::{Instant, SystemTime},
 };
 
@@ -165,7 +167,7 @@ async fn listen(room: Arc<Room>, door: Arc<Door>, ear: Ear, places: Arc<Semaphor
             (Ear::Own | Ear::Any, _) | (Ear::Boot, SocketAddr::V6(_)) => None,
         };
         let (room, door) = (Arc::clone(&room), Arc::clone(&door));
-        tokio::spawn(async move {
+        let mut work = Box::pin(async move {
             let reply = room.converse(&door, (&request, boot_port)).await;
             drop(place);
             if let Some(reply) = reply {
@@ -173,6 +175,12 @@ async fn listen(room: Arc<Room>, door: Arc<Door>, ear: Ear, places: Arc<Semaphor
                 room.send(&door, &request, &reply);
             }
         });
+        // Mostly an answer waits for nothing: a task of its own, which another thread
+        // would be woken for, is only for what waits for the disk or a probe.
+        let looked = poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await;
+        if looked.is_pending() {
+            tokio::spawn(work);
+        }
     }
 }
 

@@ -49,6 +49,7 @@ mod tests {
             remark: None,
             hostname: None,
             server: subnet.server,
+            times: subnet.times,
             subnet,
             vlan: None,
         }

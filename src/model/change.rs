@@ -1,5 +1,7 @@
 //! How anything becomes different.
 
+use std::net::Ipv4Addr;
+
 use super::{Destroyed, Instance, InstanceId, Lease, Lease6, Mac, Machine, Progress, Slot};
 
 /// One thing that becomes different. Only `State::apply` carries it out, and
@@ -8,6 +10,9 @@ use super::{Destroyed, Instance, InstanceId, Lease, Lease6, Mac, Machine, Progre
 pub enum Change {
     /// The address has this lease from now on.
     Lease(Lease),
+    /// The lease of the address holds as it is: nothing becomes different, and the
+    /// answer waits until that lease is on disk.
+    Kept(Ipv4Addr),
     /// The IPv6 address has this lease from now on.
     Lease6(Lease6),
     /// The machine was seen like this.
@@ -36,7 +41,11 @@ impl Change {
             Self::Lease6(lease) => !lease.is_passing(),
             Self::Seen(_) | Self::Slots(_) => false,
             Self::Progress(_, progress) => progress.is_promise(),
-            Self::Machine(_) | Self::Forgotten(_) | Self::Instance(_) | Self::Destroyed(_) => true,
+            Self::Kept(_)
+            | Self::Machine(_)
+            | Self::Forgotten(_)
+            | Self::Instance(_)
+            | Self::Destroyed(_) => true,
         }
     }
 }

@@ -62,6 +62,7 @@ impl State {
     pub fn apply(&mut self, change: &Change) {
         match change {
             Change::Lease(lease) => self.addresses.put(*lease),
+            Change::Kept(_) => {}
             Change::Lease6(lease) => self.addresses6.put(lease.clone()),
             Change::Seen(machine) | Change::Machine(machine) => {
                 let mut machine = machine.clone();

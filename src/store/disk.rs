@@ -1,17 +1,24 @@
-//! The state on disk: one redb file, written by one thread.
+//! The state on disk: tables in one redb file, and the log in front of them.
 //!
 //! redb commits atomically and syncs; what a commit returned for is there after
-//! a crash. Every page has a checksum, verified when the file is opened.
+//! a crash. Every page has a checksum, verified when the file is opened. But a commit
+//! writes whole pages and waits for the disk twice, so what must be on disk at once
+//! goes to the log (`log`), and from there into the tables, many rows at a time.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
 
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 
-use super::rows::{self, InvalidRow, Row};
-use crate::{model::Change, state::State};
+use super::{
+    frame::Damage,
+    log::{self, Log, ReadError},
+    rows::{self, InvalidRow, Row},
+};
+use crate::state::State;
 
 /// The name of the file in the state directory.
 pub const FILE_NAME: &str = "state.redb";
@@ -20,6 +27,12 @@ pub const FILE_NAME: &str = "state.redb";
 const VERSION: u64 = 2;
 
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+
+/// The number of the last batch of the log that is in the tables.
+const FOLDED: &str = "folded";
+
+/// How much of the file redb may keep in memory, octets: it is read once, at the start.
+const CACHE: usize = 4 << 20;
 
 /// Why the store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -68,8 +81,12 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// Opens the file in `directory`, or makes it, and reads it into `state`.
-    pub(super) fn open(directory: &Path, mut state: State) -> Result<(Self, State), OpenError> {
+    /// Opens the file in `directory`, or makes it, takes in what a crash has left of
+    /// the log, and reads all into `state`.
+    pub(super) fn open(
+        directory: &Path,
+        mut state: State,
+    ) -> Result<(Self, Log, State), OpenError> {
         let unusable = |path: &Path| {
             let path = path.to_owned();
             move |source| OpenError::Unusable { path, source }
@@ -86,7 +103,7 @@ impl Disk {
             return Err(OpenError::Damaged { path, what });
         }
         let disk = Self { database: open_checked(&path)? };
-        disk.load(&mut state).map_err(|error| match error {
+        let wrong = |error| match error {
             LoadError::Version(found) => OpenError::Version { path: path.clone(), found },
             LoadError::Redb(error) => {
                 OpenError::Damaged { path: path.clone(), what: error.to_string() }
@@ -94,32 +111,55 @@ impl Disk {
             LoadError::Row(error) => {
                 OpenError::Damaged { path: path.clone(), what: error.to_string() }
             }
-        })?;
-        Ok((disk, state))
+        };
+        let folded = disk.folded().map_err(wrong)?;
+        let files = log::files(directory).map_err(unusable(directory))?;
+        let (rows, last) = read_log(&files, folded)?;
+        if last > folded {
+            disk.commit(rows, last).map_err(|error| wrong(error.into()))?;
+        }
+        disk.load(&mut state).map_err(wrong)?;
+        for (_, file) in &files {
+            fs::remove_file(file).map_err(unusable(file))?;
+        }
+        let number = files.last().map_or(1, |(number, _)| number + 1);
+        let log = Log::create(directory, number, last + 1).map_err(unusable(directory))?;
+        Ok((disk, log, state))
     }
 
-    /// Writes the changes and returns when they are on disk, all or none.
-    pub(super) fn commit<'a>(
-        &self,
-        changes: impl IntoIterator<Item = &'a Change>,
-    ) -> Result<(), redb::Error> {
+    /// Takes a whole file of the log into the tables.
+    pub(super) fn fold(&self, file: &Path) -> Result<(), FoldError> {
+        let batches = log::read(file)?;
+        match batches.numbers {
+            Some((_, last)) => Ok(self.commit(batches.rows, last)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes the rows, of which the last of each key counts, and that the log is in
+    /// the tables up to the batch of this number; returns when that is on disk.
+    fn commit(&self, rows: Vec<Row>, last: u64) -> Result<(), redb::Error> {
+        // In the order of the tables a page is written once.
+        let mut sorted: BTreeMap<(&'static str, String), Option<Vec<u8>>> = BTreeMap::new();
+        for row in rows {
+            match row {
+                Row::Put { table, key, value } => sorted.insert((table, key), Some(value)),
+                Row::Delete { table, key } => sorted.insert((table, key), None),
+            };
+        }
         let mut transaction = self.database.begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
-        {
-            let mut table = None;
-            for row in changes.into_iter().flat_map(rows::of_change) {
-                // Opening a table costs more than a row: keep it for the next.
-                let name = row.table();
-                if table.as_ref().is_none_or(|(open, _)| *open != name) {
-                    drop(table.take());
-                    table = Some((name, transaction.open_table(definition(name))?));
-                }
-                let Some((_, table)) = table.as_mut() else { continue };
-                match row {
-                    Row::Put { key, value, .. } => {
-                        drop(table.insert(key.as_str(), value.as_slice())?)
-                    }
-                    Row::Delete { key, .. } => drop(table.remove(key.as_str())?),
+        transaction.open_table(META)?.insert(FOLDED, last)?;
+        for name in rows::TABLES {
+            let mut own = sorted.iter().filter(|((table, _), _)| *table == name).peekable();
+            if own.peek().is_none() {
+                continue;
+            }
+            let mut table = transaction.open_table(definition(name))?;
+            for ((_, key), value) in own {
+                match value {
+                    Some(value) => drop(table.insert(key.as_str(), value.as_slice())?),
+                    None => drop(table.remove(key.as_str())?),
                 }
             }
         }
@@ -127,14 +167,22 @@ impl Disk {
         Ok(())
     }
 
-    fn load(&self, state: &mut State) -> Result<(), LoadError> {
+    /// The number of the last batch of the log that is in the tables, which are of
+    /// our version.
+    fn folded(&self) -> Result<u64, LoadError> {
         let transaction = self.database.begin_read().map_err(redb::Error::from)?;
         let meta = transaction.open_table(META).map_err(redb::Error::from)?;
-        let version = meta.get("version").map_err(redb::Error::from)?;
-        let found = version.map_or(0, |version| version.value());
-        if found != VERSION {
-            return Err(LoadError::Version(found));
+        let number = |name| -> Result<u64, redb::Error> {
+            Ok(meta.get(name)?.map_or(0, |number| number.value()))
+        };
+        match number("version")? {
+            VERSION => Ok(number(FOLDED)?),
+            found => Err(LoadError::Version(found)),
         }
+    }
+
+    fn load(&self, state: &mut State) -> Result<(), LoadError> {
+        let transaction = self.database.begin_read().map_err(redb::Error::from)?;
         for name in rows::TABLES {
             let table = match transaction.open_table(definition(name)) {
                 Ok(table) => table,
@@ -160,6 +208,47 @@ enum LoadError {
     Redb(#[from] redb::Error),
     #[error(transparent)]
     Row(#[from] InvalidRow),
+}
+
+/// A file of the log could not be taken into the tables.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FoldError {
+    #[error(transparent)]
+    Log(#[from] ReadError),
+    #[error(transparent)]
+    Redb(#[from] redb::Error),
+}
+
+/// The rows that the log has and the tables have not, which have all batches up to
+/// `folded`; and the number of the last batch.
+fn read_log(files: &[(u64, PathBuf)], folded: u64) -> Result<(Vec<Row>, u64), OpenError> {
+    let (mut rows, mut last) = (Vec::new(), folded);
+    for (_, path) in files {
+        let damaged = |what: String| OpenError::Damaged { path: path.clone(), what };
+        let batches = log::read(path).map_err(|error| match error {
+            ReadError::File(source) => OpenError::Unusable { path: path.clone(), source },
+            ReadError::Damage(damage) => damaged(damage.to_string()),
+        })?;
+        match batches.numbers {
+            // Folded already; the crash came before the file was removed.
+            Some((_, end)) if end <= last => {}
+            Some((found, end)) if found == last + 1 => {
+                for row in &batches.rows {
+                    if let Row::Put { table, key, value } = row {
+                        rows::to_change(table, key, value)
+                            .map_err(|error| damaged(error.to_string()))?;
+                    }
+                }
+                rows.extend(batches.rows);
+                last = end;
+            }
+            Some((found, _)) => {
+                return Err(damaged(Damage::Gap { expected: last + 1, found }.to_string()));
+            }
+            None => {}
+        }
+    }
+    Ok((rows, last))
 }
 
 const fn definition(name: &str) -> TableDefinition<'_, &'static str, &'static [u8]> {
@@ -208,7 +297,8 @@ fn open_checked(path: &Path) -> Result<Database, OpenError> {
     let damaged = |what: String| OpenError::Damaged { path: path.to_owned(), what };
     // Looked at before redb may repair it: a file that redb cannot have written
     // is reported, not repaired.
-    let opened = Database::builder().set_check_integrity_on_open(true).open(path);
+    let opened =
+        Database::builder().set_check_integrity_on_open(true).set_cache_size(CACHE).open(path);
     opened.map_err(|error| match error {
         redb::DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path: path.to_owned() },
         redb::DatabaseError::Storage(redb::StorageError::Io(source))
@@ -225,11 +315,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{Lease, LeaseState, Mac, Timestamp};
+    use crate::model::{Change, Lease, LeaseState, Mac, Timestamp};
 
     fn filled() -> (tempfile::TempDir, PathBuf, State) {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let (disk, mut state) =
+        let (disk, _, mut state) =
             Disk::open(directory.path(), State::new(None)).expect("a new store");
         for last in 0..200u8 {
             let change = Change::Lease(Lease {
@@ -238,7 +328,7 @@ mod tests {
                 state: LeaseState::Bound,
                 expires: Timestamp(u64::from(last)),
             });
-            disk.commit(std::slice::from_ref(&change)).expect("written");
+            disk.commit(rows::of_change(&change), 0).expect("written");
             state.apply(&change);
         }
         let path = directory.path().join(FILE_NAME);
@@ -275,7 +365,7 @@ mod tests {
             let place = place % bytes.len();
             bytes[place] ^= bits;
             fs::write(&path, bytes).expect("written");
-            if let Ok((_, read)) = Disk::open(directory.path(), State::new(None)) {
+            if let Ok((_, _, read)) = Disk::open(directory.path(), State::new(None)) {
                 prop_assert_eq!(read, state, "byte {} of the file", place);
             }
         }
@@ -286,7 +376,7 @@ mod tests {
             let (directory, path, state) = filled();
             let bytes = fs::read(&path).expect("there");
             fs::write(&path, &bytes[..keep.min(bytes.len() - 1)]).expect("written");
-            if let Ok((_, read)) = Disk::open(directory.path(), State::new(None)) {
+            if let Ok((_, _, read)) = Disk::open(directory.path(), State::new(None)) {
                 prop_assert_eq!(read, state);
             }
         }

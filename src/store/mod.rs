@@ -1,11 +1,15 @@
 //! The one handle to the state: a lock, and a disk behind it.
 //!
 //! `decide` runs a pure decision on the state, applies its changes, hands them
-//! to the writer thread and waits until they are on disk; the writer commits
+//! to the writer thread and waits until they are on disk; the writer appends
 //! all that has gathered meanwhile at once. Knows no protocol and no policy.
 
 mod disk;
+mod frame;
+mod log;
+mod promise;
 mod rows;
+mod writer;
 
 use std::{
     path::Path,
@@ -23,6 +27,7 @@ use crate::{
     state::State,
 };
 use disk::Disk;
+use promise::Promises;
 
 /// The state could not be written down; nothing more will be decided.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -48,6 +53,7 @@ struct Inner {
     state: State,
     /// How many decisions were handed to the writer; the number of the last.
     handed: u64,
+    promises: Promises,
     to_writer: Option<std::sync::mpsc::Sender<Vec<Change>>>,
 }
 
@@ -82,14 +88,12 @@ impl Store {
     ///
     /// As [`Self::open`].
     pub fn open_over(directory: &Path, state: State) -> Result<Self, OpenError> {
-        let (disk, state) = Disk::open(directory, state)?;
+        let (disk, log, state) = Disk::open(directory, state)?;
         let (to_writer, decisions) = std::sync::mpsc::channel();
         let (report, progress) = watch::channel(Progress::Written(0));
-        let writer = thread::Builder::new()
-            .name("store".to_owned())
-            .spawn(move || write_all(&disk, &decisions, &report))
-            .map_err(OpenError::Thread)?;
-        let inner = Inner { state, handed: 0, to_writer: Some(to_writer) };
+        let writer = writer::start(disk, log, decisions, report).map_err(OpenError::Thread)?;
+        let promises = Promises::default();
+        let inner = Inner { state, handed: 0, promises, to_writer: Some(to_writer) };
         Ok(Self {
             shared: Arc::new(Shared {
                 inner: Mutex::new(inner),
@@ -194,8 +198,8 @@ impl Store {
         }
     }
 
-    /// Writes what is still to be written and closes the file. Decisions after
-    /// this are refused.
+    /// Writes what is still to be written, folds the log into the tables and closes
+    /// the file. Decisions after this are refused.
     pub fn close(&self) {
         self.lock().to_writer = None;
         let writer = self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -221,17 +225,24 @@ impl Store {
         if !changes.is_empty() {
             self.shared.changed.send_replace(());
         }
-        let is_promise = changes.iter().any(Change::is_promise);
+        let Inner { state, promises, .. } = &*inner;
+        let rests_on = promises.rests_on(state, &changes);
         let kept: Vec<Change> = changes.into_iter().filter(is_kept).collect();
         if kept.is_empty() {
-            return (answer, None);
+            return (answer, rests_on.of(inner.handed));
         }
         inner.handed += 1;
+        let number = inner.handed;
+        let written = match &*self.shared.progress.borrow() {
+            Progress::Written(written) => *written,
+            Progress::Failed(_) => 0,
+        };
+        inner.promises.handed(&kept, number, written);
         // A closed channel shows when the answer waits for its number.
         if let Some(to_writer) = &inner.to_writer {
             let _ = to_writer.send(kept);
         }
-        (answer, is_promise.then_some(inner.handed))
+        (answer, rests_on.of(number))
     }
 
     async fn written(&self, number: u64) -> Result<(), Unwritable> {
@@ -260,35 +271,8 @@ fn is_kept(change: &Change) -> bool {
     match change {
         Change::Lease(lease) => !lease.is_passing(),
         Change::Lease6(lease) => !lease.is_passing(),
-        Change::Slots(_) => false,
+        Change::Kept(_) | Change::Slots(_) => false,
         _ => true,
-    }
-}
-
-/// The writer thread: takes what waits, commits it at once, says so.
-fn write_all(
-    disk: &Disk,
-    decisions: &std::sync::mpsc::Receiver<Vec<Change>>,
-    report: &watch::Sender<Progress>,
-) {
-    /// More than this in one commit would make the first ones wait for the last.
-    const AT_ONCE: usize = 4096;
-    let mut written = 0;
-    while let Ok(first) = decisions.recv() {
-        let batch: Vec<Vec<Change>> =
-            std::iter::once(first).chain(decisions.try_iter().take(AT_ONCE - 1)).collect();
-        match disk.commit(batch.iter().flatten()) {
-            Ok(()) => {
-                written += batch.len() as u64;
-                report.send_replace(Progress::Written(written));
-            }
-            Err(error) => {
-                tracing::error!(%error, "the state cannot be written to disk");
-                let reason = Unwritable(error.to_string().into());
-                report.send_replace(Progress::Failed(reason));
-                return;
-            }
-        }
     }
 }
 
@@ -352,6 +336,113 @@ mod tests {
         let kept = |state: &State| state.addresses6.leases().cloned().collect::<Vec<_>>();
         let kept = store.look(kept).into_iter().map(Change::Lease6).collect::<Vec<_>>();
         assert_eq!(kept, [lease(1, LeaseState::Bound)]);
+    }
+
+    /// The directory as a power cut at this moment would leave it.
+    fn after_a_crash(directory: &Path) -> tempfile::TempDir {
+        let copy = self::directory();
+        for entry in std::fs::read_dir(directory).expect("a directory").flatten() {
+            std::fs::copy(entry.path(), copy.path().join(entry.file_name())).expect("copied");
+        }
+        copy
+    }
+
+    fn logs(directory: &Path) -> Vec<std::path::PathBuf> {
+        let files = log::files(directory).expect("a directory");
+        files.into_iter().map(|(_, path)| path).collect()
+    }
+
+    /// A store that was not closed, with these many leases, each in a batch of its own.
+    async fn crashed(leases: u8) -> tempfile::TempDir {
+        let directory = directory();
+        let store = Store::open(directory.path(), None).expect("a new store");
+        for last in 1..=leases {
+            let change = lease(last, LeaseState::Bound);
+            store.decide(|_| Decision::with((), change)).await.expect("written");
+        }
+        let copy = after_a_crash(directory.path());
+        store.close();
+        assert_eq!(logs(directory.path()).len(), 0, "a store that was closed has no log");
+        copy
+    }
+
+    fn leases_in(directory: &Path) -> usize {
+        let store = Store::open(directory, None).expect("a torn log is no damage");
+        let count = store.look(|state| {
+            let count = state.addresses.leases().count();
+            let last = u8::try_from(count).expect("few");
+            let has = |last| state.addresses.lease(Ipv4Addr::new(10, 0, 0, last)).is_some();
+            assert!((1..=last).all(has), "they are the first ones");
+            count
+        });
+        store.close();
+        count
+    }
+
+    #[tokio::test]
+    async fn a_crash_loses_nothing_that_was_answered_and_its_log_is_read_once() {
+        let directory = crashed(20).await;
+        assert_eq!(logs(directory.path()).len(), 1);
+        let store = Store::open(directory.path(), None).expect("a torn log is no damage");
+        let again = after_a_crash(directory.path());
+        store.close();
+        for directory in [directory, again] {
+            assert_eq!(leases_in(directory.path()), 20);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_log_that_is_cut_anywhere_is_read_as_the_first_decisions() {
+        let directory = crashed(5).await;
+        let [log] = logs(directory.path()).try_into().expect("one file");
+        let whole = std::fs::read(log).expect("there");
+        let used = whole.iter().rposition(|byte| *byte != 0).expect("not empty") + 1;
+        let mut before = 0;
+        for length in (0..=used).step_by(17).chain([used]) {
+            let cut = after_a_crash(directory.path());
+            let [log] = logs(cut.path()).try_into().expect("one file");
+            std::fs::write(log, &whole[..length]).expect("written");
+            let count = leases_in(cut.path());
+            assert!(count >= before, "{count} of {length} octets");
+            before = count;
+        }
+        assert_eq!(before, 5, "and the whole one as all");
+    }
+
+    #[tokio::test]
+    async fn damage_in_a_log_is_reported_and_left_as_it_is() {
+        let directory = crashed(5).await;
+        let [log] = logs(directory.path()).try_into().expect("one file");
+        let mut bytes = std::fs::read(&log).expect("there");
+        bytes[40] ^= 1;
+        std::fs::write(&log, &bytes).expect("written");
+        let error = Store::open(directory.path(), None).map(|_| ()).expect_err("damaged");
+        assert!(matches!(&error, OpenError::Damaged { path, .. } if *path == log), "{error}");
+        assert!(std::fs::read(&log).expect("still there") == bytes);
+    }
+
+    #[tokio::test]
+    async fn a_long_log_goes_into_the_tables_while_others_are_written() {
+        let directory = directory();
+        let store = Store::open(directory.path(), None).expect("a new store");
+        let mut number = 0;
+        let instance = |number: u64| {
+            let [.., a, b] = number.to_be_bytes();
+            let mut instance =
+                crate::model::testing::instance(number, Mac::new([2, 0, 0, 0, a, b]));
+            instance.init = "x".repeat(100_000);
+            Change::Instance(instance)
+        };
+        // Until a file of the log was folded and removed.
+        while logs(directory.path()).first().is_none_or(|path| path.ends_with("state.log.1")) {
+            number += 1;
+            store.decide(|_| Decision::with((), instance(number))).await.expect("written");
+            assert!(number < 10_000, "it is never folded");
+        }
+        let before = store.look(State::clone);
+        store.close();
+        let store = Store::open(directory.path(), None).expect("the same store");
+        assert!(store.look(|state| *state == before), "all of it is there");
     }
 
     #[tokio::test]

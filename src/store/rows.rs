@@ -25,14 +25,6 @@ pub(super) enum Row {
     Delete { table: &'static str, key: String },
 }
 
-impl Row {
-    pub(super) const fn table(&self) -> &'static str {
-        match self {
-            Self::Put { table, .. } | Self::Delete { table, .. } => table,
-        }
-    }
-}
-
 /// A row that no version of ours wrote.
 #[derive(Debug, thiserror::Error)]
 #[error("row `{key}` of table `{table}` cannot be read: {source}")]
@@ -46,6 +38,7 @@ pub(super) struct InvalidRow {
 pub(super) fn of_change(change: &Change) -> Vec<Row> {
     match change {
         Change::Lease(lease) => vec![put(LEASES, lease.address.to_string(), lease)],
+        Change::Kept(_) => Vec::new(),
         Change::Lease6(lease) => vec![put(LEASES6, lease.address.to_string(), lease)],
         Change::Seen(machine) | Change::Machine(machine) => {
             vec![put(MACHINES, machine.mac.to_string(), machine)]

@@ -7,7 +7,7 @@ use crate::{
         rules::{Rule, Scope, Then, Whose},
     },
     dhcp::testing::*,
-    model::{Architecture, Change, Lease, Machine, Stage, Treatment},
+    model::{Architecture, Change, Lease, Machine, Seconds, Stage, Treatment},
 };
 
 /// No address of the network that is ours is left.
@@ -177,6 +177,28 @@ fn a_renewal_lasts_as_long_as_a_new_lease() {
     assert_eq!(reply(lab.hear(&renewal)).kind, ReplyKind::Acknowledge(FIRST));
     after(&mut lab, 7199);
     assert_eq!(lab.state.machine_at(FIRST, lab.now), Some(card(1)));
+}
+
+#[test]
+fn a_young_lease_is_acknowledged_for_what_is_left_of_it_and_not_written_again() {
+    let mut lab = Lab::new();
+    lab.lease(card(1), HOST);
+    let written = *lab.state.addresses.lease(FIRST).expect("leased");
+    let selects = request(card(1), 3, &[(54, &SERVER.octets()), (50, &FIRST.octets())]);
+    let mut renews = request(card(1), 3, &[(50, &FIRST.octets())]);
+    renews.kind = Kind::Extend { address: FIRST };
+    for asked in [&selects, &renews] {
+        after(&mut lab, 899);
+        let acknowledged = reply(lab.hear(asked));
+        assert_eq!(acknowledged.kind, ReplyKind::Acknowledge(FIRST));
+        let until = lab.now.after(acknowledged.times.lease.into());
+        assert_eq!(until, written.expires, "no longer than what is on disk");
+        assert_eq!(lab.state.addresses.lease(FIRST), Some(&written));
+    }
+    after(&mut lab, 10);
+    assert_eq!(reply(lab.hear(&renews)).times.lease, Seconds(7200), "it is no longer young");
+    let written = lab.state.addresses.lease(FIRST).expect("leased");
+    assert_eq!(written.expires, lab.now.after(Seconds(7200).into()));
 }
 
 #[test]

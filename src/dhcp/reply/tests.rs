@@ -153,8 +153,9 @@ fn a_refusal_through_a_relay_asks_it_to_broadcast() {
     asked.route.giaddr = [10, 0, 0, 5].into();
     let boot = Err(crate::dhcp::answer::NoBootFile::Host);
     let subnet = Arc::clone(lab.settings.subnets.of(SERVER).expect("ours"));
-    let (kind, server) = (ReplyKind::Refuse, SERVER);
-    let refusal = Reply { kind, boot, remark: None, hostname: None, server, subnet, vlan: None };
+    let times = subnet.times;
+    let (kind, server, remark, vlan) = (ReplyKind::Refuse, SERVER, None, None);
+    let refusal = Reply { kind, boot, remark, hostname: None, server, times, subnet, vlan };
     let packet = Lab::packet_for(&asked, &refusal);
     assert_eq!(packet[10], 0x80, "the broadcast flag");
     assert_eq!(options_of(&packet).len(), 2, "a NAK says nothing but who refuses");

@@ -1,0 +1,57 @@
+//! The daemon beside the servers that a user would take instead, turn by turn in
+//! one run, in network namespaces: see docs/benchmarks.md.
+//!
+//! `QUICK=1` makes the turns short and few, to see that all of it works. `ONLY`
+//! names the cases that are wanted by a part of their title.
+
+mod bare;
+mod dhcp;
+mod lab;
+mod load;
+mod machine;
+mod report;
+mod reserve;
+mod server;
+mod tftp;
+mod tftp_load;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let Some(place) = arguments.iter().position(|argument| argument == "--bare") {
+        return bare::serve(arguments.get(place + 1).map(std::path::Path::new));
+    }
+    // `cargo test --benches` runs this, too, and wants no measurement.
+    if !arguments.iter().any(|argument| argument == "--bench") {
+        return;
+    }
+    lab::enter();
+    let lab = lab::Lab::new();
+    let is_quick = std::env::var_os("QUICK").is_some_and(|value| !value.is_empty());
+    let only = std::env::var("ONLY").unwrap_or_default();
+    let mut out = report::Out::default();
+    out.say(&said_of_the_run(&lab, is_quick));
+    dhcp::measure(&lab, is_quick, (&mut out, &only));
+    tftp::measure(&lab, is_quick, (&mut out, &only));
+    // A part, or a hasty look, is nothing to keep.
+    if !is_quick && only.is_empty() {
+        out.keep();
+    }
+}
+
+fn said_of_the_run(lab: &lab::Lab, is_quick: bool) -> String {
+    let servers = ["kea-dhcp4-server", "isc-dhcp-server", "dnsmasq-base", "tftpd-hpa", "atftpd"];
+    let versions = lab.versions();
+    let of_servers = versions
+        .lines()
+        .filter(|line| line.split_once(' ').is_some_and(|(name, _)| servers.contains(&name)));
+    let of_servers = of_servers.collect::<Vec<_>>().join(", ");
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!(
+        "{}Linux {}, {cores} cores, load before {}. {of_servers}.",
+        if is_quick { "Quick: to see that it works, not how fast it is. " } else { "" },
+        kernel.trim(),
+        load.split(' ').next().unwrap_or_default(),
+    )
+}

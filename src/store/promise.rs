@@ -1,0 +1,139 @@
+//! What of an answer must be on disk before it leaves. Pure.
+//!
+//! Mostly that is what was decided with it. But a machine whose lease holds as it is,
+//! or whose address its instance keeps, is promised what was written down before: its
+//! answer waits for that alone, which mostly is no time at all.
+
+use std::{collections::HashMap, net::Ipv4Addr};
+
+use crate::{
+    model::{Change, LeaseState},
+    state::State,
+};
+
+/// By which decisions the promises were made that may not be on disk yet.
+#[derive(Debug, Default)]
+pub(super) struct Promises {
+    leases: HashMap<Ipv4Addr, u64>,
+    /// The last decision about an instance; they keep addresses.
+    instances: u64,
+    /// The leases are looked through for those on disk when they are so many.
+    many: usize,
+}
+
+/// What an answer waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RestsOn {
+    /// It promises nothing.
+    Nothing,
+    /// A decision before it.
+    Earlier(u64),
+    /// Its own.
+    Own,
+}
+
+impl RestsOn {
+    /// The number of the decision, if it has to be waited for one.
+    pub(super) const fn of(self, own: u64) -> Option<u64> {
+        match self {
+            Self::Nothing => None,
+            Self::Earlier(number) => Some(number),
+            Self::Own => Some(own),
+        }
+    }
+}
+
+impl Promises {
+    /// What an answer rests on that comes with these changes. The state may have them
+    /// already.
+    pub(super) fn rests_on(&self, state: &State, changes: &[Change]) -> RestsOn {
+        let mut earlier = None;
+        for change in changes.iter().filter(|change| change.is_promise()) {
+            let number = match change {
+                Change::Kept(address) => self.leases.get(address).copied().unwrap_or_default(),
+                // The instance is the promise that nobody else gets the address.
+                Change::Lease(lease)
+                    if lease.state == LeaseState::Bound
+                        && state.addresses.reserved_for(lease.address) == Some(lease.mac) =>
+                {
+                    self.instances
+                }
+                _ => return RestsOn::Own,
+            };
+            earlier = Some(number.max(earlier.unwrap_or_default()));
+        }
+        earlier.map_or(RestsOn::Nothing, RestsOn::Earlier)
+    }
+
+    /// Remembers what was handed to the writer as the decision of this number, when
+    /// it had written all up to `written`.
+    pub(super) fn handed(&mut self, changes: &[Change], number: u64, written: u64) {
+        const FEW: usize = 1024;
+        for change in changes {
+            match change {
+                Change::Lease(lease) => drop(self.leases.insert(lease.address, number)),
+                Change::Instance(_) | Change::Destroyed(_) => self.instances = number,
+                _ => {}
+            }
+        }
+        if self.leases.len() > self.many.max(FEW) {
+            self.leases.retain(|_, number| *number > written);
+            self.many = 2 * self.leases.len();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Lease, Mac, Timestamp, testing};
+
+    const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
+
+    fn mac(last: u8) -> Mac {
+        Mac::new([2, 0, 0, 0, 0, last])
+    }
+
+    fn bound(address: Ipv4Addr, last: u8) -> Change {
+        let (state, expires) = (LeaseState::Bound, Timestamp(1000));
+        Change::Lease(Lease { address, mac: mac(last), state, expires })
+    }
+
+    #[test]
+    fn a_lease_that_holds_waits_for_the_decision_that_made_it() {
+        let (mut promises, state) = (Promises::default(), State::new(None));
+        assert_eq!(promises.rests_on(&state, &[Change::Kept(ADDRESS)]), RestsOn::Earlier(0));
+        promises.handed(&[bound(ADDRESS, 1)], 7, 0);
+        promises.handed(&[bound([10, 0, 0, 8].into(), 2)], 8, 0);
+        assert_eq!(promises.rests_on(&state, &[Change::Kept(ADDRESS)]), RestsOn::Earlier(7));
+        let with_another = [Change::Kept(ADDRESS), Change::Forgotten(mac(3))];
+        assert_eq!(promises.rests_on(&state, &with_another), RestsOn::Own);
+    }
+
+    #[test]
+    fn an_address_that_an_instance_keeps_waits_for_the_instance() {
+        let (mut promises, mut state) = (Promises::default(), State::new(None));
+        let mut instance = testing::instance(1, mac(1));
+        instance.address = Some(ADDRESS);
+        let change = Change::Instance(instance);
+        state.apply(&change);
+        promises.handed(&[change], 3, 0);
+        promises.handed(&[bound([10, 0, 0, 8].into(), 2)], 4, 3);
+        assert_eq!(promises.rests_on(&state, &[bound(ADDRESS, 1)]), RestsOn::Earlier(3));
+        // Another machine's lease of it is no matter of the instance.
+        assert_eq!(promises.rests_on(&state, &[bound(ADDRESS, 2)]), RestsOn::Own);
+        assert_eq!(promises.rests_on(&state, &[]), RestsOn::Nothing);
+    }
+
+    #[test]
+    fn only_leases_that_are_not_on_disk_are_remembered_for_long() {
+        let (mut promises, state) = (Promises::default(), State::new(None));
+        for number in 1..100_000u32 {
+            let change = bound(Ipv4Addr::from_bits(number), 1);
+            promises.handed(&[change], number.into(), u64::from(number).saturating_sub(10));
+            let last = [Change::Kept(Ipv4Addr::from_bits(number))];
+            assert_eq!(promises.rests_on(&state, &last), RestsOn::Earlier(number.into()));
+        }
+        assert!(promises.leases.len() <= 1025, "{}", promises.leases.len());
+    }
+}
