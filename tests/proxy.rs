@@ -3,18 +3,10 @@
 
 mod lab;
 
-use std::{
-    fs,
-    process::{Child, Stdio},
-    time::Duration,
-};
+use std::{fs, process::Child, time::Duration};
 
-use lab::{Daemon, Firmware, Host, Lab};
+use lab::{Daemon, Firmware, GIVEN, Host, Lab, OTHER, Other};
 use serde_json::json;
-
-/// The other server's address, on a host of its own, and those that it gives.
-const OTHER: &str = "10.77.0.3";
-const GIVEN: &str = "10.77.0.2";
 
 #[test]
 #[ignore = "makes network namespaces: needs root, run `make test`"]
@@ -101,9 +93,7 @@ fn a_bios_machine_with_an_ipxe_rom_boots_beside_dnsmasq() {
 #[ignore = "boots real firmware: needs root and QEMU, run `make test`"]
 fn a_uefi_machine_boots_by_pxe_beside_isc_dhcpd() {
     let lab = Lab::new();
-    if let Some(other) = Other::isc(&lab) {
-        check_beside(&lab, &other, Firmware::UefiPxe);
-    }
+    check_beside(&lab, &Other::isc(&lab), Firmware::UefiPxe);
 }
 
 #[test]
@@ -142,9 +132,7 @@ fn a_uefi_machine_with_an_ipxe_rom_boots_beside_dnsmasq() {
 #[ignore = "boots real firmware: needs root and QEMU, run `make test`"]
 fn a_uefi_machine_boots_by_http_beside_kea() {
     let lab = Lab::new();
-    if let Some(other) = Other::kea(&lab) {
-        check_beside(&lab, &other, Firmware::UefiHttp);
-    }
+    check_beside(&lab, &Other::kea(&lab), Firmware::UefiHttp);
 }
 
 #[test]
@@ -203,125 +191,6 @@ fn provision(daemon: &Daemon, mac: &str) -> String {
     daemon.provision(json!({
         "Kernel": "vmlinuz", "Initrd": "initrd",
         "CmdLine": "console=ttyS0 lab={{ mac }}", "MAC": mac}))
-}
-
-/// Somebody else's DHCP server, on a host of its own. Dropping it ends it.
-struct Other<'a> {
-    host: Host<'a>,
-    process: Child,
-    leases: std::path::PathBuf,
-}
-
-impl<'a> Other<'a> {
-    /// dnsmasq as people have it: addresses, and no word of booting.
-    fn dnsmasq(lab: &'a Lab) -> Self {
-        let leases = lab.folder().join("dnsmasq.leases");
-        let (range, file) = (
-            format!("--dhcp-range={GIVEN}00,{GIVEN}40,1h"),
-            format!("--dhcp-leasefile={}", leases.display()),
-        );
-        let arguments = [
-            "--keep-in-foreground",
-            "--conf-file=/dev/null",
-            "--port=0",
-            "--interface=eth0",
-            "--bind-interfaces",
-            "--user=root",
-            "--no-ping",
-            "--pid-file",
-            "--dhcp-authoritative",
-            "--log-facility=-",
-            &range,
-            &file,
-        ];
-        Self::start(lab, ("dnsmasq", &arguments), leases)
-    }
-
-    fn start(
-        lab: &'a Lab,
-        (program, arguments): (&str, &[&str]),
-        leases: std::path::PathBuf,
-    ) -> Self {
-        let host = Host::new(lab, 200, "br0");
-        host.must("ip", &["addr", "add", &format!("{OTHER}/24"), "dev", "eth0"]);
-        let log = fs::File::create(lab.folder().join("other.log")).expect("made");
-        let process = host
-            .command(program, arguments)
-            .stdout(log.try_clone().expect("twice"))
-            .stderr(log)
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("nsenter starts");
-        let mut other = Self { host, process, leases };
-        let serves = lab::within(Duration::from_secs(10), || {
-            assert!(other.process.try_wait().expect("ours").is_none(), "{program} ended");
-            let (sockets, _) = other.host.run("cat", &["/proc/net/udp"]);
-            // Port 67 in hexadecimal digits.
-            sockets.contains(":0043 ").then_some(())
-        });
-        assert!(serves.is_some(), "{program} does not serve");
-        other
-    }
-
-    /// ISC's server, as unpacked by `tests/lab/install`; none if it is not there.
-    fn isc(lab: &'a Lab) -> Option<Self> {
-        let program = lab::cache().join("isc-dhcp-server/usr/sbin/dhcpd");
-        if !program.exists() {
-            println!("not tried: there is no {}", program.display());
-            return None;
-        }
-        let configuration = format!(
-            "authoritative;\ndefault-lease-time 3600;\n\
-             subnet 10.77.0.0 netmask 255.255.255.0 {{ range {GIVEN}00 {GIVEN}40; }}\n"
-        );
-        let file = lab.folder().join("dhcpd.conf");
-        let leases = lab.folder().join("dhcpd.leases");
-        fs::write(&file, configuration).expect("written");
-        fs::write(&leases, "").expect("written");
-        let path = |path: &std::path::Path| path.display().to_string();
-        let pid = lab.folder().join("dhcpd.pid");
-        let command = [path(&program), path(&file), path(&leases), path(&pid)];
-        let [program, file, lease_file, pid] = &command;
-        let arguments = ["-4", "-f", "-cf", file, "-lf", lease_file, "-pf", pid, "eth0"];
-        Some(Self::start(lab, (program, &arguments), leases))
-    }
-
-    /// Kea, as unpacked by `tests/lab/install`; none if it is not there.
-    fn kea(lab: &'a Lab) -> Option<Self> {
-        let root = lab::cache().join("kea");
-        let program = root.join("usr/sbin/kea-dhcp4");
-        if !program.exists() {
-            println!("not tried: there is no {}", program.display());
-            return None;
-        }
-        let (file, leases) = (lab.folder().join("kea.conf"), lab.folder().join("kea.leases"));
-        let configuration = json!({"Dhcp4": {
-            "interfaces-config": {"interfaces": ["eth0"]},
-            "lease-database": {"type": "memfile", "name": leases, "lfc-interval": 0},
-            "valid-lifetime": 3600,
-            "subnet4": [{"id": 1, "subnet": "10.77.0.0/24",
-                         "pools": [{"pool": format!("{GIVEN}00 - {GIVEN}40")}]}],
-        }});
-        fs::write(&file, configuration.to_string()).expect("written");
-        let folder = lab.folder().display();
-        let libraries = format!("LD_LIBRARY_PATH={}/usr/lib/x86_64-linux-gnu", root.display());
-        let (locks, pids) =
-            (format!("KEA_LOCKFILE_DIR={folder}"), format!("KEA_PIDFILE_DIR={folder}"));
-        let (program, file) = (program.display().to_string(), file.display().to_string());
-        let arguments = [libraries.as_str(), &locks, &pids, &program, "-c", &file];
-        Some(Self::start(lab, ("env", &arguments), leases))
-    }
-
-    fn leases(&self) -> String {
-        fs::read_to_string(&self.leases).unwrap_or_default()
-    }
-}
-
-impl Drop for Other<'_> {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }
 
 /// What passes on the bridge.

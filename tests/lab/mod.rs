@@ -11,6 +11,8 @@ mod daemon;
 mod disk;
 mod host;
 mod machine;
+mod other;
+mod relay;
 
 pub(crate) use daemon::Daemon;
 #[allow(unused_imports)]
@@ -20,6 +22,10 @@ pub(crate) use disk::Disk;
 pub(crate) use host::{Host, Lease, ip};
 #[allow(unused_imports)]
 pub(crate) use machine::{Firmware, Machine, Report};
+#[allow(unused_imports)]
+pub(crate) use other::{GIVEN, OTHER, Other};
+#[allow(unused_imports)]
+pub(crate) use relay::{BEHIND, Relay, dhcrelay};
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -86,6 +92,7 @@ impl Lab {
             .expect("the lab's folder can be written");
         let mut command = lab.command("unshare");
         command.args(["--net", "sh", "-c", RELAY]).env("pid", lab.folder().join("dhcrelay.pid"));
+        command.env("dhcrelay", dhcrelay());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
         let mut relay = command.spawn().expect("nsenter starts");
         let mut ready = String::new();
@@ -263,6 +270,14 @@ impl Lab {
         name
     }
 
+    /// Adds a kernel (`vmlinuz`) or an initial RAM disk (`initrd-a`, `initrd-b`) of an
+    /// architecture (`amd64`, `arm64`) to [`Lab::images`], under a name of its own.
+    #[track_caller]
+    pub(crate) fn add_image(&self, (architecture, image): (&str, &str), name: &str) {
+        let source = cache().join("images").join(architecture).join(image);
+        link_or_copy(&source, &self.images().join(name));
+    }
+
     /// The lab's own folder, gone with it.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
@@ -313,13 +328,6 @@ impl Drop for Lab {
 /// mirror is known that has its packages, and `tests/lab/install` has said so.
 pub(crate) fn has_arm64() -> bool {
     !cache().join(".without-arm64").exists()
-}
-
-/// Whether there is a relay for [`Lab::ipv6_behind_a_relay`].
-pub(crate) fn has_relay() -> bool {
-    let known =
-        Command::new("sh").args(["-c", "command -v dhcrelay"]).stdout(Stdio::null()).status();
-    known.is_ok_and(|status| status.success())
 }
 
 /// The releases whose loaders are there, for [`Lab::daemon_with_loaders`].
@@ -398,7 +406,7 @@ for wire in rel0 srv1; do
 done
 ip addr add fd00:77::2/64 dev rel0 nodad
 ip addr add fd00:99::2/64 dev srv1 nodad
-exec dhcrelay -6 -d -pf \"$pid\" -l rel0 -u srv1 >/dev/null";
+exec \"$dhcrelay\" -6 -d -pf \"$pid\" -l rel0 -u srv1 >/dev/null";
 
 /// The router's configuration.
 const RADVD: &str = "interface br0 {

@@ -1,0 +1,172 @@
+//! Somebody else's DHCP server, on a host of its own: dnsmasq, ISC's dhcpd, Kea.
+//! Each gives addresses of the lab's network, and says no word of booting unless
+//! it is told to.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
+    time::Duration,
+};
+
+use serde_json::json;
+
+use super::{Host, Lab, cache, within};
+
+/// The other server's address.
+pub(crate) const OTHER: &str = "10.77.0.3";
+/// How the addresses begin that it gives.
+pub(crate) const GIVEN: &str = "10.77.0.2";
+
+/// The ports of DHCP and DHCPv6, as `/proc/net/udp` and `udp6` have them.
+const PORT: (&str, &str) = ("/proc/net/udp", ":0043 ");
+const PORT6: (&str, &str) = ("/proc/net/udp6", ":0223 ");
+
+/// A server that runs. Dropping it ends it.
+pub(crate) struct Other<'a> {
+    host: Host<'a>,
+    process: Child,
+    leases: PathBuf,
+}
+
+impl<'a> Other<'a> {
+    /// dnsmasq as people have it: addresses, and no word of booting.
+    #[track_caller]
+    pub(crate) fn dnsmasq(lab: &'a Lab) -> Self {
+        Self::dnsmasq_that_says(lab, &[])
+    }
+
+    /// The same, with more arguments.
+    #[track_caller]
+    pub(crate) fn dnsmasq_that_says(lab: &'a Lab, more: &[&str]) -> Self {
+        let range = format!("--dhcp-range={GIVEN}00,{GIVEN}40,1h");
+        Self::run_dnsmasq(lab, &[&[range.as_str()], more].concat(), (OTHER, PORT))
+    }
+
+    /// dnsmasq as a DHCPv6 server in a lab that speaks IPv6 alone, with more arguments.
+    #[track_caller]
+    pub(crate) fn dnsmasq6_that_says(lab: &'a Lab, more: &[&str]) -> Self {
+        let range = "--dhcp-range=fd00:77::100,fd00:77::1ff,64,1h";
+        Self::run_dnsmasq(lab, &[&[range], more].concat(), ("fd00:77::3", PORT6))
+    }
+
+    #[track_caller]
+    fn run_dnsmasq(lab: &'a Lab, more: &[&str], place: (&str, (&str, &str))) -> Self {
+        let leases = lab.folder().join("dnsmasq.leases");
+        let file = format!("--dhcp-leasefile={}", leases.display());
+        let mut arguments = vec![
+            "--keep-in-foreground",
+            "--conf-file=/dev/null",
+            "--port=0",
+            "--interface=eth0",
+            "--bind-interfaces",
+            "--user=root",
+            "--no-ping",
+            "--pid-file",
+            "--dhcp-authoritative",
+            "--log-dhcp",
+            "--log-facility=-",
+            &file,
+        ];
+        arguments.extend(more);
+        Self::start(lab, ("dnsmasq", &arguments), (leases, place))
+    }
+
+    /// ISC's server, as unpacked by `tests/lab/install`.
+    #[track_caller]
+    pub(crate) fn isc(lab: &'a Lab) -> Self {
+        let program = there(cache().join("isc-dhcp-server/usr/sbin/dhcpd"));
+        let configuration = format!(
+            "authoritative;\ndefault-lease-time 3600;\n\
+             subnet 10.77.0.0 netmask 255.255.255.0 {{ range {GIVEN}00 {GIVEN}40; }}\n"
+        );
+        let file = lab.folder().join("dhcpd.conf");
+        let leases = lab.folder().join("dhcpd.leases");
+        fs::write(&file, configuration).expect("written");
+        fs::write(&leases, "").expect("written");
+        let path = |path: &Path| path.display().to_string();
+        let pid = lab.folder().join("dhcpd.pid");
+        let command = [path(&program), path(&file), path(&leases), path(&pid)];
+        let [program, file, lease_file, pid] = &command;
+        let arguments = ["-4", "-f", "-cf", file, "-lf", lease_file, "-pf", pid, "eth0"];
+        Self::start(lab, (program, &arguments), (leases, (OTHER, PORT)))
+    }
+
+    /// Kea, as unpacked by `tests/lab/install`.
+    #[track_caller]
+    pub(crate) fn kea(lab: &'a Lab) -> Self {
+        let root = cache().join("kea");
+        let program = there(root.join("usr/sbin/kea-dhcp4"));
+        let (file, leases) = (lab.folder().join("kea.conf"), lab.folder().join("kea.leases"));
+        let configuration = json!({"Dhcp4": {
+            "interfaces-config": {"interfaces": ["eth0"]},
+            "lease-database": {"type": "memfile", "name": leases, "lfc-interval": 0},
+            "valid-lifetime": 3600,
+            "subnet4": [{"id": 1, "subnet": "10.77.0.0/24",
+                         "pools": [{"pool": format!("{GIVEN}00 - {GIVEN}40")}]}],
+        }});
+        fs::write(&file, configuration.to_string()).expect("written");
+        let folder = lab.folder().display();
+        let libraries = format!("LD_LIBRARY_PATH={}/usr/lib/x86_64-linux-gnu", root.display());
+        let (locks, pids) =
+            (format!("KEA_LOCKFILE_DIR={folder}"), format!("KEA_PIDFILE_DIR={folder}"));
+        let (program, file) = (program.display().to_string(), file.display().to_string());
+        let arguments = [libraries.as_str(), &locks, &pids, &program, "-c", &file];
+        Self::start(lab, ("env", &arguments), (leases, (OTHER, PORT)))
+    }
+
+    #[track_caller]
+    fn start(
+        lab: &'a Lab,
+        (program, arguments): (&str, &[&str]),
+        (leases, (address, (table, port))): (PathBuf, (&str, (&str, &str))),
+    ) -> Self {
+        let host = Host::new(lab, 200, "br0");
+        if address.contains(':') {
+            host.must("ip", &["addr", "add", &format!("{address}/64"), "dev", "eth0", "nodad"]);
+        } else {
+            host.must("ip", &["addr", "add", &format!("{address}/24"), "dev", "eth0"]);
+        }
+        let log = fs::File::create(lab.folder().join("other.log")).expect("made");
+        let process = host
+            .command(program, arguments)
+            .stdout(log.try_clone().expect("twice"))
+            .stderr(log)
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("nsenter starts");
+        let mut other = Self { host, process, leases };
+        let serves = within(Duration::from_secs(10), || {
+            let ended = other.process.try_wait().expect("ours");
+            assert!(ended.is_none(), "{program} ended: {}", other.log());
+            let (sockets, _) = other.host.run("cat", &[table]);
+            sockets.contains(port).then_some(())
+        });
+        assert!(serves.is_some(), "{program} does not serve: {}", other.log());
+        other
+    }
+
+    /// The addresses that it has given, in a file of its own form.
+    pub(crate) fn leases(&self) -> String {
+        fs::read_to_string(&self.leases).unwrap_or_default()
+    }
+
+    /// What it has said.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.host.folder().join("other.log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Other<'_> {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The program, which must be there: a test that is not made is no test.
+#[track_caller]
+fn there(program: PathBuf) -> PathBuf {
+    assert!(program.exists(), "there is no {}: run tests/lab/install", program.display());
+    program
+}
