@@ -7,7 +7,7 @@ ifneq ($(shell id -u),0)
 as_root := --config 'target."cfg(unix)".runner="sudo -E"'
 endif
 
-.PHONY: demo test check bench
+.PHONY: demo test check bench matrix
 
 demo:
 	examples/demo.sh
@@ -15,6 +15,12 @@ demo:
 test:
 	tests/lab/install
 	cargo test --no-fail-fast $(as_root) -- --include-ignored
+
+# Every firmware, in every company that it can have, into docs/firmware-matrix.md;
+# ONLY='arm64 kea' boots those alone whose names have these words.
+matrix:
+	tests/lab/install
+	cargo test $(as_root) --test make_matrix -- $(ONLY)
 
 # How fast it is; see docs/benchmarks.md. Not part of the tests: computers are shared.
 bench:

@@ -40,18 +40,6 @@ impl<'a> Other<'a> {
     #[track_caller]
     pub(crate) fn dnsmasq_that_says(lab: &'a Lab, more: &[&str]) -> Self {
         let range = format!("--dhcp-range={GIVEN}00,{GIVEN}40,1h");
-        Self::run_dnsmasq(lab, &[&[range.as_str()], more].concat(), (OTHER, PORT))
-    }
-
-    /// dnsmasq as a DHCPv6 server in a lab that speaks IPv6 alone, with more arguments.
-    #[track_caller]
-    pub(crate) fn dnsmasq6_that_says(lab: &'a Lab, more: &[&str]) -> Self {
-        let range = "--dhcp-range=fd00:77::100,fd00:77::1ff,64,1h";
-        Self::run_dnsmasq(lab, &[&[range], more].concat(), ("fd00:77::3", PORT6))
-    }
-
-    #[track_caller]
-    fn run_dnsmasq(lab: &'a Lab, more: &[&str], place: (&str, (&str, &str))) -> Self {
         let leases = lab.folder().join("dnsmasq.leases");
         let file = format!("--dhcp-leasefile={}", leases.display());
         let mut arguments = vec![
@@ -66,20 +54,41 @@ impl<'a> Other<'a> {
             "--dhcp-authoritative",
             "--log-dhcp",
             "--log-facility=-",
+            &range,
             &file,
         ];
         arguments.extend(more);
-        Self::start(lab, ("dnsmasq", &arguments), (leases, place))
+        Self::start(lab, ("dnsmasq", &arguments), (leases, (OTHER, PORT)))
     }
 
     /// ISC's server, as unpacked by `tests/lab/install`.
     #[track_caller]
     pub(crate) fn isc(lab: &'a Lab) -> Self {
-        let program = there(cache().join("isc-dhcp-server/usr/sbin/dhcpd"));
         let configuration = format!(
             "authoritative;\ndefault-lease-time 3600;\n\
              subnet 10.77.0.0 netmask 255.255.255.0 {{ range {GIVEN}00 {GIVEN}40; }}\n"
         );
+        Self::run_isc(lab, ("-4", &configuration), (OTHER, PORT))
+    }
+
+    /// The same as a DHCPv6 server, in a lab that speaks IPv6 alone, with more lines
+    /// before its network.
+    #[track_caller]
+    pub(crate) fn isc6_that_says(lab: &'a Lab, more: &str) -> Self {
+        let configuration = format!(
+            "authoritative;\ndefault-lease-time 3600;\n{more}\n\
+             subnet6 fd00:77::/64 {{ range6 fd00:77::100 fd00:77::1ff; }}\n"
+        );
+        Self::run_isc(lab, ("-6", &configuration), ("fd00:77::3", PORT6))
+    }
+
+    #[track_caller]
+    fn run_isc(
+        lab: &'a Lab,
+        (family, configuration): (&str, &str),
+        place: (&str, (&str, &str)),
+    ) -> Self {
+        let program = there(cache().join("isc-dhcp-server/usr/sbin/dhcpd"));
         let file = lab.folder().join("dhcpd.conf");
         let leases = lab.folder().join("dhcpd.leases");
         fs::write(&file, configuration).expect("written");
@@ -88,8 +97,8 @@ impl<'a> Other<'a> {
         let pid = lab.folder().join("dhcpd.pid");
         let command = [path(&program), path(&file), path(&leases), path(&pid)];
         let [program, file, lease_file, pid] = &command;
-        let arguments = ["-4", "-f", "-cf", file, "-lf", lease_file, "-pf", pid, "eth0"];
-        Self::start(lab, (program, &arguments), (leases, (OTHER, PORT)))
+        let arguments = [family, "-f", "-cf", file, "-lf", lease_file, "-pf", pid, "eth0"];
+        Self::start(lab, (program, &arguments), (leases, place))
     }
 
     /// Kea, as unpacked by `tests/lab/install`.
