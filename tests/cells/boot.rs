@@ -10,7 +10,9 @@ use std::{
 use serde_json::json;
 
 use super::{Cell, Plan, Release, Road, Row, Way, results::Attempt};
-use crate::lab::{Daemon, GIVEN, Lab, Machine, Other, Relay, SERVER, SERVER6, cache, within};
+use crate::lab::{
+    Daemon, GIVEN, Lab, Machine, Other, Relay, SERVER, SERVER6, cache, has_arm64, within,
+};
 
 const MAC: &str = "52:54:00:77:00:01";
 
@@ -34,7 +36,10 @@ const RACK: &str = r#"
 /// Powers the cell's machine on, and says what came of it; never panics.
 pub(crate) fn attempt(cell: Cell) -> Attempt {
     let booted = catch_unwind(AssertUnwindSafe(|| match cell.plan() {
-        Plan::Boots(_) | Plan::Refused(_) => Trial::new(cell).run(),
+        Plan::Boots(_) | Plan::Refused(_) => match lacks(cell) {
+            Some(why) => panic!("{why}: run tests/lab/install"),
+            None => Trial::new(cell).run(),
+        },
         Plan::None(why) | Plan::Untried(why) => panic!("{cell} is not to be booted: {why}"),
     }));
     booted.unwrap_or_else(|panic| {
@@ -45,6 +50,17 @@ pub(crate) fn attempt(cell: Cell) -> Attempt {
         let why = lines.next().unwrap_or_default();
         Attempt::Failed { why, seen: lines.collect() }
     })
+}
+
+/// What this system lacks for the cell, if it does: Debian 12 has it all.
+pub(crate) fn lacks(cell: Cell) -> Option<String> {
+    let (release, name) = cell.row.loader()?;
+    let path = loader(release, name);
+    if !fs::exists(&path).is_ok_and(|there| there) {
+        return Some(format!("there is no {path}"));
+    }
+    let is_arm64 = matches!(cell.row, Row::Arm64Ipxe(_));
+    (is_arm64 && !has_arm64()).then(|| "its mirrors have no arm64 packages".to_owned())
 }
 
 /// A cell, and the words by which its machine is known.
@@ -68,6 +84,7 @@ impl Trial {
             | Row::X64Ipxe(_)
             | Row::X64Rom
             | Row::Ia32
+            | Row::Arm32
             | Row::Others => "amd64",
         };
         let word = format!("{:016x}", u64::from_be_bytes(bytes));
@@ -169,9 +186,7 @@ impl Trial {
         let Cell { row, road, way } = self.cell;
         let mut arguments = Vec::new();
         if let Some((release, name)) = row.loader() {
-            let path = loader(release, name);
-            assert!(fs::exists(&path).is_ok_and(|there| there), "there is no {path}");
-            arguments.push(format!("--ipxe-path={path}"));
+            arguments.push(format!("--ipxe-path={}", loader(release, name)));
         }
         match (road.is_ipv6(), way) {
             (false, Way::Relay) => {
@@ -223,7 +238,7 @@ impl Trial {
     /// Waits for what is to be seen, or for the first sign that it will not be.
     fn watch(&self, machine: &mut Machine, daemon: &Daemon) -> Result<Attempt, String> {
         // Alone it takes 15 to 60 seconds; several on a busy computer take longer.
-        let seconds = if self.image.0 == "arm64" { 300 } else { 200 };
+        let seconds = if self.image.0 == "arm64" { 400 } else { 300 };
         let seen = within(Duration::from_secs(seconds), || {
             if let Some(complaint) = machine.ended() {
                 return Some(Err(complaint));
@@ -341,9 +356,12 @@ impl Trial {
     fn begins(&self) -> Option<String> {
         match self.cell.row {
             Row::BiosRom | Row::BiosUndionly(_) | Row::X64Rom => None,
-            Row::X64Snponly(_) | Row::X64Ipxe(_) | Row::Arm64Ipxe(_) | Row::Ia32 | Row::Others => {
-                Some(format!(">>Start {}", self.cell.road.title()))
-            }
+            Row::X64Snponly(_)
+            | Row::X64Ipxe(_)
+            | Row::Arm64Ipxe(_)
+            | Row::Ia32
+            | Row::Arm32
+            | Row::Others => Some(format!(">>Start {}", self.cell.road.title())),
         }
     }
 

@@ -66,22 +66,25 @@ fn summary(results: &Results) -> String {
         write!(text, ", {unknown} were not run yet").expect("a string");
     }
     match failing.as_slice() {
-        [] => text += ", none fails.\n",
+        [] => text += ", and none fails.\n",
         some => {
-            writeln!(text, ", {} fail:\n", some.len()).expect("a string");
+            writeln!(text, ", and {} fail:\n", some.len()).expect("a string");
             for cell in some {
-                writeln!(
-                    text,
-                    "- {}, {}, {}",
-                    cell.row.title(),
-                    cell.road.title(),
-                    cell.way.title()
-                )
-                .expect("a string");
+                let (row, road, way) = (cell.row.title(), cell.road.title(), cell.way.title());
+                let why = cell.known().unwrap_or_else(|| last_word(results.of(**cell)));
+                writeln!(text, "- {row}, {road}, {way}: {why}").expect("a string");
             }
         }
     }
     text
+}
+
+/// Why the last attempt failed.
+fn last_word(seen: Option<&Seen>) -> &str {
+    match seen.and_then(|seen| seen.attempts.last()) {
+        Some(Attempt::Failed { why, .. }) => why,
+        Some(Attempt::Booted { .. } | Attempt::Refused { .. }) | None => "it was not run",
+    }
 }
 
 fn table(text: &mut String, (road, results, newest): (Road, &Results, &str), notes: &mut Notes) {

@@ -32,6 +32,8 @@ pub(crate) enum Row {
     Arm64Ipxe(Release),
     /// 32-bit UEFI, for which Debian has no boot program.
     Ia32,
+    /// 32-bit ARM UEFI, for which Debian has no boot program.
+    Arm32,
     /// UEFI of other processors.
     Others,
 }
@@ -99,7 +101,7 @@ pub(crate) struct Cell {
     pub(crate) way: Way,
 }
 
-pub(crate) const ROWS: [Row; 13] = [
+pub(crate) const ROWS: [Row; 14] = [
     Row::BiosRom,
     Row::BiosUndionly(Release::Bookworm),
     Row::BiosUndionly(Release::Trixie),
@@ -112,6 +114,7 @@ pub(crate) const ROWS: [Row; 13] = [
     Row::Arm64Ipxe(Release::Trixie),
     Row::Arm64Ipxe(Release::Sid),
     Row::Ia32,
+    Row::Arm32,
     Row::Others,
 ];
 
@@ -272,8 +275,8 @@ impl Cell {
             (Row::X64Rom, Road::Http4 | Road::Http6, _) => Plan::None(ROM_HAS_NO_HTTP_BOOT),
             (Row::BiosUndionly(_), Road::Pxe6, _) => Plan::None(BIOS_HAS_NO_IPV6),
             (_, Road::Pxe6 | Road::Http6, _) if is_proxy => Plan::None(NO_PROXY_OVER_IPV6),
-            (Row::Ia32, _, Way::Told) => Plan::None(NOTHING_TO_NAME),
-            (Row::Ia32, ..) => Plan::Refused(self.firmware()),
+            (Row::Ia32 | Row::Arm32, _, Way::Told) => Plan::None(NOTHING_TO_NAME),
+            (Row::Ia32 | Row::Arm32, ..) => Plan::Refused(self.firmware()),
             (
                 Row::BiosRom
                 | Row::BiosUndionly(_)
@@ -305,6 +308,10 @@ impl Cell {
             (Row::Ia32, Road::Http4) => Firmware::Ia32UefiHttp,
             (Row::Ia32, Road::Pxe6) => Firmware::Ia32UefiPxe6,
             (Row::Ia32, Road::Http6) => Firmware::Ia32UefiHttp6,
+            (Row::Arm32, Road::Pxe4) => Firmware::Arm32UefiPxe,
+            (Row::Arm32, Road::Http4) => Firmware::Arm32UefiHttp,
+            (Row::Arm32, Road::Pxe6) => Firmware::Arm32UefiPxe6,
+            (Row::Arm32, Road::Http6) => Firmware::Arm32UefiHttp6,
         }
     }
 
@@ -333,6 +340,7 @@ impl Row {
             Self::X64Rom => "x64-rom".to_owned(),
             Self::Arm64Ipxe(release) => format!("arm64-ipxe-{}", release.id()),
             Self::Ia32 => "ia32".to_owned(),
+            Self::Arm32 => "arm32".to_owned(),
             Self::Others => "others".to_owned(),
         }
     }
@@ -349,7 +357,8 @@ impl Row {
                 format!("UEFI arm64, `ipxe-arm64.efi` {}", release.ipxe())
             }
             Self::Ia32 => "UEFI IA32".to_owned(),
-            Self::Others => "UEFI riscv64, loong64, arm32".to_owned(),
+            Self::Arm32 => "UEFI arm32".to_owned(),
+            Self::Others => "UEFI riscv64, loong64".to_owned(),
         }
     }
 
@@ -360,7 +369,7 @@ impl Row {
             Self::X64Snponly(release) => Some((release, "snponly.efi")),
             Self::X64Ipxe(release) => Some((release, "ipxe.efi")),
             Self::Arm64Ipxe(release) => Some((release, "ipxe-arm64.efi")),
-            Self::BiosRom | Self::X64Rom | Self::Ia32 | Self::Others => None,
+            Self::BiosRom | Self::X64Rom | Self::Ia32 | Self::Arm32 | Self::Others => None,
         }
     }
 }
@@ -437,8 +446,8 @@ impl Way {
     }
 }
 
-const OTHERS: &str = "Debian 12 has no firmware, and no kernel, of these for QEMU. What they \
-    send is answered by unit tests alone";
+const OTHERS: &str = "Debian 12 has no firmware of these for QEMU. What such a machine is \
+    answered has unit tests alone";
 const BIOS_HAS_NO_HTTP: &str = "a BIOS has no HTTP client: HTTP Boot came with UEFI 2.5";
 const ROM_HAS_NO_HTTP_BOOT: &str = "the iPXE in the ROM takes the card from the firmware, and \
     fetches its script by HTTP itself: it is under PXE";
@@ -446,4 +455,4 @@ const BIOS_HAS_NO_IPV6: &str = "PXE of a BIOS (2.1) is IPv4 alone: nothing would
     `undionly.kpxe`";
 const NO_PROXY_OVER_IPV6: &str = "DHCPv6 has no proxy: what is booted is said by the server that \
     gives the addresses (RFC 5970)";
-const NOTHING_TO_NAME: &str = "Debian has no boot program for IA32 that another server could name";
+const NOTHING_TO_NAME: &str = "Debian has no boot program for these that another server could name";

@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use serde::{Deserialize, Serialize};
@@ -14,13 +15,13 @@ use super::{Cell, all, real};
 /// All results, and the runs that they are of.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Results {
-    /// By the moment at which they began.
+    /// By the moment at which the first of their kind began.
     pub(crate) runs: BTreeMap<String, Run>,
     /// By the cell's name.
     pub(crate) cells: BTreeMap<String, Seen>,
 }
 
-/// One `make matrix`: what booted what.
+/// What booted what, in one `make matrix` or in several.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Run {
     /// The version of remoteboot and the commit of its source.
@@ -100,6 +101,16 @@ impl Results {
         fs::write(path("firmware-matrix.json"), text + "\n").expect("docs can be written");
         let document = super::document::of(self);
         fs::write(path("firmware-matrix.md"), document).expect("docs can be written");
+    }
+
+    /// Begins a run, and returns its name: that of an earlier one in which the same
+    /// booted the same.
+    pub(crate) fn begin(&mut self, run: Run, now: SystemTime) -> String {
+        let same = self.runs.iter().find(|(_, known)| **known == run);
+        let name = same.map(|(name, _)| name.clone());
+        let name = name.unwrap_or_else(|| humantime::format_rfc3339_seconds(now).to_string());
+        self.runs.insert(name.clone(), run);
+        name
     }
 
     /// Takes what was seen of a cell, and forgets cells and runs that are no more.

@@ -49,6 +49,14 @@ pub(crate) enum Firmware {
     Ia32UefiPxe6,
     /// 32-bit UEFI, HTTP Boot over IPv6.
     Ia32UefiHttp6,
+    /// 32-bit ARM UEFI, PXE.
+    Arm32UefiPxe,
+    /// 32-bit ARM UEFI, HTTP Boot.
+    Arm32UefiHttp,
+    /// 32-bit ARM UEFI, PXE over IPv6.
+    Arm32UefiPxe6,
+    /// 32-bit ARM UEFI, HTTP Boot over IPv6.
+    Arm32UefiHttp6,
 }
 
 /// What the booted system says about itself.
@@ -248,6 +256,10 @@ fn name_of(firmware: Firmware) -> &'static str {
         Firmware::Ia32UefiHttp => "ia32-uefi-http",
         Firmware::Ia32UefiPxe6 => "ia32-uefi-pxe6",
         Firmware::Ia32UefiHttp6 => "ia32-uefi-http6",
+        Firmware::Arm32UefiPxe => "arm32-uefi-pxe",
+        Firmware::Arm32UefiHttp => "arm32-uefi-http",
+        Firmware::Arm32UefiPxe6 => "arm32-uefi-pxe6",
+        Firmware::Arm32UefiHttp6 => "arm32-uefi-http6",
     }
 }
 
