@@ -17,7 +17,8 @@ test:
 	cargo test --no-fail-fast $(as_root) -- --include-ignored
 
 # Every firmware, in every company that it can have, into docs/firmware-matrix.md;
-# ONLY='arm64 kea' boots those alone whose names have these words.
+# ONLY='arm64 kea, bios' boots those alone whose names have the words of one list,
+# ONLY=--new those that were never run: after an interruption, say.
 matrix:
 	tests/lab/install
 	cargo test $(as_root) --test make_matrix -- $(ONLY)

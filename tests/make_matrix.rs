@@ -1,7 +1,9 @@
-//! `make matrix`: boots every cell of the firmware matrix, or those whose names have
-//! all words of the command line, and writes `docs/firmware-matrix.md`. With
-//! `--document` it boots nothing, and writes that anew from what was seen before. No
-//! test: its end tells whether a cell fails that is not known to.
+//! `make matrix`: boots the cells of the firmware matrix and writes
+//! `docs/firmware-matrix.md`. The command line says which: those whose names have all
+//! of its words (`arm64 kea`), or all of any of several lists of words (`arm64 kea,
+//! bios`); with `--new` only those of them that were never run. `--document` boots
+//! nothing, and writes the document anew from what was seen before. No test: its end
+//! tells whether a cell fails that is not known to.
 
 mod cells;
 mod lab;
@@ -27,21 +29,14 @@ fn main() -> ExitCode {
         Results::read().write();
         return ExitCode::SUCCESS;
     }
-    if let Some(flag) = words.iter().find(|word| word.starts_with('-')) {
-        eprintln!(
-            "{flag}: only --document, or words that a cell's name has, for example `arm64 kea`"
-        );
-        return ExitCode::FAILURE;
-    }
     let images = lab::cache().join("images");
     if !images.is_dir() {
         eprintln!("there is no {}: run tests/lab/install", images.display());
         return ExitCode::FAILURE;
     }
-    let mut cells = real();
-    cells.retain(|cell| words.iter().all(|word| cell.to_string().contains(word)));
+    let cells = chosen(&words);
     if cells.is_empty() {
-        eprintln!("no cell's name has all of {words:?}");
+        eprintln!("no cell, or none that is new, has a name with `{}`", words.join(" "));
         return ExitCode::FAILURE;
     }
     // A panic of the lab is in the results, and once is enough.
@@ -56,6 +51,22 @@ fn main() -> ExitCode {
         println!("fails: {cell}: {}", cell.known().unwrap_or("not known to"));
     }
     if unknown.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The cells that these words are of.
+fn chosen(words: &[String]) -> Vec<Cell> {
+    let (flags, words): (Vec<&String>, Vec<&String>) =
+        words.iter().partition(|word| *word == "--new");
+    let words: Vec<&str> = words.into_iter().map(String::as_str).collect();
+    let lists = words.join(" ");
+    let lists: Vec<&str> = lists.split(',').filter(|list| !list.trim().is_empty()).collect();
+    let mut cells = if flags.is_empty() { real() } else { Results::read().unknown() };
+    cells.retain(|cell| {
+        let name = cell.to_string();
+        let has_all = |list: &&str| list.split_whitespace().all(|word| name.contains(word));
+        lists.is_empty() || lists.iter().any(has_all)
+    });
+    cells
 }
 
 /// Boots them, so many at once, and writes down each as it comes; those that fail.

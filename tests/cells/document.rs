@@ -14,8 +14,9 @@ const HEAD: &str = "# The firmware matrix
 
 Which firmware boots from remoteboot, and in whose company. `make matrix` boots every
 cell in QEMU and writes this file; `make matrix ONLY=arm64` boots those alone whose
-name has that word (`ONLY='x64 kea'`: all of these words), and the others stay as they
-were seen, with their date. What was seen is in `firmware-matrix.json`.
+name has that word (`ONLY='x64 kea, bios'`: all words of one of these lists;
+`ONLY=--new`: those that were never run), and the others stay as they were seen, with
+their date. What was seen is in `firmware-matrix.json`.
 
 A cell is one machine without a disk on a network of its own. It has booted when its
 serial console shows, from the system that runs, a random word that was given to this

@@ -266,7 +266,7 @@ impl Lab {
             .expect("tests/lab/initrd starts");
         assert!(status.success(), "tests/lab/initrd: {status}");
         let name = format!("initrd-{marker}");
-        link_or_copy(&cache().join("images/amd64").join(&name), &self.images().join(&name));
+        copy(&cache().join("images/amd64").join(&name), &self.images().join(&name));
         name
     }
 
@@ -275,7 +275,7 @@ impl Lab {
     #[track_caller]
     pub(crate) fn add_image(&self, (architecture, image): (&str, &str), name: &str) {
         let source = cache().join("images").join(architecture).join(image);
-        link_or_copy(&source, &self.images().join(name));
+        copy(&source, &self.images().join(name));
     }
 
     /// The lab's own folder, gone with it.
@@ -302,7 +302,7 @@ impl Lab {
                 [("vmlinuz", "vmlinuz"), ("initrd-a", "initrd"), ("initrd-b", "initrd-b")]
             {
                 let (source, target) = (from.join(source), folder.join(format!("{name}{suffix}")));
-                link_or_copy(&source, &target);
+                copy(&source, &target);
             }
         }
         folder
@@ -350,11 +350,11 @@ fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab").join(name)
 }
 
+/// A copy, and no hard link: each link that another lab makes or drops is a change
+/// of the file (its `ctime`), and the daemon sends no file to its end that changes.
 #[track_caller]
-fn link_or_copy(source: &Path, target: &Path) {
-    fs::hard_link(source, target)
-        .or_else(|_| fs::copy(source, target).map(drop))
-        .unwrap_or_else(|error| panic!("no {}: {error}", source.display()));
+fn copy(source: &Path, target: &Path) {
+    fs::copy(source, target).unwrap_or_else(|error| panic!("no {}: {error}", source.display()));
 }
 
 fn is_root() -> bool {
