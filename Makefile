@@ -7,7 +7,7 @@ ifneq ($(shell id -u),0)
 as_root := --config 'target."cfg(unix)".runner="sudo -E"'
 endif
 
-.PHONY: demo test check bench
+.PHONY: demo test check bench matrix
 
 demo:
 	examples/demo.sh
@@ -15,6 +15,13 @@ demo:
 test:
 	tests/lab/install
 	cargo test --no-fail-fast $(as_root) -- --include-ignored
+
+# Every firmware, in every company that it can have, into docs/firmware-matrix.md;
+# ONLY='arm64 kea, bios' boots those alone whose names have the words of one list,
+# ONLY=--new those that were never run: after an interruption, say.
+matrix:
+	tests/lab/install
+	cargo test $(as_root) --test make_matrix -- $(ONLY)
 
 # How fast it is, beside others; see docs/benchmarks.md. Not part of the tests:
 # computers are shared. QUICK=1 is to see that all of it works.

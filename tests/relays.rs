@@ -6,53 +6,12 @@ mod lab;
 use std::{
     fs,
     io::{BufRead as _, BufReader},
-    process::{Child, Stdio},
+    process::Stdio,
     time::{Duration, Instant},
 };
 
-use lab::{Daemon, Firmware, Host, Lab, Lease, cache, ip};
+use lab::{BEHIND, Daemon, Firmware, Host, Lab, Lease, Relay, dhcrelay, ip};
 use serde_json::json;
-
-/// The network behind the relay, and its own place in it.
-const BEHIND: &str = "10.78.0.1/24";
-/// Where the relay is in the daemon's network.
-const TOWARDS: &str = "10.77.0.5/24";
-
-/// A host with a foot in both networks, which passes on what it hears.
-struct Relay<'a> {
-    host: Host<'a>,
-    process: Child,
-}
-
-impl<'a> Relay<'a> {
-    /// Between `br0`, where the daemon is, and `br1`, where clients are.
-    fn new(lab: &'a Lab, program: &str, arguments: &[&str]) -> Self {
-        ip(lab, &["link", "add", "br1", "type", "bridge"]);
-        ip(lab, &["link", "set", "br1", "up"]);
-        let host = Host::new(lab, 100, "br0");
-        host.card("eth1", 101, "br1");
-        host.must("ip", &["link", "set", "lo", "up"]);
-        host.must("ip", &["addr", "add", TOWARDS, "dev", "eth0"]);
-        host.must("ip", &["addr", "add", BEHIND, "dev", "eth1"]);
-        host.must("sh", &["-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"]);
-        ip(lab, &["route", "add", "10.78.0.0/24", "via", "10.77.0.5"]);
-        let log = fs::File::create(lab.folder().join("relay.log")).expect("written");
-        let mut command = host.command(program, arguments);
-        let process = command.stdout(log.try_clone().expect("a file")).stderr(log).spawn();
-        Self { process: process.expect("nsenter starts"), host }
-    }
-}
-
-impl Drop for Relay<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let log = self.host.folder().join("relay.log");
-            eprintln!("--- relay\n{}", fs::read_to_string(log).unwrap_or_default());
-        }
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 /// A daemon with this file besides what the lab tells it.
 fn daemon(lab: &Lab, file: &str) -> Daemon {
@@ -119,10 +78,7 @@ fn renews(host: &Host<'_>) {
 #[ignore = "makes network namespaces: needs root, run `make test`"]
 fn clients_behind_a_relay_of_dnsmasq_get_addresses_of_their_network() {
     let lab = Lab::new();
-    let arguments = "--no-daemon --conf-file=/dev/null --port=0 --log-dhcp --user=root \
-        --pid-file= --dhcp-relay=10.78.0.1,10.77.0.1";
-    let relay = Relay::new(&lab, "dnsmasq", &arguments.split_whitespace().collect::<Vec<_>>());
-    check(&lab, &relay);
+    check(&lab, &Relay::dnsmasq(&lab));
 }
 
 #[test]
@@ -145,11 +101,6 @@ fn a_relay_may_stand_in_for_the_server_and_no_other_way_between_them_is_needed()
     let expected = Lease { server: "10.78.0.1".to_owned(), ..of_rack("10.78.0.100") };
     assert_eq!(behind.lease(&[]), Some(expected), "{}", daemon.log());
     renews(&behind);
-}
-
-fn dhcrelay() -> String {
-    let unpacked = cache().join("relay/usr/sbin/dhcrelay");
-    if unpacked.exists() { unpacked.display().to_string() } else { "dhcrelay".to_owned() }
 }
 
 #[test]

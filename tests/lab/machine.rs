@@ -45,6 +45,24 @@ pub(crate) enum Firmware {
     UefiPxe6,
     /// x86-64 UEFI, HTTP Boot over IPv6.
     UefiHttp6,
+    /// arm64 UEFI, PXE over IPv6.
+    Arm64UefiPxe6,
+    /// arm64 UEFI, HTTP Boot over IPv6.
+    Arm64UefiHttp6,
+    /// 32-bit UEFI, HTTP Boot.
+    Ia32UefiHttp,
+    /// 32-bit UEFI, PXE over IPv6.
+    Ia32UefiPxe6,
+    /// 32-bit UEFI, HTTP Boot over IPv6.
+    Ia32UefiHttp6,
+    /// 32-bit ARM UEFI, PXE.
+    Arm32UefiPxe,
+    /// 32-bit ARM UEFI, HTTP Boot.
+    Arm32UefiHttp,
+    /// 32-bit ARM UEFI, PXE over IPv6.
+    Arm32UefiPxe6,
+    /// 32-bit ARM UEFI, HTTP Boot over IPv6.
+    Arm32UefiHttp6,
 }
 
 /// What the booted system says about itself.
@@ -160,6 +178,13 @@ impl Machine {
         );
     }
 
+    /// Whether QEMU has ended, and what it complained of.
+    pub(crate) fn ended(&mut self) -> Option<String> {
+        let status = self.qemu.try_wait().ok().flatten()?;
+        let complaints = fs::read_to_string(self.folder.join("complaints")).unwrap_or_default();
+        Some(format!("QEMU ended ({status}) {complaints}"))
+    }
+
     /// The seconds since it was powered on or reset.
     pub(crate) fn seconds(&self) -> f32 {
         self.powered_on.elapsed().as_secs_f32()
@@ -248,6 +273,15 @@ fn name_of(firmware: Firmware) -> &'static str {
         Firmware::UefiSecureHttp => "uefi-secure-http",
         Firmware::UefiPxe6 => "uefi-pxe6",
         Firmware::UefiHttp6 => "uefi-http6",
+        Firmware::Arm64UefiPxe6 => "arm64-uefi-pxe6",
+        Firmware::Arm64UefiHttp6 => "arm64-uefi-http6",
+        Firmware::Ia32UefiHttp => "ia32-uefi-http",
+        Firmware::Ia32UefiPxe6 => "ia32-uefi-pxe6",
+        Firmware::Ia32UefiHttp6 => "ia32-uefi-http6",
+        Firmware::Arm32UefiPxe => "arm32-uefi-pxe",
+        Firmware::Arm32UefiHttp => "arm32-uefi-http",
+        Firmware::Arm32UefiPxe6 => "arm32-uefi-pxe6",
+        Firmware::Arm32UefiHttp6 => "arm32-uefi-http6",
     }
 }
 

@@ -12,6 +12,7 @@ mod disk;
 mod host;
 mod machine;
 mod other;
+mod relay;
 
 pub(crate) use daemon::Daemon;
 #[allow(unused_imports)]
@@ -23,6 +24,8 @@ pub(crate) use host::{Host, Lease, ip};
 pub(crate) use machine::{Firmware, Machine, Report};
 #[allow(unused_imports)]
 pub(crate) use other::{Capture, GIVEN, OTHER, Other};
+#[allow(unused_imports)]
+pub(crate) use relay::{BEHIND, Relay, dhcrelay};
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -89,6 +92,7 @@ impl Lab {
             .expect("the lab's folder can be written");
         let mut command = lab.command("unshare");
         command.args(["--net", "sh", "-c", RELAY]).env("pid", lab.folder().join("dhcrelay.pid"));
+        command.env("dhcrelay", dhcrelay());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
         let mut relay = command.spawn().expect("nsenter starts");
         let mut ready = String::new();
@@ -304,6 +308,14 @@ impl Lab {
         name
     }
 
+    /// Adds a kernel (`vmlinuz`) or an initial RAM disk (`initrd-a`, `initrd-b`) of an
+    /// architecture (`amd64`, `arm64`) to [`Lab::images`], under a name of its own.
+    #[track_caller]
+    pub(crate) fn add_image(&self, (architecture, image): (&str, &str), name: &str) {
+        let source = cache().join("images").join(architecture).join(image);
+        copy(&source, &self.images().join(name));
+    }
+
     /// The lab's own folder, gone with it.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
@@ -361,13 +373,6 @@ pub(crate) fn has_riscv64() -> bool {
     cache().join("riscv64").is_dir() && Path::new("/usr/bin/qemu-system-riscv64").exists()
 }
 
-/// Whether there is a relay for [`Lab::ipv6_behind_a_relay`].
-pub(crate) fn has_relay() -> bool {
-    let known =
-        Command::new("sh").args(["-c", "command -v dhcrelay"]).stdout(Stdio::null()).status();
-    known.is_ok_and(|status| status.success())
-}
-
 /// The folder of shim and GRUB, signed for Secure Boot; nothing where this release has
 /// none, and `tests/lab/install` has said so.
 pub(crate) fn secure_boot() -> Option<PathBuf> {
@@ -394,8 +399,8 @@ fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab").join(name)
 }
 
-// A hard link would be a change of the file to every daemon that sends it just then,
-// in other labs, too.
+/// A copy, and no hard link: each link that another lab makes or drops is a change
+/// of the file (its `ctime`), and the daemon sends no file to its end that changes.
 #[track_caller]
 fn copy(source: &Path, target: &Path) {
     fs::copy(source, target).unwrap_or_else(|error| panic!("no {}: {error}", source.display()));
@@ -450,7 +455,7 @@ for wire in rel0 srv1; do
 done
 ip addr add fd00:77::2/64 dev rel0 nodad
 ip addr add fd00:99::2/64 dev srv1 nodad
-exec dhcrelay -6 -d -pf \"$pid\" -l rel0 -u srv1 >/dev/null";
+exec \"$dhcrelay\" -6 -d -pf \"$pid\" -l rel0 -u srv1 >/dev/null";
 
 /// The router's configuration.
 const RADVD: &str = "interface br0 {
