@@ -11,7 +11,8 @@ use std::fmt::Write as _;
 
 use super::{
     AGAIN, Asker, Claim, Next, Policy, Script, Sighting, cmdline, local, next,
-    script::{Card, Unscriptable, goes_on, plan, waiting},
+    plan::{Card, Unscriptable, plan},
+    script::{goes_on, waiting},
 };
 use crate::{
     model::{LocalBoot, Mac, Stage, Timestamp},

@@ -15,6 +15,7 @@ pub mod loader;
 pub mod local;
 mod offer;
 mod paths;
+mod plan;
 pub mod report;
 pub mod rules;
 mod script;
@@ -35,8 +36,9 @@ pub use health::{Health, health};
 pub use identity::{Addressing, Claim, Imposter, Visitor, identify};
 pub use offer::{Caller, offer};
 pub use paths::Paths;
+pub use plan::base_name;
 pub use rules::{Rules, UnclaimedImage};
-pub use script::{AGAIN, Asker, Prelude, SERIAL, Script, base_name, script_for};
+pub use script::{AGAIN, Asker, Prelude, SERIAL, Script, script_for};
 pub use sighting::{Sighting, seen, silent_loader};
 pub use spread::{Crowd, share};
 
