@@ -157,10 +157,6 @@ fn run(lab: &Lab, case: &Case, kind: Kind, round: usize) -> Run {
 
 /// What was acknowledged is in the store after a kill, all of it.
 fn is_on_disk(folder: &std::path::Path, outcome: &Outcome, case: &Case) {
-    // An address that an instance keeps needs no lease on disk to be the machine's.
-    if case.load.is_reserved {
-        return;
-    }
     let store = Store::open(&folder.join("state"), None).expect("a killed daemon's store opens");
     store.look(|state| {
         for (address, number) in &outcome.leases {

@@ -225,8 +225,7 @@ impl Store {
         if !changes.is_empty() {
             self.shared.changed.send_replace(());
         }
-        let Inner { state, promises, .. } = &*inner;
-        let rests_on = promises.rests_on(state, &changes);
+        let rests_on = inner.promises.rests_on(&changes);
         let kept: Vec<Change> = changes.into_iter().filter(is_kept).collect();
         if kept.is_empty() {
             return (answer, rests_on.of(inner.handed));
@@ -389,6 +388,66 @@ mod tests {
         for directory in [directory, again] {
             assert_eq!(leases_in(directory.path()), 20);
         }
+    }
+
+    /// The fold ends with the removal of the file. Whatever came meanwhile, one that
+    /// is still there is not read a second time.
+    #[tokio::test]
+    async fn a_log_that_came_back_after_its_fold_takes_nothing_back() {
+        let directory = directory();
+        let (mac, now) = (Mac::new([2, 0, 0, 0, 0, 1]), Timestamp(5));
+        let instance = crate::model::testing::instance(1, mac);
+        let (id, report) = (instance.id, instance.secrets.report);
+        let progress = instance.progress.script(true, Timestamp(3));
+        let first = [
+            Change::Machine(crate::model::testing::held(mac, now)),
+            Change::Instance(instance),
+            Change::Progress(id, progress),
+            lease(1, LeaseState::Bound),
+        ];
+        let reason = crate::model::Reason::RollingUpdate;
+        let then = [
+            Change::Destroyed(crate::model::Destroyed { id, at: now, reason, mac, report }),
+            Change::Forgotten(mac),
+            lease(1, LeaseState::Released),
+        ];
+        let store = Store::open(directory.path(), None).expect("a new store");
+        for change in first {
+            store.decide(|_| Decision::with((), change)).await.expect("written");
+        }
+        let before = store.look(State::clone);
+        let crashed = after_a_crash(directory.path());
+        store.close();
+        let [log] = logs(crashed.path()).try_into().expect("one file");
+        let kept = std::fs::read(&log).expect("there");
+        let store = Store::open(crashed.path(), None).expect("a torn log is no damage");
+        assert_eq!(store.look(State::clone), before, "what the log has");
+        std::fs::write(&log, &kept).expect("written");
+        for change in then {
+            store.decide(|_| Decision::with((), change)).await.expect("written");
+        }
+        let after = store.look(State::clone);
+        let again = after_a_crash(crashed.path());
+        assert_eq!(logs(again.path()).len(), 2, "the old one and the new one");
+        store.close();
+        std::fs::write(&log, &kept).expect("written");
+        for directory in [crashed, again] {
+            let store = Store::open(directory.path(), None).expect("the same store");
+            assert_eq!(store.look(State::clone), after, "nothing came back");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_the_owner_reads_what_is_on_disk() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let outer = directory();
+        let inner = outer.path().join("a/state");
+        let _store = Store::open(&inner, None).expect("a new store");
+        let mode = |path: &Path| path.metadata().expect("there").permissions().mode() & 0o777;
+        assert_eq!(mode(&inner), 0o700);
+        let files: Vec<_> = std::fs::read_dir(&inner).expect("there").flatten().collect();
+        assert_eq!(files.len(), 2, "the tables and the log");
+        assert!(files.iter().all(|file| mode(&file.path()) == 0o600));
     }
 
     #[tokio::test]

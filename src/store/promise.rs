@@ -1,22 +1,17 @@
 //! What of an answer must be on disk before it leaves. Pure.
 //!
-//! Mostly that is what was decided with it. But a machine whose lease holds as it is,
-//! or whose address its instance keeps, is promised what was written down before: its
-//! answer waits for that alone, which mostly is no time at all.
+//! Mostly that is what was decided with it. But a machine whose lease holds as it is
+//! is promised what was written down before: its answer waits for that alone, which
+//! mostly is no time at all.
 
 use std::{collections::HashMap, net::Ipv4Addr};
 
-use crate::{
-    model::{Change, LeaseState},
-    state::State,
-};
+use crate::model::Change;
 
 /// By which decisions the promises were made that may not be on disk yet.
 #[derive(Debug, Default)]
 pub(super) struct Promises {
     leases: HashMap<Ipv4Addr, u64>,
-    /// The last decision about an instance; they keep addresses.
-    instances: u64,
     /// The leases are looked through for those on disk when they are so many.
     many: usize,
 }
@@ -44,20 +39,14 @@ impl RestsOn {
 }
 
 impl Promises {
-    /// What an answer rests on that comes with these changes. The state may have them
-    /// already.
-    pub(super) fn rests_on(&self, state: &State, changes: &[Change]) -> RestsOn {
+    /// What an answer rests on that comes with these changes. A lease that an instance
+    /// keeps the address of is no exception: without it nobody is believed to be the
+    /// machine, and its boot would fail after a crash.
+    pub(super) fn rests_on(&self, changes: &[Change]) -> RestsOn {
         let mut earlier = None;
         for change in changes.iter().filter(|change| change.is_promise()) {
             let number = match change {
                 Change::Kept(address) => self.leases.get(address).copied().unwrap_or_default(),
-                // The instance is the promise that nobody else gets the address.
-                Change::Lease(lease)
-                    if lease.state == LeaseState::Bound
-                        && state.addresses.reserved_for(lease.address) == Some(lease.mac) =>
-                {
-                    self.instances
-                }
                 _ => return RestsOn::Own,
             };
             earlier = Some(number.max(earlier.unwrap_or_default()));
@@ -70,10 +59,8 @@ impl Promises {
     pub(super) fn handed(&mut self, changes: &[Change], number: u64, written: u64) {
         const FEW: usize = 1024;
         for change in changes {
-            match change {
-                Change::Lease(lease) => drop(self.leases.insert(lease.address, number)),
-                Change::Instance(_) | Change::Destroyed(_) => self.instances = number,
-                _ => {}
+            if let Change::Lease(lease) = change {
+                self.leases.insert(lease.address, number);
             }
         }
         if self.leases.len() > self.many.max(FEW) {
@@ -86,7 +73,7 @@ impl Promises {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Lease, Mac, Timestamp, testing};
+    use crate::model::{Lease, LeaseState, Mac, Timestamp};
 
     const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
 
@@ -101,38 +88,31 @@ mod tests {
 
     #[test]
     fn a_lease_that_holds_waits_for_the_decision_that_made_it() {
-        let (mut promises, state) = (Promises::default(), State::new(None));
-        assert_eq!(promises.rests_on(&state, &[Change::Kept(ADDRESS)]), RestsOn::Earlier(0));
+        let mut promises = Promises::default();
+        assert_eq!(promises.rests_on(&[Change::Kept(ADDRESS)]), RestsOn::Earlier(0));
         promises.handed(&[bound(ADDRESS, 1)], 7, 0);
         promises.handed(&[bound([10, 0, 0, 8].into(), 2)], 8, 0);
-        assert_eq!(promises.rests_on(&state, &[Change::Kept(ADDRESS)]), RestsOn::Earlier(7));
+        assert_eq!(promises.rests_on(&[Change::Kept(ADDRESS)]), RestsOn::Earlier(7));
         let with_another = [Change::Kept(ADDRESS), Change::Forgotten(mac(3))];
-        assert_eq!(promises.rests_on(&state, &with_another), RestsOn::Own);
+        assert_eq!(promises.rests_on(&with_another), RestsOn::Own);
     }
 
     #[test]
-    fn an_address_that_an_instance_keeps_waits_for_the_instance() {
-        let (mut promises, mut state) = (Promises::default(), State::new(None));
-        let mut instance = testing::instance(1, mac(1));
-        instance.address = Some(ADDRESS);
-        let change = Change::Instance(instance);
-        state.apply(&change);
-        promises.handed(&[change], 3, 0);
-        promises.handed(&[bound([10, 0, 0, 8].into(), 2)], 4, 3);
-        assert_eq!(promises.rests_on(&state, &[bound(ADDRESS, 1)]), RestsOn::Earlier(3));
-        // Another machine's lease of it is no matter of the instance.
-        assert_eq!(promises.rests_on(&state, &[bound(ADDRESS, 2)]), RestsOn::Own);
-        assert_eq!(promises.rests_on(&state, &[]), RestsOn::Nothing);
+    fn a_lease_waits_for_itself_whatever_was_written_before() {
+        let mut promises = Promises::default();
+        promises.handed(&[bound(ADDRESS, 1)], 3, 3);
+        assert_eq!(promises.rests_on(&[bound(ADDRESS, 1)]), RestsOn::Own);
+        assert_eq!(promises.rests_on(&[]), RestsOn::Nothing);
     }
 
     #[test]
     fn only_leases_that_are_not_on_disk_are_remembered_for_long() {
-        let (mut promises, state) = (Promises::default(), State::new(None));
+        let mut promises = Promises::default();
         for number in 1..100_000u32 {
             let change = bound(Ipv4Addr::from_bits(number), 1);
             promises.handed(&[change], number.into(), u64::from(number).saturating_sub(10));
             let last = [Change::Kept(Ipv4Addr::from_bits(number))];
-            assert_eq!(promises.rests_on(&state, &last), RestsOn::Earlier(number.into()));
+            assert_eq!(promises.rests_on(&last), RestsOn::Earlier(number.into()));
         }
         assert!(promises.leases.len() <= 1025, "{}", promises.leases.len());
     }
