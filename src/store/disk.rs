@@ -23,8 +23,12 @@ use crate::state::State;
 /// The name of the file in the state directory.
 pub const FILE_NAME: &str = "state.redb";
 
-/// The version of what the tables mean. One that is not known is refused.
-const VERSION: u64 = 2;
+/// The version of what is in the directory. One that is not known is refused: 3 has a
+/// log, which whoever knows the tables alone would pass over.
+const VERSION: u64 = 3;
+
+/// A version that is read, and made [`VERSION`]: it had tables alone.
+const BEFORE: u64 = 2;
 
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 
@@ -54,8 +58,8 @@ pub enum OpenError {
     },
     /// The file is not what was written. It is left as it is.
     #[error(
-        "the state in {} is damaged: {what}; it is left untouched: restore a copy of it, or move \
-         it away to begin without instances and leases", path.display()
+        "the state in {} is damaged: {what}; it is left untouched: restore a copy of the whole \
+         directory, or move it away to begin without instances and leases", path.display()
     )]
     Damaged {
         /// The file.
@@ -93,8 +97,15 @@ impl Disk {
         };
         create_private(directory).map_err(unusable(directory))?;
         let path = directory.join(FILE_NAME);
+        // Looked for first: a daemon that begins at the same time makes its log last.
+        let files = log::files(directory).map_err(unusable(directory))?;
         let exists = path.try_exists().map_err(unusable(&path))?;
         if !exists {
+            let is_empty = |log: &Path| log::read(log).is_ok_and(|read| read.numbers.is_none());
+            if let Some((_, log)) = files.into_iter().find(|(_, log)| !is_empty(log)) {
+                let what = format!("{FILE_NAME}, to which it belongs, is missing");
+                return Err(OpenError::Damaged { path: log, what });
+            }
             make_new(&path)?;
         }
         // redb takes an empty file for a new one; ours are never empty.
@@ -103,19 +114,13 @@ impl Disk {
             return Err(OpenError::Damaged { path, what });
         }
         let disk = Self { database: open_checked(&path)? };
-        let wrong = |error| match error {
-            LoadError::Version(found) => OpenError::Version { path: path.clone(), found },
-            LoadError::Redb(error) => {
-                OpenError::Damaged { path: path.clone(), what: error.to_string() }
-            }
-            LoadError::Row(error) => {
-                OpenError::Damaged { path: path.clone(), what: error.to_string() }
-            }
-        };
-        let folded = disk.folded().map_err(wrong)?;
+        let wrong = |error: LoadError| error.of(&path);
+        let (version, folded) = disk.meta().map_err(wrong)?;
         let files = log::files(directory).map_err(unusable(directory))?;
         let (rows, last) = read_log(&files, folded)?;
-        if last > folded {
+        if last > folded || version != VERSION {
+            // Nothing is written before all of it could be read.
+            disk.load(&mut state.clone()).map_err(wrong)?;
             disk.commit(rows, last).map_err(|error| wrong(error.into()))?;
         }
         disk.load(&mut state).map_err(wrong)?;
@@ -149,7 +154,11 @@ impl Disk {
         }
         let mut transaction = self.database.begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
-        transaction.open_table(META)?.insert(FOLDED, last)?;
+        {
+            let mut meta = transaction.open_table(META)?;
+            meta.insert("version", VERSION)?;
+            meta.insert(FOLDED, last)?;
+        }
         for name in rows::TABLES {
             let mut own = sorted.iter().filter(|((table, _), _)| *table == name).peekable();
             if own.peek().is_none() {
@@ -167,16 +176,16 @@ impl Disk {
         Ok(())
     }
 
-    /// The number of the last batch of the log that is in the tables, which are of
-    /// our version.
-    fn folded(&self) -> Result<u64, LoadError> {
+    /// The version, which is one that is known, and the number of the last batch of
+    /// the log that is in the tables.
+    fn meta(&self) -> Result<(u64, u64), LoadError> {
         let transaction = self.database.begin_read().map_err(redb::Error::from)?;
         let meta = transaction.open_table(META).map_err(redb::Error::from)?;
         let number = |name| -> Result<u64, redb::Error> {
             Ok(meta.get(name)?.map_or(0, |number| number.value()))
         };
         match number("version")? {
-            VERSION => Ok(number(FOLDED)?),
+            version @ (BEFORE | VERSION) => Ok((version, number(FOLDED)?)),
             found => Err(LoadError::Version(found)),
         }
     }
@@ -208,6 +217,28 @@ enum LoadError {
     Redb(#[from] redb::Error),
     #[error(transparent)]
     Row(#[from] InvalidRow),
+}
+
+impl LoadError {
+    /// What that says of the file.
+    fn of(self, path: &Path) -> OpenError {
+        let path = path.to_owned();
+        match self {
+            Self::Version(found) => OpenError::Version { path, found },
+            Self::Redb(redb::Error::Io(source)) if !tells_damage(&source) => {
+                OpenError::Unusable { path, source }
+            }
+            Self::Redb(error) => OpenError::Damaged { path, what: error.to_string() },
+            Self::Row(error) => OpenError::Damaged { path, what: error.to_string() },
+        }
+    }
+}
+
+/// Whether that is said of what is in a file. Anything else, such as a full disk, is no
+/// reason to move it away.
+fn tells_damage(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, InvalidInput, UnexpectedEof};
+    matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof)
 }
 
 /// A file of the log could not be taken into the tables.
@@ -258,7 +289,16 @@ const fn definition(name: &str) -> TableDefinition<'_, &'static str, &'static [u
 /// Makes the directory for its owner only: it holds what machines are told.
 fn create_private(directory: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
+    let absent = directory.ancestors().take_while(|path| !path.exists());
+    let parents: Vec<&Path> = absent.filter_map(Path::parent).collect();
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    // Of a directory whose name was lost with the power nothing is left.
+    parents.into_iter().try_for_each(sync_directory)
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    fs::File::open(path)?.sync_all()
 }
 
 /// Makes a file with empty tables beside, and gives it its name when it is
@@ -284,8 +324,7 @@ fn make_new(path: &Path) -> Result<(), OpenError> {
         Ok(()) | Err(_) => {}
     }
     fs::remove_file(&beside).map_err(unusable)?;
-    let directory = path.parent().unwrap_or(Path::new("."));
-    fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(unusable)
+    sync_directory(path.parent().unwrap_or(Path::new("."))).map_err(unusable)
 }
 
 fn set_private(path: &Path) -> io::Result<()> {
@@ -301,9 +340,7 @@ fn open_checked(path: &Path) -> Result<Database, OpenError> {
         Database::builder().set_check_integrity_on_open(true).set_cache_size(CACHE).open(path);
     opened.map_err(|error| match error {
         redb::DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path: path.to_owned() },
-        redb::DatabaseError::Storage(redb::StorageError::Io(source))
-            if source.kind() == io::ErrorKind::PermissionDenied =>
-        {
+        redb::DatabaseError::Storage(redb::StorageError::Io(source)) if !tells_damage(&source) => {
             OpenError::Unusable { path: path.to_owned(), source }
         }
         other => damaged(other.to_string()),
@@ -352,6 +389,79 @@ mod tests {
         let error = Disk::open(directory.path(), State::new(None)).map(|_| ()).expect_err("text");
         assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
         assert_eq!(fs::read(directory.path().join(FILE_NAME)).expect("there"), text.as_bytes());
+    }
+
+    fn set_version(path: &Path, version: u64) {
+        let database = Database::open(path).expect("a store");
+        let transaction = database.begin_write().expect("begun");
+        let mut meta = transaction.open_table(META).expect("there");
+        meta.insert("version", version).expect("set");
+        drop(meta);
+        transaction.commit().expect("written");
+    }
+
+    #[test]
+    fn a_store_without_a_log_is_read_and_no_daemon_of_that_time_opens_it_again() {
+        let (directory, path, state) = filled();
+        set_version(&path, 2);
+        log::files(directory.path()).expect("there").iter().for_each(|(_, log)| {
+            fs::remove_file(log).expect("removed");
+        });
+        let (disk, _, read) = Disk::open(directory.path(), State::new(None)).expect("known");
+        assert_eq!(read, state);
+        assert_eq!(disk.meta().expect("there").0, 3);
+    }
+
+    #[test]
+    fn a_version_that_is_not_known_is_refused() {
+        for version in [1, 4] {
+            let (directory, path, _) = filled();
+            set_version(&path, version);
+            let error = Disk::open(directory.path(), State::new(None)).map(|_| ());
+            let Err(OpenError::Version { found, .. }) = error else { panic!("{error:?}") };
+            assert_eq!(found, version);
+        }
+    }
+
+    #[test]
+    fn a_log_without_its_tables_is_reported_and_no_tables_are_made_for_it() {
+        let (directory, path, _) = filled();
+        let mut log = Log::create(directory.path(), 7, 1).expect("made");
+        log.append(&[Change::Forgotten(Mac::new([2; 6]))]).expect("written");
+        fs::remove_file(&path).expect("removed");
+        let error = Disk::open(directory.path(), State::new(None)).map(|_| ()).expect_err("alone");
+        assert!(
+            error.to_string().contains("state.redb, to which it belongs, is missing"),
+            "{error}"
+        );
+        assert!(matches!(&error, OpenError::Damaged { path, .. } if path.ends_with("state.log.7")));
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_full_disk_is_no_damage() {
+        let path = Path::new("/nowhere/state.redb");
+        let of = |kind: io::ErrorKind| LoadError::Redb(redb::Error::Io(kind.into())).of(path);
+        assert!(matches!(of(io::ErrorKind::StorageFull), OpenError::Unusable { .. }));
+        assert!(matches!(of(io::ErrorKind::UnexpectedEof), OpenError::Damaged { .. }));
+    }
+
+    #[test]
+    fn nothing_of_a_log_is_taken_into_tables_that_cannot_be_read() {
+        let (directory, path, _) = filled();
+        for (_, log) in log::files(directory.path()).expect("there") {
+            fs::remove_file(log).expect("removed");
+        }
+        let bad = |table| Row::Put { table, key: "10.0.0.9".to_owned(), value: b"{}".to_vec() };
+        let disk = Disk { database: Database::open(&path).expect("a store") };
+        disk.commit(vec![bad(rows::TABLES[0])], 0).expect("written");
+        drop(disk);
+        let mut log = Log::create(directory.path(), 7, 1).expect("made");
+        log.append(&[Change::Forgotten(Mac::new([2; 6]))]).expect("written");
+        let error = Disk::open(directory.path(), State::new(None)).map(|_| ()).expect_err("bad");
+        assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+        let disk = Disk { database: Database::open(&path).expect("a store") };
+        assert_eq!(disk.meta().expect("there"), (3, 0), "the log is not in the tables");
     }
 
     proptest! {

@@ -60,6 +60,10 @@ impl Log {
         for row in changes.into_iter().flat_map(rows::of_change) {
             frame::add(&mut self.buffer, &row);
         }
+        // A batch says its length in four octets; a longer one could not be read.
+        if u32::try_from(self.buffer.len()).is_err() {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
         frame::finish(&mut self.buffer, start, self.next);
         let end = self.end + self.buffer.len() as u64;
         if end > self.allocated {
