@@ -3,7 +3,10 @@
 use std::{
     collections::HashMap,
     fs, io,
-    os::unix::fs::{FileTypeExt, MetadataExt},
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{FileTypeExt, MetadataExt},
+    },
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
@@ -76,6 +79,31 @@ pub struct OpenFile {
     /// When it was last written.
     pub modified: SystemTime,
     version: Version,
+    around: Mutex<Around>,
+}
+
+/// What is round the content of an open file, and changes its ctime as the content
+/// does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Around {
+    links: u64,
+    mode: u32,
+    owner: (u32, u32),
+    /// Where it is now, as the kernel says; another place when it was renamed.
+    place: Option<PathBuf>,
+    changed: (i64, i64),
+}
+
+impl Around {
+    fn of(file: &fs::File, metadata: &fs::Metadata) -> Self {
+        Self {
+            links: metadata.nlink(),
+            mode: metadata.mode(),
+            owner: (metadata.uid(), metadata.gid()),
+            place: fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok(),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
 }
 
 /// What changes when a file is written, replaced or touched.
@@ -109,13 +137,38 @@ impl OpenFile {
         }
         let version = Version::of(&metadata);
         let modified = metadata.modified().map_err(unreadable)?;
-        Ok(Self { file, length: metadata.len(), modified, version })
+        let around = Mutex::new(Around::of(&file, &metadata));
+        Ok(Self { file, length: metadata.len(), modified, version, around })
     }
 
-    /// Whether the file still is what it was when it was opened.
+    /// Whether the file still has the content that it had when it was opened.
+    ///
+    /// Writing changes the times of the content (mtime) and of the inode (ctime), and
+    /// who writes may set the former back (`cp -p`), but never the latter. The latter
+    /// alone changes, too, when the file gets another name, link, mode or owner, or
+    /// another file its name: where one of these is seen to have changed, that was it.
+    /// So what is written between two looks that also do one of these, and leaves
+    /// length and mtime to the nanosecond as they were, is not noticed.
     #[must_use]
     pub fn is_unchanged(&self) -> bool {
-        self.file.metadata().is_ok_and(|metadata| Version::of(&metadata) == self.version)
+        let Ok(metadata) = self.file.metadata() else { return false };
+        let now = Version::of(&metadata);
+        if now == self.version {
+            return true;
+        }
+        if (Version { changed: self.version.changed, ..now }) != self.version {
+            return false;
+        }
+        let mut around = self.around.lock().unwrap_or_else(PoisonError::into_inner);
+        if around.changed == now.changed {
+            return true;
+        }
+        let after = Around::of(&self.file, &metadata);
+        let is_explained = Around { changed: around.changed, ..after.clone() } != *around;
+        if is_explained {
+            *around = after;
+        }
+        is_explained
     }
 
     /// Opens a file that the operator named, wherever it is.
@@ -320,6 +373,77 @@ mod tests {
         assert_ne!(first.entity_tag(), second.entity_tag());
         assert!(second.is_unchanged() && !first.is_unchanged());
         assert_ne!(images.digest_within(&second, limit).await, known);
+    }
+
+    /// The open file after something was done with it and its directory.
+    fn after(what: impl FnOnce(&Path)) -> (tempfile::TempDir, OpenFile) {
+        let (directory, images) = images();
+        let path = images.root().join("a/vmlinuz");
+        // Times have the grain of the kernel's clock tick.
+        let long_ago = SystemTime::now() - Duration::from_secs(60);
+        let file = fs::File::options().write(true).open(&path).expect("there");
+        file.set_modified(long_ago).expect("set");
+        let open = opened(&images, "a/vmlinuz").expect("there");
+        let begun = open.file.metadata().expect("there");
+        let is_later = || {
+            let probe = images.root().join("probe");
+            fs::write(&probe, "").expect("written");
+            let probe = probe.metadata().expect("there");
+            (probe.ctime(), probe.ctime_nsec()) > (begun.ctime(), begun.ctime_nsec())
+        };
+        while !is_later() {}
+        what(&path);
+        (directory, open)
+    }
+
+    #[test]
+    fn another_name_link_mode_or_file_in_its_place_does_not_change_an_open_file() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let beside = |path: &Path| path.with_extension("new");
+        let (_directory, renamed) = after(|path| fs::rename(path, beside(path)).expect("renamed"));
+        assert!(renamed.is_unchanged(), "mv vmlinuz vmlinuz.new");
+        let (_directory, replaced) = after(|path| {
+            fs::write(beside(path), "another").expect("written");
+            fs::rename(beside(path), path).expect("renamed");
+        });
+        assert!(replaced.is_unchanged(), "mv new vmlinuz");
+        let (_directory, removed) = after(|path| fs::remove_file(path).expect("removed"));
+        assert!(removed.is_unchanged(), "rm vmlinuz");
+        let (_directory, linked) = after(|path| fs::hard_link(path, beside(path)).expect("linked"));
+        assert!(linked.is_unchanged(), "ln vmlinuz backup");
+        let (_directory, opened) = after(|path| {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o444)).expect("set");
+        });
+        assert!(opened.is_unchanged(), "chmod 444 vmlinuz");
+        assert!(opened.is_unchanged(), "and it stays so");
+    }
+
+    #[test]
+    fn what_is_written_into_an_open_file_is_noticed_also_with_its_old_time() {
+        let with_old_time = |path: &Path, text: &str| {
+            let before = path.metadata().expect("there").modified().expect("a time");
+            fs::write(path, text).expect("written");
+            let file = fs::File::options().write(true).open(path).expect("there");
+            file.set_modified(before).expect("set");
+        };
+        let (_directory, open) = after(|path| fs::write(path, "KERNEL").expect("written"));
+        assert!(!open.is_unchanged(), "another time");
+        let (_directory, open) = after(|path| with_old_time(path, "longer than it was"));
+        assert!(!open.is_unchanged(), "another length");
+        let (_directory, open) = after(|path| with_old_time(path, "KERNEL"));
+        assert!(!open.is_unchanged(), "cp -p over it");
+        // Also when it was renamed before.
+        let (directory, open) = after(|path| {
+            fs::rename(path, path.with_extension("old")).expect("renamed");
+        });
+        assert!(open.is_unchanged());
+        let path = directory.path().join("images/a/vmlinuz.old");
+        let (first, mut tries) = (open.file.metadata().expect("there").ctime_nsec(), 0);
+        while open.file.metadata().expect("there").ctime_nsec() == first && tries < 1_000_000 {
+            with_old_time(&path, "KERNEL");
+            tries += 1;
+        }
+        assert!(!open.is_unchanged(), "cp -p over it");
     }
 
     #[tokio::test]
