@@ -14,6 +14,10 @@ use crate::{
 /// A machine that only shows again that it is there is written down this often.
 const REMEMBER_EVERY: Duration = Duration::from_secs(60);
 
+/// So many machines are known at most that only turned up: who invents addresses must
+/// not fill the memory and the disk.
+const MOST_MACHINES: usize = 100_000;
+
 /// A machine asked for something on its way to boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sighting {
@@ -52,7 +56,26 @@ impl Sighting {
 pub fn seen(state: &State, sighting: Sighting, now: Timestamp) -> Vec<Change> {
     let (mac, stage) = (state.machines.of_card(sighting.mac), sighting.stage);
     let progress = progress(state, mac, stage, now);
-    machine(state, sighting, now).map(Change::Seen).into_iter().chain(progress).collect()
+    let machine = machine(state, sighting, now);
+    let is_new = state.machines.find(mac).is_none();
+    let (machine, forgotten) = match machine {
+        Some(machine) if is_new && machine.state != MachineState::Assigned => {
+            with_room(state, machine, MOST_MACHINES)
+        }
+        other => (other, None),
+    };
+    let seen = forgotten.map(Change::Forgotten).into_iter().chain(machine.map(Change::Seen));
+    seen.chain(progress).collect()
+}
+
+/// Where so many are known, the one that is new takes the place of a stranger that
+/// only asked for an address, if there is one; else it is not remembered.
+fn with_room(state: &State, machine: Machine, most: usize) -> (Option<Machine>, Option<Mac>) {
+    if state.machines.count() < most {
+        return (Some(machine), None);
+    }
+    let forgotten = state.machines.passer_by().map(|passer_by| passer_by.mac);
+    (forgotten.map(|_| machine), forgotten)
 }
 
 /// What is to be said of a machine whose firmware asks now, if it fetched a boot
@@ -158,6 +181,10 @@ mod tests {
         state.machines.find(MAC).expect("seen")
     }
 
+    fn known_as(state: &State, mac: Mac) -> Machine {
+        state.machines.find(mac).expect("seen").clone()
+    }
+
     #[test]
     fn the_same_again_is_written_once_a_minute() {
         let mut state = State::new(None);
@@ -165,6 +192,51 @@ mod tests {
         assert_eq!(seen(&state, sighting(Stage::Holding), Timestamp(59_999)), []);
         assert_eq!(seen(&state, sighting(Stage::Holding), Timestamp(60_000)).len(), 1);
         assert_eq!(seen(&state, sighting(Stage::Script), Timestamp(1)).len(), 1);
+    }
+
+    #[test]
+    fn where_there_are_too_many_a_new_one_takes_the_place_of_who_only_passed_by() {
+        let mut state = State::new(None);
+        let named = |last| Mac::new([2, 0, 0, 0, 1, last]);
+        let at = |mac, stage| Sighting::new(mac, stage);
+        for (last, stage) in [(1, Stage::Holding), (2, Stage::Ipxe), (3, Stage::Firmware)] {
+            see(&mut state, at(named(last), stage), last.into());
+        }
+        let mut owned = known_as(&state, named(3));
+        owned.mac = named(4);
+        owned.enrolled = true;
+        state.apply(&Change::Machine(owned));
+        for last in [5, 6] {
+            see(&mut state, at(named(last), Stage::Firmware), last.into());
+        }
+        let newest = || machine(&state, sighting(Stage::Firmware), Timestamp(9)).expect("new");
+        assert_eq!(with_room(&state, newest(), 7), (Some(newest()), None));
+        assert_eq!(with_room(&state, newest(), 6), (Some(newest()), Some(named(3))));
+        for last in [3, 5, 6] {
+            see(&mut state, at(named(last), Stage::Ipxe), 9);
+        }
+        let newest = machine(&state, sighting(Stage::Firmware), Timestamp(9)).expect("new");
+        assert_eq!(with_room(&state, newest, 6), (None, None), "nobody only passed by");
+    }
+
+    #[test]
+    fn invented_cards_fill_no_memory_and_do_not_drive_out_who_waits() {
+        let mut state = State::new(None);
+        see(&mut state, sighting(Stage::Holding), 0);
+        for number in 0..u32::try_from(MOST_MACHINES).expect("few") + 50 {
+            let [a, b, c, d] = number.to_be_bytes();
+            let invented = Sighting::new(Mac::new([6, 0, a, b, c, d]), Stage::Firmware);
+            see(&mut state, invented, u64::from(number));
+        }
+        assert_eq!(state.machines.count(), MOST_MACHINES);
+        assert_eq!(known(&state).state, MachineState::Held);
+        let first = Mac::new([6, 0, 0, 0, 0, 0]);
+        assert!(state.machines.find(first).is_none(), "the oldest went first");
+        // What the operator says of machines is not limited by that.
+        let other = Mac::new([2, 0, 0, 0, 0, 9]);
+        state.apply(&Change::Instance(testing::instance(1, other)));
+        see(&mut state, Sighting::new(other, Stage::Firmware), 1_000_000);
+        assert!(state.machines.find(other).is_some());
     }
 
     #[test]

@@ -8,9 +8,12 @@ use std::{
 
 use super::slots;
 use crate::model::{
-    LogicalId, Mac, Machine, MachineEvent, MachineState, Port, Timestamp, canonical_uuid,
+    LogicalId, Mac, Machine, MachineEvent, MachineState, Port, Stage, Timestamp, canonical_uuid,
     is_genuine_uuid,
 };
+
+/// Among so many is looked for one that may be forgotten.
+const LOOKED_AT: usize = 1024;
 
 /// The machines that are known.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -100,6 +103,17 @@ impl Machines {
         let mut on_its_way = self.others.iter().filter_map(machine);
         let mut silent = self.held.iter().filter_map(machine);
         waiting.find(suits).or_else(|| on_its_way.find(suits)).or_else(|| silent.find(suits))
+    }
+
+    /// The stranger that was known first of those that never came further than to ask
+    /// for an address; nothing if there is none among the first [`LOOKED_AT`] of those
+    /// that do not wait.
+    #[must_use]
+    pub fn passer_by(&self) -> Option<&Machine> {
+        let first = self.others.iter().take(LOOKED_AT);
+        first
+            .filter_map(|(_, mac)| self.known.get(mac))
+            .find(|machine| machine.is_stranger() && matches!(machine.stage, Some(Stage::Firmware)))
     }
 
     /// The machine that had an instance of this name last, and is none's now.
