@@ -229,6 +229,9 @@ fn thing(parts: &[&str]) -> Option<Wanted> {
         ["unclaimed", number, name] => {
             Some(Wanted::UnclaimedFile { number: place(number)?, name: (*name).to_owned() })
         }
+        // What a program of an instance asks for beside itself is no boot program: it is
+        // not looked for, and no token comes into the log as part of its name.
+        ["boot" | "init" | "report", token, ..] if token.parse::<Token>().is_ok() => None,
         [.., name] if is_program(name) => Some(Wanted::Loader(parts.join("/"))),
         [.., name] => config_name(name).map(Wanted::GrubConfig),
         [] => None,
@@ -438,6 +441,9 @@ mod tests {
             &format!("/boot/{digits}/-1/vmlinuz"),
             &format!("/boot/{digits}/0"),
             &format!("/boot/{digits}/99999999999999999999999/x"),
+            &format!("/boot/{digits}/grubx64.efi"),
+            &format!("/boot/{digits}/0/EFI/BOOT/grubx64.efi"),
+            &format!("/init/{digits}/0/x.efi"),
             &format!("/init/{digits}"),
             &format!("/init/{digits}/"),
             &format!("/init/{digits}/network-config"),
