@@ -16,6 +16,10 @@ const STILL_THERE: Duration = Duration::from_secs(3600);
 /// So many machines are named of one conflict; more are counted.
 const MOST_NAMED: usize = 4;
 
+/// So many machines are looked at of one UUID, serial number or port: who invents
+/// machines by the ten thousand must not have all of them looked at for each new one.
+const MOST_LOOKED_AT: usize = 1000;
+
 /// A conflict.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conflict {
@@ -24,7 +28,7 @@ pub struct Conflict {
     /// The machines that it is between, or the one that contradicts itself; not all
     /// if they are very many.
     pub machines: Vec<Mac>,
-    /// How many more there are.
+    /// How many more there are; 1000 stands for any number from there on.
     pub unnamed: usize,
 }
 
@@ -69,7 +73,7 @@ impl Conflict {
     fn between(about: Claim, first: Mac, others: impl Iterator<Item = Mac>) -> Option<Self> {
         let mut machines = vec![first];
         let mut unnamed = 0;
-        for other in others.filter(|other| *other != first) {
+        for other in others.filter(|other| *other != first).take(MOST_LOOKED_AT + MOST_NAMED - 1) {
             if machines.len() < MOST_NAMED {
                 machines.push(other);
             } else {
@@ -85,6 +89,7 @@ impl fmt::Display for Conflict {
         let names: Vec<String> = self.machines.iter().map(Mac::to_string).collect();
         let more = match self.unnamed {
             0 => String::new(),
+            MOST_LOOKED_AT.. => format!(" and {MOST_LOOKED_AT} or more others"),
             count => format!(" and {count} more"),
         };
         let machines = format!("{}{more}", names.join(", "));
@@ -207,8 +212,14 @@ impl State {
         let inside: BTreeSet<Mac> = self
             .slots
             .ports(slot)
-            .flat_map(|port| self.machines.behind(port))
-            .filter(|other| self.slot_of(other) == Some(slot) && self.is_there(other, now))
+            .flat_map(|port| {
+                let all = self.machines.behind(port);
+                let is_inside = |other: &&Machine| {
+                    self.slot_of(other) == Some(slot) && self.is_there(other, now)
+                };
+                // One of them may be this machine.
+                all.filter(is_inside).take(MOST_LOOKED_AT + MOST_NAMED)
+            })
             .map(|other| other.mac)
             .collect();
         Conflict::between(Claim::Slot(slot.to_owned()), machine.mac, inside.into_iter())
@@ -312,6 +323,26 @@ mod tests {
         let [one] = &state.conflicts(NOW)[..] else { panic!("one conflict") };
         assert_eq!((one.machines.len(), one.unnamed), (MOST_NAMED, 100 - MOST_NAMED));
         assert!(one.to_string().len() < 300, "{one}");
+    }
+
+    #[test]
+    fn of_a_flood_with_one_uuid_or_behind_one_port_no_more_are_looked_at_than_a_thousand() {
+        let flood = |how: &dyn Fn(Machine) -> Machine| {
+            let mut state = State::new(None);
+            let port = Port { remote_id: None, circuit_id: Some("p7".parse().expect("an ID")) };
+            state.apply(&Change::Slots(vec![Slot { name: "r1-7".to_owned(), port }]));
+            for number in 0..1500u16 {
+                let [high, low] = number.to_be_bytes();
+                let mac = Mac::new([6, 0, 0, 0, high, low]);
+                state.apply(&Change::Seen(how(Machine { mac, ..machine(1) })));
+            }
+            let all = state.conflicts(NOW);
+            let [one] = &all[..] else { panic!("one conflict and not {}", all.len()) };
+            assert_eq!((one.machines.len(), one.unnamed), (MOST_NAMED, MOST_LOOKED_AT));
+            assert!(one.to_string().contains("1000 or more others"), "{one}");
+        };
+        flood(&|machine| Machine { uuid: Some(BOARD.to_owned()), ..machine });
+        flood(&|machine| behind(machine, "p7"));
     }
 
     #[test]
