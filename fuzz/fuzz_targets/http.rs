@@ -94,7 +94,10 @@ fuzz_target!(|bytes: &[u8]| {
     let visitor = Visitor { address: [10, 0, 0, 9].into(), neighbour: None };
     let decision = answer(&state(), &premises, &Asked { request: &request, visitor }, NOW);
     match request.wanted {
-        Wanted::OwnScript(_) | Wanted::ScriptOf { .. } | Wanted::ScriptAgain(_) => {}
+        Wanted::OwnScript(_)
+        | Wanted::ScriptOf { .. }
+        | Wanted::ScriptAgain(_)
+        | Wanted::GrubConfig(_) => {}
         _ => assert!(matches!(decision.answer, Answer::Refused(_)) && decision.changes.is_empty()),
     }
 });
