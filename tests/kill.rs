@@ -62,21 +62,23 @@ impl Load<'_> {
         !self.stop.load(Ordering::Relaxed)
     }
 
+    /// Provisions the machine; nothing if the daemon is gone.
+    fn provision(&self, mac: Mac, mut properties: Value) -> Option<InstanceId> {
+        properties["Kernel"] = json!("vmlinuz");
+        properties["MAC"] = json!(mac.to_string());
+        let spec = json!({"Properties": properties, "Tags": {"mac": mac.to_string()}});
+        let result = call(&self.socket, "Instance.Provision", &json!({"Type": "", "Spec": spec}))?;
+        let id: InstanceId = result["ID"].as_str().expect("an ID").parse().expect("ours");
+        let before = self.ledger.lock().expect("no panic").provisioned.insert(id, mac);
+        assert_eq!(before, None, "{id} was issued twice");
+        Some(id)
+    }
+
     /// Provisions, labels and destroys until the daemon is gone.
     fn control(&self) {
         let mut turn = 0;
         while self.runs() {
-            let mac = self.next_card();
-            let properties = json!({"Kernel": "vmlinuz", "MAC": mac.to_string()});
-            let spec = json!({"Properties": properties, "Tags": {"mac": mac.to_string()}});
-            let Some(result) =
-                call(&self.socket, "Instance.Provision", &json!({"Type": "", "Spec": spec}))
-            else {
-                return;
-            };
-            let id: InstanceId = result["ID"].as_str().expect("an ID").parse().expect("ours");
-            let before = self.ledger.lock().expect("no panic").provisioned.insert(id, mac);
-            assert_eq!(before, None, "{id} was issued twice");
+            let Some(id) = self.provision(self.next_card(), json!({})) else { return };
             turn += 1;
             match turn % 3 {
                 0 => {
@@ -99,7 +101,8 @@ impl Load<'_> {
         }
     }
 
-    /// Leases addresses as ever new machines behind a relay at `relay`.
+    /// Leases addresses as ever new machines behind a relay at `relay`, of which each
+    /// second one has an instance that keeps its address.
     fn boot(&self, relay: Ipv4Addr) {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).expect("a socket");
         socket.set_reuse_address(true).expect("a socket");
@@ -118,14 +121,24 @@ impl Load<'_> {
                 }
             }
         };
+        let mut is_kept = false;
         while self.runs() {
             let mac = self.next_card();
+            is_kept = !is_kept;
+            if is_kept {
+                let [.., a, b, c] = mac.bytes();
+                let address = Ipv4Addr::new(127, 128 | a, b, c);
+                if self.provision(mac, json!({"Address": address})).is_none() {
+                    continue;
+                }
+            }
             let Some(offer) = ask(mac, &[53, 1, 1]) else { continue };
             let mut options = vec![53, 1, 3, 54, 4, 127, 0, 0, 1, 50, 4];
             options.extend_from_slice(&offer[16..20]);
             let Some(answer) = ask(mac, &options) else { continue };
             assert_eq!(&answer[240..243], &[53, 1, 5], "{answer:?} is an ACK");
             let yiaddr: [u8; 4] = answer[16..20].try_into().expect("four bytes");
+            assert_eq!(yiaddr[1] >= 128, is_kept, "{mac} has {yiaddr:?}");
             let before = self.ledger.lock().expect("no panic").leases.insert(yiaddr.into(), mac);
             assert_eq!(before, None, "{yiaddr:?} has two owners");
         }
