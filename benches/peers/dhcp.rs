@@ -139,7 +139,7 @@ fn run(lab: &Lab, case: &Case, kind: Kind, round: usize) -> Run {
     let ready = server.ready.as_secs_f64();
     let folder = server.kill();
     if kind == Kind::Ours {
-        is_on_disk(&folder, &outcome, case);
+        is_on_disk(&folder, &outcome);
     }
     let cpu = (after.cpu - before.cpu) * 1e4 / outcome.exchanges.max(1) as f64;
     Run {
@@ -156,7 +156,7 @@ fn run(lab: &Lab, case: &Case, kind: Kind, round: usize) -> Run {
 }
 
 /// What was acknowledged is in the store after a kill, all of it.
-fn is_on_disk(folder: &std::path::Path, outcome: &Outcome, case: &Case) {
+fn is_on_disk(folder: &std::path::Path, outcome: &Outcome) {
     let store = Store::open(&folder.join("state"), None).expect("a killed daemon's store opens");
     store.look(|state| {
         for (address, number) in &outcome.leases {
