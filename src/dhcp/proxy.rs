@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     files::Catalogue,
-    model::{BootWay, Decision, Proxied, Rung, Subnets, Timestamp},
+    model::{BootWay, Decision, DhcpOptions, Proxied, Rung, Subnets, Timestamp},
     state::State,
 };
 
@@ -74,6 +74,7 @@ pub(super) fn answer(
             times: subnet.times,
             subnet: Arc::clone(subnet),
             vlan: vlan_of(state, subnet, request.mac),
+            own: DhcpOptions::default(),
         }),
     };
     Decision { answer, changes: offered.changes }
