@@ -81,6 +81,7 @@ fn with_cards(
     apart: &mut Vec<(Mac, Mac, Unjoinable)>,
 ) -> Machine {
     machine.identity.contested.clear();
+    let said = machine.clone();
     let name = machine.mac;
     for card in listed.cards.iter().filter(|card| **card != name) {
         match joined(state, &machine, *card) {
@@ -91,7 +92,9 @@ fn with_cards(
             }
         }
     }
-    machine
+    // What an older file said of a card that has come to it holds no longer.
+    let Machine { local_boot, vlan, pace, loaders, dhcp, .. } = said;
+    Machine { local_boot, vlan, pace, loaders, dhcp, ..machine }
 }
 
 /// Of machines that are listed no more, nothing is contested.
@@ -231,6 +234,20 @@ mod tests {
         assert_eq!(merged(&mut state, &listed(&[])), (0, 1));
         assert_eq!((known(&state).vlan, known(&state).pace), (None, None));
         assert!(known(&state).dhcp.is_empty());
+    }
+
+    #[test]
+    fn what_was_said_of_a_card_before_it_was_a_machine_s_holds_no_longer() {
+        let mut state = State::new(None);
+        let card = Mac::new([2, 0, 0, 0, 0, 2]);
+        let mut tried = testing::held(card, Timestamp(5));
+        tried.vlan = VlanId::try_from(20).ok();
+        tried.habits.loader = Some(crate::model::Tried { name: "ipxe.efi".to_owned(), vain: 0 });
+        state.apply(&Change::Machine(tried.clone()));
+        let cards = BTreeSet::from([card]);
+        assert_eq!(merged(&mut state, &Listed { cards, ..listed(&[]) }), (1, 0));
+        assert_eq!((known(&state).vlan, state.machines.count()), (None, 1));
+        assert_eq!(known(&state).habits, tried.habits, "but what was learned of it does");
     }
 
     #[test]
