@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::{Fault, checker::Checker, subnet_table::Text};
 use crate::model::{
-    Architecture, Catalogue, LoaderProfile, Tags, Whose, check_label, check_label_count,
+    Architecture, Catalogue, LoaderProfile, MachineKind, Tags, check_label, check_label_count,
 };
 
 /// A table as it is written.
@@ -67,7 +67,7 @@ pub(super) fn of(checker: &mut Checker<'_>, catalogue: &Catalogue) -> Vec<Loader
         }
     }
     let profile = |table: &LoaderTable| LoaderProfile {
-        whose: Whose {
+        kind: MachineKind {
             architecture: table.arch,
             network: table.network.map(|Text(network)| network),
             labels: table.labels.clone(),

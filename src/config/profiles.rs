@@ -13,7 +13,7 @@ use super::{
     overlay_table::{OverlayTable, Wrong},
     subnet_table::Text,
 };
-use crate::model::{Architecture, Profile, Tags, Whose};
+use crate::model::{Architecture, MachineKind, Profile, Tags};
 
 /// A table as it is written.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
@@ -51,12 +51,12 @@ pub(super) fn of(checker: &mut Checker<'_>, dhcp: Option<&Dhcp>) -> Vec<Profile>
             let line = if value.is_empty() { key.to_owned() } else { format!("{key} = {value}") };
             checker.problem_at(format!("`{line}` of [[profile]] in {}", given.file()), fault);
         }
-        let whose = Whose {
+        let kind = MachineKind {
             architecture: table.arch,
             network: table.network.map(|Text(network)| network),
             labels: table.labels.clone(),
         };
-        profiles.push(Profile { whose, overlay });
+        profiles.push(Profile { kind, overlay });
     }
     profiles
 }
@@ -119,9 +119,9 @@ mod tests {
         let outcomes: Vec<_> = both.into_iter().map(|one| one.outcome.expect("right")).collect();
         assert_eq!(outcomes[0], outcomes[1], "as it is shown");
         let [whole, all] = outcomes[0].profiles.as_slice() else { panic!("two") };
-        assert_eq!(whole.whose.architecture, Some(Architecture::Bios));
-        assert_eq!(whole.whose.labels.len(), 1);
-        assert!(whole.whose.network.is_some() && all.whose == Whose::default());
+        assert_eq!(whole.kind.architecture, Some(Architecture::Bios));
+        assert_eq!(whole.kind.labels.len(), 1);
+        assert!(whole.kind.network.is_some() && all.kind == MachineKind::default());
         let codes: Vec<u8> = whole.overlay.options.iter().map(|(code, _)| code).collect();
         assert_eq!(codes, [3, 6, 15, 26, 42, 43, 66, 119, 121]);
         assert_eq!(whole.overlay.times, Some(LeaseTimes::of(Seconds(600))));

@@ -19,9 +19,8 @@ pub(super) fn of(
     let machine = state.machines.with_card(request.mac);
     let known = machine.and_then(|machine| machine.architecture);
     let architecture = said(request.client).or(known);
-    let whose = (machine, Some(subnet.network.into()));
-    let profile =
-        settings.profiles.iter().find(|profile| profile.whose.is_for(architecture, whose));
+    let place = (machine, Some(subnet.network.into()));
+    let profile = settings.profiles.iter().find(|profile| profile.kind.is_for(architecture, place));
     match (machine.map(|machine| &machine.dhcp), profile.map(|profile| &profile.overlay)) {
         (None, None) => Overlay::default(),
         (Some(one), None) | (None, Some(one)) => one.clone(),

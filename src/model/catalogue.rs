@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use ipnet::IpNet;
 
-use super::{Architecture, Machine, Whose};
+use super::{Architecture, Machine, MachineKind};
 
 /// The boot programs that there are at a moment, by their names: relative to the
 /// root of TFTP and to `/loader/` of HTTP.
@@ -23,7 +23,7 @@ pub struct Catalogue {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoaderProfile {
     /// Which machines.
-    pub whose: Whose,
+    pub kind: MachineKind,
     /// The programs, the first choice first.
     pub files: Vec<String>,
 }
@@ -123,7 +123,7 @@ impl Catalogue {
         let own = machine.map(|machine| machine.loaders.as_slice()).unwrap_or_default();
         let profiles = self.profiles.iter();
         let profiles =
-            profiles.filter(|one| one.whose.is_for(Some(architecture), (machine, network)));
+            profiles.filter(|one| one.kind.is_for(Some(architecture), (machine, network)));
         let said = profiles.map(|profile| profile.files.as_slice());
         let usual = self.usual.get(&architecture).map(Vec::as_slice).unwrap_or_default();
         let mut orders = std::iter::once(own).chain(said).map(suitable);
@@ -183,7 +183,7 @@ mod tests {
 
     fn profile(files: &[&str]) -> LoaderProfile {
         let files = files.iter().map(|name| (*name).to_owned()).collect();
-        LoaderProfile { whose: Whose::default(), files }
+        LoaderProfile { kind: MachineKind::default(), files }
     }
 
     fn catalogue() -> Catalogue {
@@ -206,9 +206,9 @@ mod tests {
         let plain = catalogue();
         assert_eq!(plain.order(x64, (None, None)), ["snponly.efi", "ipxe.efi"]);
         let mut labelled = profile(&["shimx64.efi"]);
-        labelled.whose.labels = testing::tags(&[("nic", "x")]);
+        labelled.kind.labels = testing::tags(&[("nic", "x")]);
         let mut there = profile(&["ipxe.efi", "gone.efi", "undionly.kpxe"]);
-        there.whose.network = Some("10.1.0.0/16".parse().expect("a network"));
+        there.kind.network = Some("10.1.0.0/16".parse().expect("a network"));
         let said = catalogue().by(vec![labelled, there]);
         let network = |text: &str| Some(text.parse().expect("a network"));
         let (own, nic) = (machine(&["old.pxe", "shimx64.efi"], &[]), machine(&[], &[("nic", "x")]));

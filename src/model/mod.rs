@@ -63,7 +63,7 @@ pub use local_boot::{Entry, EntryWay, LocalBoot, LocalHabit};
 pub use mac::{InvalidMac, Mac};
 pub use machine::{Machine, Stage};
 pub use names::{Hostname, InvalidHostname};
-pub use overlay::{Overlay, Profile, Whose};
+pub use overlay::{MachineKind, Overlay, Profile};
 pub use path::{InvalidRate, InvalidVlanId, Rate, VlanId};
 pub use pool::{InvalidRange, Pool, Range};
 pub use port::{InvalidRelayId, Port, RelayId, Slot};

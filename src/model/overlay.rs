@@ -34,7 +34,7 @@ impl Overlay {
 
 /// Which machines something is said of.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Whose {
+pub struct MachineKind {
     /// Machines of this architecture; of any, also an unknown one, without it.
     pub architecture: Option<Architecture>,
     /// Machines on this network or one inside of it; on any without it.
@@ -43,7 +43,7 @@ pub struct Whose {
     pub labels: Tags,
 }
 
-impl Whose {
+impl MachineKind {
     /// Whether it is said of this machine, on this network.
     #[must_use]
     pub fn is_for(
@@ -64,7 +64,7 @@ impl Whose {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
     /// Which machines.
-    pub whose: Whose,
+    pub kind: MachineKind,
     /// What they are told.
     pub overlay: Overlay,
 }
@@ -95,20 +95,20 @@ mod tests {
         let mac = Mac::new([2, 0, 0, 0, 0, 1]);
         let labelled = Machine { labels: labels.clone(), ..testing::held(mac, Timestamp(1)) };
         let network = |text: &str| Some(text.parse::<IpNet>().expect("a network"));
-        let whose = Whose {
+        let kind = MachineKind {
             architecture: Some(Architecture::Bios),
             network: network("10.1.0.0/16"),
             labels,
         };
         let (bios, here) = (Some(Architecture::Bios), network("10.1.2.0/24"));
-        assert!(whose.is_for(bios, (Some(&labelled), here)));
-        assert!(!whose.is_for(None, (Some(&labelled), here)));
-        assert!(!whose.is_for(Some(Architecture::X64Uefi), (Some(&labelled), here)));
-        assert!(!whose.is_for(bios, (None, here)));
+        assert!(kind.is_for(bios, (Some(&labelled), here)));
+        assert!(!kind.is_for(None, (Some(&labelled), here)));
+        assert!(!kind.is_for(Some(Architecture::X64Uefi), (Some(&labelled), here)));
+        assert!(!kind.is_for(bios, (None, here)));
         for elsewhere in [network("10.2.0.0/24"), network("10.0.0.0/8"), None] {
-            assert!(!whose.is_for(bios, (Some(&labelled), elsewhere)));
+            assert!(!kind.is_for(bios, (Some(&labelled), elsewhere)));
         }
-        assert!(Whose::default().is_for(None, (None, None)));
+        assert!(MachineKind::default().is_for(None, (None, None)));
     }
 
     #[test]

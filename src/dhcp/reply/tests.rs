@@ -6,8 +6,8 @@ use super::*;
 use crate::{
     dhcp::{request::Kind, testing::*},
     model::{
-        Architecture, Change, DhcpOptions, LeaseTimes, Machine, Overlay, Profile, Seconds, Subnets,
-        Timestamp, Whose, testing,
+        Architecture, Change, DhcpOptions, LeaseTimes, Machine, MachineKind, Overlay, Profile,
+        Seconds, Subnets, Timestamp, testing,
     },
 };
 
@@ -348,11 +348,11 @@ fn a_machine_is_told_its_own_over_its_profile_s_and_that_over_its_network_s() {
     let times = Some(LeaseTimes::of(Seconds(600)));
     let overlay = |options, times| Overlay { options, times };
     let databases = Profile {
-        whose: Whose { labels: testing::tags(&[("role", "db")]), ..Whose::default() },
+        kind: MachineKind { labels: testing::tags(&[("role", "db")]), ..MachineKind::default() },
         overlay: overlay(options(&[(6, &[10, 0, 0, 53]), (15, b"db"), (12, b"db")]), times),
     };
     let of_bios = Profile {
-        whose: Whose { architecture: Some(Architecture::Bios), ..Whose::default() },
+        kind: MachineKind { architecture: Some(Architecture::Bios), ..MachineKind::default() },
         overlay: overlay(options(&[(15, b"bios")]), None),
     };
     lab.settings.profiles = vec![databases, of_bios];
