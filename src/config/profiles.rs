@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Dhcp, Fault,
+    Dhcp, DhcpPart, Fault, Remark,
     checker::Checker,
     loaders::labels,
     overlay_table::{OverlayTable, Wrong},
@@ -34,6 +34,12 @@ pub struct ProfileTable {
 pub(super) fn of(checker: &mut Checker<'_>, dhcp: Option<&Dhcp>) -> Vec<Profile> {
     let given = checker.given;
     let mut profiles = Vec::new();
+    let gives = dhcp.is_some_and(|dhcp| dhcp.part != DhcpPart::Proxy);
+    if !gives && !given.profiles().is_empty() {
+        let text =
+            format!("[[profile]] in {}: no address is given, so nobody is told", given.file());
+        checker.remark(Remark::Warning(text));
+    }
     for table in given.profiles() {
         let (overlay, mut wrong) = table.dhcp.overlay();
         if let Some(hostname) = &table.dhcp.hostname {
@@ -126,6 +132,19 @@ mod tests {
         assert_eq!(codes, [3, 6, 15, 26, 42, 43, 66, 119, 121]);
         assert_eq!(whole.overlay.times, Some(LeaseTimes::of(Seconds(600))));
         assert_eq!((all.overlay.options.get(26), all.overlay.times), (Some(&[5, 120][..]), None));
+    }
+
+    #[test]
+    fn that_a_profile_tells_nobody_beside_another_server_is_said() {
+        let profile = "[[profile]]\ndhcp = { mtu = 1400 }\n";
+        for (part, is_said) in [("proxy", true), ("off", true), ("server", false)] {
+            let text = RIGHT.split("[[profile]]").next().expect("a network");
+            let text = text.replace("enable-dhcp = true", &format!("dhcp = '{part}'"));
+            let [checked] =
+                of_files(&format!("{text}\n{profile}"), |_| None).try_into().expect("one");
+            let said = format!("{:?}", checked.remarks);
+            assert_eq!(said.contains("nobody is told"), is_said, "{part}: {said}");
+        }
     }
 
     #[test]
