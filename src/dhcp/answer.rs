@@ -326,7 +326,7 @@ impl Conversation<'_> {
             server: self.server,
             times,
             subnet: Arc::clone(self.subnet),
-            vlan: vlan_of(self.place.state, self.subnet, self.request.mac),
+            vlan: vlan_of(self.place.state, self.subnet, self.request),
             own: self.overlay.options.clone(),
         })
     }
@@ -343,8 +343,10 @@ pub(super) fn boot_file_of(
 }
 
 /// The VLAN that this machine loads over: its own, else that of its network.
-pub(super) fn vlan_of(state: &State, subnet: &Subnet, mac: Mac) -> Option<VlanId> {
-    state.machines.with_card(mac).and_then(|machine| machine.vlan).or(subnet.vlan)
+pub(super) fn vlan_of(state: &State, subnet: &Subnet, request: &Request) -> Option<VlanId> {
+    let own = state.machines.with_card(request.mac).and_then(|machine| machine.vlan);
+    let is_there = subnet.network.contains(&subnet::spot(request, subnet));
+    own.or_else(|| subnet.vlan.filter(|_| is_there))
 }
 
 /// What this client is to be offered, and what its asking shows of it. Only what
@@ -355,15 +357,19 @@ pub(super) fn offer(
     (request, subnet): (&Request, &Subnet),
     (proxied, now): (Option<Proxied>, Timestamp),
 ) -> Decision<Choice> {
+    let spot = subnet::spot(request, subnet);
+    // Behind a relay it may be on a network that is not served.
+    let served = Some(subnet.network).filter(|network| network.contains(&spot));
+    let network = served.unwrap_or_else(|| Ipv4Net::from(spot));
     let caller = Caller {
         applicant: Applicant {
             mac: request.mac,
             client: request.client,
             features: request.features,
-            network: Some(subnet.network.into()),
+            network: Some(network.into()),
             begins: matches!(request.kind, Kind::Discover { .. }),
         },
-        address: subnet::spot(request, subnet).into(),
+        address: spot.into(),
         uuid: request.uuid.clone(),
         port: request.port(),
         proxied,

@@ -73,7 +73,7 @@ pub(super) fn answer(
             server: subnet.server,
             times: subnet.times,
             subnet: Arc::clone(subnet),
-            vlan: vlan_of(state, subnet, request.mac),
+            vlan: vlan_of(state, subnet, request),
             own: DhcpOptions::default(),
         }),
     };
