@@ -54,6 +54,7 @@ fn settings() -> Settings {
         role: Role::Server,
         watch: None,
         subnets: Subnets::new([Subnet {
+        profiles: vec![],
             network,
             adapter: Some("eth0".to_owned()),
             server: SERVER,

@@ -489,7 +489,7 @@ mod tests {
                     let words: Vec<&str> = event.topic.split('/').collect();
                     let [kind, id, what] = words.as_slice() else { panic!("{event:?}") };
                     let listed: &[&str] = match *kind {
-                        "machine" => &crate::events::MACHINE_EVENTS,
+                        "machine" => crate::events::MACHINE_EVENTS,
                         "instance" => &crate::events::INSTANCE_EVENTS,
                         "lease" => &crate::events::LEASE_EVENTS,
                         _ => &[],

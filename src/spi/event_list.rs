@@ -54,7 +54,7 @@ fn below(state: &State, topic: &[&str]) -> Vec<String> {
         ["refusal"] => fixed(&DOORS),
         ["machine", mac] => {
             let mac = mac.parse::<Mac>().ok();
-            if_known(mac.is_some_and(|mac| state.machines.find(mac).is_some()), &MACHINE_EVENTS)
+            if_known(mac.is_some_and(|mac| state.machines.find(mac).is_some()), MACHINE_EVENTS)
         }
         ["instance", id] => {
             let id = id.parse::<InstanceId>().ok();
@@ -121,7 +121,7 @@ mod tests {
         }
         let id = format!("instance/{}", held.id);
         assert_eq!(listed(&id), json!({"Nodes": INSTANCE_EVENTS}));
-        for list in [&MACHINE_EVENTS[..], &INSTANCE_EVENTS, &LEASE_EVENTS, &DOORS, &ROOTS] {
+        for list in [MACHINE_EVENTS, &INSTANCE_EVENTS, &LEASE_EVENTS, &DOORS, &ROOTS] {
             assert!(list.is_sorted(), "{list:?}");
         }
     }
