@@ -53,8 +53,8 @@ fn settings() -> Settings {
     Settings {
         role: Role::Server,
         watch: None,
-        subnets: Subnets::new([Subnet {
         profiles: vec![],
+        subnets: Subnets::new([Subnet {
             network,
             adapter: Some("eth0".to_owned()),
             server: SERVER,
