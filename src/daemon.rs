@@ -262,6 +262,7 @@ fn bind_dhcp(
         role,
         watch,
         subnets,
+        profiles: config.profiles.clone(),
         tftp: config.next_server,
         authority: policy.map(|policy| policy.authority.clone()),
         rules: config.rules.clone(),

@@ -53,6 +53,7 @@ fn settings() -> Settings {
     Settings {
         role: Role::Server,
         watch: None,
+        profiles: vec![],
         subnets: Subnets::new([Subnet {
             network,
             adapter: Some("eth0".to_owned()),

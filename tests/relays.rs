@@ -280,3 +280,33 @@ fn a_real_client_finds_every_option_also_what_had_no_room_but_in_other_fields() 
     );
     assert_eq!(line, Some(expected.as_str()), "{said}\n{}", daemon.log());
 }
+
+#[test]
+#[ignore = "makes network namespaces: needs root, run `make test`"]
+fn a_real_client_is_told_what_its_profile_and_the_inventory_say_over_its_network() {
+    let lab = Lab::new();
+    ip(&lab, &["link", "add", "br1", "type", "bridge"]);
+    ip(&lab, &["addr", "add", BEHIND, "dev", "br1"]);
+    ip(&lab, &["link", "set", "br1", "up"]);
+    let inventory = lab.folder().join("profiles.toml");
+    let machines = "[[machine]]\nmac = '52:54:00:20:00:01'\nlabels = { role = 'db' }\n\
+                    dhcp = { router = '10.78.0.9' }\n\
+                    [[machine]]\nmac = '52:54:00:20:00:02'\nlabels = { role = 'db' }\n";
+    fs::write(&inventory, machines).expect("written");
+    let file = format!(
+        "inventory = '{}'\n{RACK}adapter = 'br1'\n\
+        [[profile]]\nlabels = {{ role = 'db' }}\n\
+        dhcp = {{ router = '10.78.0.8', dns = ['10.78.0.54'], lease-time = 900 }}\n",
+        inventory.display()
+    );
+    let daemon = daemon(&lab, &file);
+    for (number, router, dns, seconds) in [
+        (1, "10.78.0.9", "10.78.0.54", "900"),
+        (2, "10.78.0.8", "10.78.0.54", "900"),
+        (3, "10.78.0.1", "10.78.0.53", "600"),
+    ] {
+        let lease = Host::new(&lab, number, "br1").lease(&[]).expect("a lease");
+        let told = (lease.router.as_str(), lease.dns.as_str(), lease.seconds.as_str());
+        assert_eq!(told, (router, dns, seconds), "{number}: {}", daemon.log());
+    }
+}

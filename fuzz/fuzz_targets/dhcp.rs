@@ -30,6 +30,7 @@ fuzz_target!(|packet: &[u8]| {
         let settings = Settings {
             role,
             watch: None,
+            profiles: Vec::new(),
             subnets: Subnets::new([Subnet {
                 network: "10.0.0.1/24".parse().expect("a network"),
                 adapter: Some("eth0".to_owned()),

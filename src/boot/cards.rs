@@ -170,9 +170,23 @@ fn together(machine: &Machine, other: &Machine) -> Result<Machine, Unjoinable> {
         first_seen: machine.first_seen.min(other.first_seen),
         former: machine.former.clone().or_else(|| other.former.clone()),
         note: machine.note.clone().or_else(|| other.note.clone()),
+        enrolled: machine.enrolled || other.enrolled,
+        treatment: after.treatment.or(other.treatment),
+        // What the inventory says of one is said of the machine.
+        local_boot: machine.local_boot.or(other.local_boot),
+        vlan: machine.vlan.or(other.vlan),
+        pace: machine.pace.or(other.pace),
+        loaders: first_said(&machine.loaders, &other.loaders),
+        dhcp: machine.dhcp.over(&other.dhcp),
+        // It is one firmware, and what was found out with either card is true of both.
+        habits: machine.habits.clone().or(&other.habits),
         identity,
         ..after
     })
+}
+
+fn first_said(own: &[String], other: &[String]) -> Vec<String> {
+    if own.is_empty() { other.to_vec() } else { own.to_vec() }
 }
 
 #[cfg(test)]
@@ -228,6 +242,24 @@ mod tests {
         assert_eq!(join(&mut state, 1, 2), Ok(()), "again is nothing new");
         let alone = split(&state, mac(2)).expect("it is one of two");
         assert_eq!(alone.cards().collect::<Vec<_>>(), [mac(1)]);
+    }
+
+    #[test]
+    fn what_was_learned_or_listed_of_a_card_is_the_machine_s() {
+        let mut listed = machine(2, &[]);
+        listed.enrolled = true;
+        listed.vlan = crate::model::VlanId::try_from(20).ok();
+        listed.loaders = vec!["ipxe.efi".to_owned()];
+        listed.habits.proxied.rung = crate::model::Rung::Acknowledge;
+        let mut own = machine(1, &[]);
+        own.habits.local.way = Some(crate::model::LocalBoot::ExitZero);
+        let mut state = state([own.clone(), listed.clone()]);
+        assert_eq!(join(&mut state, 1, 2), Ok(()));
+        let both = state.machines.with_card(mac(2)).expect("known");
+        assert!(both.enrolled && !both.is_stranger());
+        assert_eq!((both.vlan, &both.loaders), (listed.vlan, &listed.loaders));
+        assert_eq!(both.habits.proxied, listed.habits.proxied);
+        assert_eq!(both.habits.local, own.habits.local);
     }
 
     #[test]

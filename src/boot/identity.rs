@@ -115,6 +115,24 @@ pub fn identify(
     }
 }
 
+/// The same, but of several cards of a machine the one that was told this URL.
+///
+/// # Errors
+///
+/// As [`identify`].
+pub fn booting_card(
+    state: &State,
+    addressing: Addressing,
+    visitor: Visitor,
+    (claim, now): (Claim, Timestamp),
+) -> Result<Option<Mac>, Imposter> {
+    let told = identify(state, addressing, visitor, (claim, now))?;
+    Ok(match claim {
+        Claim::Mac(claimed) => told.map(|_| claimed),
+        Claim::None => told,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;

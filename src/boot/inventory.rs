@@ -81,6 +81,7 @@ fn with_cards(
     apart: &mut Vec<(Mac, Mac, Unjoinable)>,
 ) -> Machine {
     machine.identity.contested.clear();
+    let said = machine.clone();
     let name = machine.mac;
     for card in listed.cards.iter().filter(|card| **card != name) {
         match joined(state, &machine, *card) {
@@ -91,7 +92,9 @@ fn with_cards(
             }
         }
     }
-    machine
+    // What an older file said of a card that has come to it holds no longer.
+    let Machine { local_boot, vlan, pace, loaders, dhcp, .. } = said;
+    Machine { local_boot, vlan, pace, loaders, dhcp, ..machine }
 }
 
 /// Of machines that are listed no more, nothing is contested.
@@ -122,16 +125,16 @@ fn said_of(before: &Machine, listed: &Listed) -> Machine {
         Some(_) | None => before.note.clone(),
     };
     // The file alone says them: a line that is taken out holds no longer.
-    let Listed { local_boot, vlan, pace, ref loaders, .. } = *listed;
-    let (enrolled, loaders) = (true, loaders.clone());
-    let machine = Machine { local_boot, vlan, pace, loaders, enrolled, ..before.clone() };
+    let Listed { local_boot, vlan, pace, ref loaders, ref dhcp, .. } = *listed;
+    let (enrolled, loaders, dhcp) = (true, loaders.clone(), dhcp.clone());
+    let machine = Machine { local_boot, vlan, pace, loaders, dhcp, enrolled, ..before.clone() };
     Machine { labels, architecture, note, ..machine }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Architecture, MOST_LABELS, Mac, Tags, VlanId, testing};
+    use crate::model::{Architecture, MOST_LABELS, Mac, Overlay, Tags, VlanId, testing};
 
     const MAC: Mac = Mac::new([2, 0, 0, 0, 0, 1]);
     const NOW: Timestamp = Timestamp(1000);
@@ -152,6 +155,7 @@ mod tests {
             vlan,
             pace,
             loaders: vec![],
+            dhcp: Overlay::default(),
         }
     }
 
@@ -219,13 +223,31 @@ mod tests {
     }
 
     #[test]
-    fn the_way_to_a_machine_is_as_the_file_says_also_when_it_says_nothing_more() {
+    fn the_way_to_a_machine_and_its_options_are_as_the_file_says_also_when_it_says_nothing_more() {
         let mut state = State::new(None);
         let (vlan, pace) = (VlanId::try_from(20).ok(), "10M".parse().ok());
-        merged(&mut state, &Listed { vlan, pace, ..listed(&[]) });
+        let mut dhcp = Overlay::default();
+        dhcp.options.set(66, b"elsewhere".to_vec());
+        merged(&mut state, &Listed { vlan, pace, dhcp: dhcp.clone(), ..listed(&[]) });
         assert_eq!((known(&state).vlan, known(&state).pace), (vlan, pace));
+        assert_eq!(known(&state).dhcp, dhcp);
         assert_eq!(merged(&mut state, &listed(&[])), (0, 1));
         assert_eq!((known(&state).vlan, known(&state).pace), (None, None));
+        assert!(known(&state).dhcp.is_empty());
+    }
+
+    #[test]
+    fn what_was_said_of_a_card_before_it_was_a_machine_s_holds_no_longer() {
+        let mut state = State::new(None);
+        let card = Mac::new([2, 0, 0, 0, 0, 2]);
+        let mut tried = testing::held(card, Timestamp(5));
+        tried.vlan = VlanId::try_from(20).ok();
+        tried.habits.loader = Some(crate::model::Tried { name: "ipxe.efi".to_owned(), vain: 0 });
+        state.apply(&Change::Machine(tried.clone()));
+        let cards = BTreeSet::from([card]);
+        assert_eq!(merged(&mut state, &Listed { cards, ..listed(&[]) }), (1, 0));
+        assert_eq!((known(&state).vlan, state.machines.count()), (None, 1));
+        assert_eq!(known(&state).habits, tried.habits, "but what was learned of it does");
     }
 
     #[test]

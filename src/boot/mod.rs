@@ -33,7 +33,7 @@ use crate::{
 use rules::{Spot, Then};
 
 pub use health::{Health, health};
-pub use identity::{Addressing, Claim, Imposter, Visitor, identify};
+pub use identity::{Addressing, Claim, Imposter, Visitor, booting_card, identify};
 pub use offer::{Caller, offer};
 pub use paths::Paths;
 pub use plan::base_name;

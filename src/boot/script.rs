@@ -83,11 +83,13 @@ pub fn script_for(state: &State, policy: &Policy, asker: Asker, now: Timestamp) 
         say_who_you_are(&mut text, policy);
         return Script { text, sighting: None };
     };
-    if let Some(vlan) = vlan.filter(|_| policy.server.is_ipv4()) {
+    let next = next(state, policy, (mac, asker.address), now);
+    // Who leaves loads nothing, and need not wait for its VLAN.
+    let loads = !matches!(next, Next::Local(_) | Next::Ignore);
+    if let Some(vlan) = vlan.filter(|_| policy.server.is_ipv4() && loads) {
         let again = format!("{}?{AGAIN}", own_url(policy, mac));
         vlan::enter(&mut text, vlan, &again);
     }
-    let next = next(state, policy, (mac, asker.address), now);
     let (next, is_same_boot) = match next {
         Next::GaveUp(instance) | Next::Instance(instance, _) if goes_on(instance, asker) => {
             (instance.image.as_ref().map_or(next, |image| Next::Instance(instance, image)), true)
@@ -617,6 +619,20 @@ mod tests {
         let asker =
             Asker { mac: Some(MAC), address: [10, 0, 0, 9].into(), prelude, is_again: false };
         script_for(&state, &policy(None), asker, NOW).text
+    }
+
+    #[test]
+    fn who_leaves_for_its_disk_waits_for_no_vlan() {
+        let mut state = State::new(None);
+        let vlan = VlanId::try_from(20).ok();
+        state.apply(&Change::Machine(Machine { vlan, ..testing::held(MAC, Timestamp(1)) }));
+        let boot = BootMode::Never;
+        state.apply(&Change::Instance(Instance { boot, ..testing::instance(1, MAC) }));
+        let (address, prelude) = ([10, 0, 0, 9].into(), Prelude::None);
+        let asker = Asker { mac: Some(MAC), address, prelude, is_again: false };
+        let script = script_for(&state, &policy(None), asker, NOW);
+        assert_eq!(script.sighting.map(|sighting| sighting.stage), Some(Stage::Local));
+        assert!(!script.text.contains("vcreate"), "{}", script.text);
     }
 
     #[test]

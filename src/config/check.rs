@@ -16,7 +16,7 @@ use super::{
     given::IMAGE,
     inventory, loaders,
     network::{self, Network},
-    network6,
+    network6, profiles,
     rules::{Served, rules},
     secure_boot,
     setting::VARIABLE_PREFIX,
@@ -110,7 +110,9 @@ impl Checker<'_> {
         let secure_boot_dir = secure_boot::directory(self);
         let programs = Loaders::new(ipxe_path.clone(), ipxe_dir.clone());
         let programs = programs.with_signed(secure_boot_dir.clone()).catalogue();
+        let profiles = profiles::of(self, dhcp.as_ref());
         let config = Config {
+            profiles,
             pace: self.pace(),
             state_dir,
             images,

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Flags, Host, LoaderTable, LocalBootTable, Setting, SubnetTable, UnclaimedTable, wire::File,
+    Flags, Host, LoaderTable, LocalBootTable, ProfileTable, Setting, SubnetTable, UnclaimedTable,
+    wire::File,
 };
 
 /// Every setting that was set, as a text.
@@ -15,6 +16,7 @@ pub struct Given {
     unclaimed: Vec<UnclaimedTable>,
     local_boot: Vec<LocalBootTable>,
     loaders: Vec<LoaderTable>,
+    profiles: Vec<ProfileTable>,
     file: String,
 }
 
@@ -71,9 +73,9 @@ impl Given {
             let origin = Origin::Flag(spelling.clone());
             values.insert(*setting, Value { text: text.clone(), origin });
         }
-        let File { subnets, unclaimed, local_boot, loaders, settings: _ } = file;
+        let File { subnets, unclaimed, local_boot, loaders, profiles, settings: _ } = file;
         let file = path.escape_debug().to_string();
-        Self { values, subnets, unclaimed, local_boot, loaders, file }
+        Self { values, subnets, unclaimed, local_boot, loaders, profiles, file }
     }
 
     /// What it was set to.
@@ -110,6 +112,12 @@ impl Given {
     #[must_use]
     pub fn loaders(&self) -> &[LoaderTable] {
         &self.loaders
+    }
+
+    /// The `[[profile]]` tables of the file, in their order.
+    #[must_use]
+    pub fn profiles(&self) -> &[ProfileTable] {
+        &self.profiles
     }
 
     /// The name of the file, if there is one.

@@ -11,10 +11,13 @@ use std::{
 use serde::{Deserialize, Deserializer, de::Error as _};
 use toml::Spanned;
 
-use super::loaders::{labels, names};
+use super::{
+    loaders::{labels, names},
+    overlay_table::{OverlayTable, Wrong},
+};
 use crate::model::{
-    Architecture, Catalogue, Listed, LocalBoot, MOST_CARDS, Mac, Port, Rate, RelayId, Slot, Tags,
-    VlanId, check_label, check_note,
+    Architecture, Catalogue, Listed, LocalBoot, MOST_CARDS, Mac, Overlay, Port, Rate, RelayId,
+    Slot, Tags, VlanId, check_label, check_note,
 };
 
 /// The inventory as it was when the configuration was checked.
@@ -120,6 +123,7 @@ struct Table {
     vlan: Option<VlanId>,
     pace: Option<Rate>,
     loader: Option<Spanned<Loader>>,
+    dhcp: Option<Spanned<OverlayTable>>,
 }
 
 /// The boot programs of a machine, the first choice first.
@@ -161,7 +165,7 @@ fn parse(text: &str, programs: &Catalogue) -> Result<(Vec<Listed>, Vec<Slot>), I
 }
 
 fn listed(text: &str, table: Table, programs: &Catalogue) -> Result<Listed, InventoryError> {
-    let Table { mac, macs, arch, labels, note, local_boot, vlan, pace, loader } = table;
+    let Table { mac, macs, arch, labels, note, local_boot, vlan, pace, loader, dhcp } = table;
     let invalid = |span: std::ops::Range<usize>, reason| InventoryError::Invalid {
         place: place(text, span.start),
         reason,
@@ -174,9 +178,29 @@ fn listed(text: &str, table: Table, programs: &Catalogue) -> Result<Listed, Inve
             programs.check(name, arch).map_err(|reason| invalid(span.clone(), reason))?;
         }
     }
+    let mut overlay = Overlay::default();
+    if let Some(table) = dhcp {
+        let (said, wrong) = table.get_ref().overlay();
+        if let Some(Wrong { key, value, fault }) = wrong.into_iter().next() {
+            return Err(invalid(table.span(), format!("dhcp: `{key} = {value}` {fault}")));
+        }
+        overlay = said;
+    }
+    let dhcp = overlay;
     let mac = mac.into_inner();
     let cards = macs.into_iter().map(Spanned::into_inner).filter(|card| *card != mac).collect();
-    Ok(Listed { mac, cards, architecture: arch, labels, note, local_boot, vlan, pace, loaders })
+    Ok(Listed {
+        mac,
+        cards,
+        architecture: arch,
+        labels,
+        note,
+        local_boot,
+        vlan,
+        pace,
+        loaders,
+        dhcp,
+    })
 }
 
 /// Two ports may have one name, of a machine with two cards; not two names one port.
@@ -292,6 +316,16 @@ mod tests {
                 "[[machine]]\nmac = '525400aa0101'\nloader = []",
                 "line 3, column 10",
                 "names no boot",
+            ),
+            (
+                "[[machine]]\nmac = '525400aa0101'\ndhcp = { mtu = 60 }",
+                "line 3, column 8",
+                "dhcp: `mtu = 60` is not a whole number from 68",
+            ),
+            (
+                "[[machine]]\nmac = '525400aa0101'\ndhcp = { hostname = 'a b' }",
+                "line 3, column 21",
+                "`a b` is not a host name",
             ),
             (
                 "[[machine]]\nmac = '525400aa0101'\narch = 'x64-uefi'\n\

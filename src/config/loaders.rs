@@ -8,7 +8,9 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::{Fault, checker::Checker, subnet_table::Text};
-use crate::model::{Architecture, Catalogue, LoaderProfile, Tags, check_label, check_label_count};
+use crate::model::{
+    Architecture, Catalogue, LoaderProfile, MachineKind, Tags, check_label, check_label_count,
+};
 
 /// A table as it is written.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
@@ -65,9 +67,11 @@ pub(super) fn of(checker: &mut Checker<'_>, catalogue: &Catalogue) -> Vec<Loader
         }
     }
     let profile = |table: &LoaderTable| LoaderProfile {
-        architecture: table.arch,
-        network: table.network.map(|Text(network)| network),
-        labels: table.labels.clone(),
+        kind: MachineKind {
+            architecture: table.arch,
+            network: table.network.map(|Text(network)| network),
+            labels: table.labels.clone(),
+        },
         files: table.files.clone(),
     };
     given.loaders().iter().map(profile).collect()

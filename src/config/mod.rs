@@ -15,7 +15,9 @@ mod logfmt;
 mod machines;
 mod network;
 mod network6;
+mod overlay_table;
 mod problem;
+mod profiles;
 mod rule_tables;
 mod rules;
 mod secure_boot;
@@ -41,7 +43,9 @@ pub use inventory::{Inventory, InventoryError};
 pub use loaders::LoaderTable;
 pub use log::{Log, LogFormat, LogOutput};
 pub use machines::{Machines, Order, socket};
+pub use overlay_table::OverlayTable;
 pub use problem::{Fault, Problem, Problems, Remark};
+pub use profiles::ProfileTable;
 pub use rule_tables::{LocalBootTable, UnclaimedTable};
 pub use setting::{Description, Form, Setting};
 pub use show::show;
@@ -50,7 +54,7 @@ pub use tftp::Tftp;
 
 use crate::{
     boot::{Rules, UnclaimedImage},
-    model::{LoaderProfile, Pool, Rate, Seconds, Subnet, Subnet6, Subnets},
+    model::{LoaderProfile, Pool, Profile, Rate, Seconds, Subnet, Subnet6, Subnets},
 };
 
 /// Everything that is configured, as it is meant.
@@ -93,6 +97,8 @@ pub struct Config {
     pub ipxe_dir: Option<PathBuf>,
     /// Which boot programs some machines are told, in the order of the file.
     pub loaders: Vec<LoaderProfile>,
+    /// What some machines are told by DHCP, in the order of the file.
+    pub profiles: Vec<Profile>,
     /// The directory of signed boot programs, with a shim in it.
     pub secure_boot_dir: Option<PathBuf>,
     /// What is logged, and how.

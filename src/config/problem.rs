@@ -108,6 +108,8 @@ pub enum Fault {
     OutsideOf { network: Ipv4Net },
     #[error("the range contains {address}, {whose}")]
     RangeHas { address: Ipv4Addr, whose: &'static str },
+    #[error("{address} may be given to a machine: it is in a range")]
+    GivenAway { address: Ipv4Addr },
     #[error("has {count} addresses to give in all; {most} are possible")]
     TooManyAddresses { count: u64, most: u64 },
     #[error("{renew}, {rebind} and lease-time {lease}: each must be shorter than the next")]

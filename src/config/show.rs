@@ -46,6 +46,9 @@ pub fn show(checked: &Checked) -> String {
     for table in checked.given.loaders() {
         text += &tables("loader", table);
     }
+    for table in checked.given.profiles() {
+        text += &tables("profile", table);
+    }
     text
 }
 

@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, fmt, marker::PhantomData, net::Ipv4Addr, str::F
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::overlay_table::OverlayTable;
 use crate::model::{Domain, OptionValue, Range, Rate, Route, VlanId};
 
 /// A network besides the one of the flags.
@@ -52,6 +53,27 @@ pub struct SubnetTable {
     /// Any other option by its code.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<Text<Code>, OptionTable>,
+}
+
+impl SubnetTable {
+    /// What its machines are told that may be told others, too. The router and the name
+    /// servers are checked with the addresses that the network gives.
+    pub(super) fn told(&self) -> OverlayTable {
+        OverlayTable {
+            router: None,
+            dns: Vec::new(),
+            hostname: None,
+            lease_time: self.lease_time,
+            renew_time: self.renew_time,
+            rebind_time: self.rebind_time,
+            domain: self.domain.clone(),
+            search: self.search.clone(),
+            ntp: self.ntp.clone(),
+            mtu: self.mtu,
+            routes: self.routes.clone(),
+            options: self.options.clone(),
+        }
+    }
 }
 
 /// What is written as a text.

@@ -8,15 +8,13 @@ use ipnet::Ipv4Net;
 use super::{
     Fault, Remark, SubnetTable,
     checker::{Checker, is_no_machine},
-    network::{LEASE_TIME, LEASE_TIMES},
-    subnet_table::{Code, Text},
+    overlay_table::Wrong,
+    subnet_table::Text,
 };
-use crate::model::{DhcpOptions, LeaseTimes, Pool, Range, Route, Seconds, Subnet, addresses_value};
+use crate::model::{DhcpOptions, LeaseTimes, Pool, Range, Subnet};
 
 /// So many addresses can be kept in memory, and are more than a site has machines.
 const MOST_ADDRESSES: u64 = 1 << 20;
-/// The smallest that a link may have (RFC 2132 §5.1).
-const SMALLEST_MTU: u16 = 68;
 
 /// The networks of the tables as far as they are right. `near` is our own
 /// address where no table has an adapter.
@@ -90,11 +88,9 @@ impl Desk<'_, '_> {
         }
         let server = self.server(network, near);
         let router = self.router(server);
-        for (name, addresses) in [("dns", &table.dns), ("ntp", &table.ntp)] {
-            addresses.iter().for_each(|address| self.machine(name, *address));
-        }
+        table.dns.iter().for_each(|address| self.machine("dns", *address));
         let times = self.times();
-        let options = self.options(router);
+        let options = self.options();
         let taken = [(server, "our own address"), (router, "the router")];
         let dns = table.dns.iter().map(|address| (Some(*address), "a name server"));
         let taken: Vec<(Ipv4Addr, &'static str)> = taken
@@ -213,61 +209,21 @@ impl Desk<'_, '_> {
     }
 
     fn times(&mut self) -> LeaseTimes {
-        let table = self.table;
-        let lease = table.lease_time.unwrap_or(LEASE_TIME);
-        if !LEASE_TIMES.contains(&lease) {
-            let (least, most) = LEASE_TIMES.into_inner();
-            self.problem("lease-time", &lease, Fault::NotANumber { least, most });
-        }
-        let usual = LeaseTimes::of(Seconds(lease));
-        let renew = table.renew_time.map_or(usual.renew, Seconds);
-        let rebind = table.rebind_time.map_or(usual.rebind, Seconds);
-        let times = LeaseTimes { renew, rebind, lease: Seconds(lease) };
-        if times.renew.0 == 0 || times.renew.0 >= times.rebind.0 || times.rebind.0 >= lease {
-            let times = [("renew-time", renew), ("rebind-time", rebind)];
-            let [renew, rebind] = times.map(|(name, Seconds(time))| format!("{name} {time}"));
-            let fault = Fault::Times { renew, rebind, lease };
-            self.problem("lease-time", &lease, fault);
-        }
+        let (times, wrong) = self.table.told().times();
+        self.problems(wrong);
         times
     }
 
-    fn options(&mut self, router: Option<Ipv4Addr>) -> DhcpOptions {
-        let table = self.table;
-        let mut options = DhcpOptions::default();
-        if let Some(Text(domain)) = &table.domain {
-            options.set(15, domain.to_string().into_bytes());
-        }
-        if !table.search.is_empty() {
-            options.set(119, table.search.iter().flat_map(|Text(domain)| domain.value()).collect());
-        }
-        if !table.ntp.is_empty() {
-            options.set(42, addresses_value(&table.ntp));
-        }
-        if let Some(mtu) = table.mtu {
-            if mtu < SMALLEST_MTU {
-                let (least, most) = (SMALLEST_MTU.into(), u16::MAX.into());
-                self.problem("mtu", &mtu, Fault::NotANumber { least, most });
-            }
-            options.set(26, mtu.to_be_bytes().to_vec());
-        }
-        if !table.routes.is_empty() {
-            // Who takes option 121 leaves option 3 aside (RFC 3442).
-            let routes: Vec<Route> = table.routes.iter().map(|Text(route)| *route).collect();
-            let has_default = routes.iter().any(|route| route.is_default());
-            let default = router.filter(|_| !has_default).map(Route::default_via);
-            options.set(121, routes.into_iter().chain(default).flat_map(Route::value).collect());
-        }
-        for (code, value) in &table.options {
-            if let Some(instead) = said_otherwise(code.0) {
-                self.problem("options", &code.0, Fault::OptionElsewhere { instead });
-            }
-            match value.bytes() {
-                Some(bytes) if (1..=1024).contains(&bytes.len()) => options.set(code.0.0, bytes),
-                Some(_) | None => self.problem("options", &code.0, Fault::OptionLength),
-            }
-        }
+    fn options(&mut self) -> DhcpOptions {
+        let (options, wrong) = self.table.told().options();
+        self.problems(wrong);
         options
+    }
+
+    fn problems(&mut self, wrong: Vec<Wrong>) {
+        for Wrong { key, value, fault } in wrong {
+            self.problem(key, &value, fault);
+        }
     }
 
     fn machine(&mut self, name: &str, address: Ipv4Addr) {
@@ -290,26 +246,6 @@ impl Desk<'_, '_> {
     }
 }
 
-/// What says an option that cannot be set by its number.
-const fn said_otherwise(Code(code): Code) -> Option<&'static str> {
-    Some(match code {
-        1 | 28 => "`network` says it",
-        3 => "`router` says it",
-        6 => "`dns` says it",
-        12 => "an instance says it",
-        15 => "`domain` says it",
-        26 => "`mtu` says it",
-        42 => "`ntp` says it",
-        51 => "`lease-time` says it",
-        58 => "`renew-time` says it",
-        59 => "`rebind-time` says it",
-        119 => "`search` says it",
-        121 => "`routes` says it",
-        50 | 52 | 53 | 54 | 55 | 57 | 61 | 82 | 118 => "the protocol needs it for itself",
-        _ => return None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -318,6 +254,7 @@ mod tests {
         check::tests::{ANCESTRAL, checked, machine, problems_of},
         show,
     };
+    use crate::model::Seconds;
 
     /// A link of ours and a network behind relays.
     const RIGHT: &str = r#"
@@ -369,7 +306,7 @@ mod tests {
         assert_eq!((far.times.renew, far.times.rebind), (Seconds(100), Seconds(500)));
         let options: Vec<(u8, Vec<u8>)> =
             far.options.iter().map(|(code, value)| (code, value.to_vec())).collect();
-        let routes = vec![8, 10, 10, 7, 0, 2, 0, 10, 7, 0, 1];
+        let routes = vec![8, 10, 10, 7, 0, 2];
         let expected = [
             (15, b"rack7.example".to_vec()),
             (26, vec![35, 40]),

@@ -10,7 +10,8 @@ use serde::{
 };
 
 use super::{
-    LoaderTable, LocalBootTable, Setting, SubnetTable, UnclaimedTable, rule_tables::Unclaimed,
+    LoaderTable, LocalBootTable, ProfileTable, Setting, SubnetTable, UnclaimedTable,
+    rule_tables::Unclaimed,
 };
 
 /// The file's keys and values. A key that is no setting is refused, and the
@@ -27,6 +28,8 @@ pub(super) struct File {
     pub(super) local_boot: Vec<LocalBootTable>,
     /// The `[[loader]]` tables, in their order.
     pub(super) loaders: Vec<LoaderTable>,
+    /// The `[[profile]]` tables, in their order.
+    pub(super) profiles: Vec<ProfileTable>,
 }
 
 /// A value as TOML knows it.
@@ -46,6 +49,7 @@ enum Key {
     Unclaimed,
     LocalBoot,
     Loaders,
+    Profiles,
 }
 
 impl<'de> Deserialize<'de> for Key {
@@ -56,6 +60,7 @@ impl<'de> Deserialize<'de> for Key {
             "unclaimed" => Ok(Self::Unclaimed),
             "local-boot" => Ok(Self::LocalBoot),
             "loader" => Ok(Self::Loaders),
+            "profile" => Ok(Self::Profiles),
             _ => Setting::deserialize(name.into_deserializer()).map(Self::Setting),
         }
     }
@@ -84,6 +89,7 @@ impl<'de> Deserialize<'de> for File {
                             }
                         },
                         Key::Loaders => file.loaders = map.next_value()?,
+                        Key::Profiles => file.profiles = map.next_value()?,
                         Key::Setting(setting) => {
                             let written: Written = map.next_value()?;
                             file.settings.insert(setting, written.text());

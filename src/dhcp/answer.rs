@@ -14,7 +14,8 @@ use crate::{
     },
     files::Catalogue,
     model::{
-        Change, Decision, Hostname, LeaseState, LeaseTimes, Mac, Proxied, Subnet, Timestamp, VlanId,
+        Change, Decision, DhcpOptions, Hostname, LeaseState, LeaseTimes, Mac, Overlay, Proxied,
+        Subnet, Timestamp, VlanId,
     },
     state::State,
 };
@@ -23,7 +24,7 @@ pub use super::boot_file::{BootFile, NoBootFile, boot_file};
 use super::{
     OFFER_HOLD, Role, Settings,
     lease::{Place, Standing},
-    proxy,
+    overlay, proxy,
     request::{Client, Kind, Request},
     subnet,
 };
@@ -96,6 +97,8 @@ pub struct Reply {
     pub subnet: Arc<Subnet>,
     /// The VLAN that the machine loads over.
     pub vlan: Option<VlanId>,
+    /// What this machine is told over what its network says.
+    pub own: DhcpOptions,
 }
 
 /// The kinds of reply (RFC 2131 §3).
@@ -208,7 +211,8 @@ pub fn answer(
     let place = Place { state, network: subnet.network, mac: request.mac, now, starts };
     let offered = offer(state, (settings, catalogue), (request, subnet), (None, now));
     let choice = &offered.answer;
-    let conversation = Conversation { place, subnet, server, settings, choice, request };
+    let overlay = &overlay::of(state, settings, (request, subnet));
+    let conversation = Conversation { place, subnet, server, settings, choice, request, overlay };
     let mut decision = match request.kind {
         Kind::Discover { wanted } => conversation.discover(wanted, probed),
         Kind::Select { address, .. } => conversation.grant(address, place.selected(address)),
@@ -217,7 +221,9 @@ pub fn answer(
         }
         Kind::Decline { address, .. } => conversation.end(address, Why::Declined),
         Kind::Release { address, .. } => conversation.end(address, Why::Released),
-        Kind::Inform { .. } => Decision::only(conversation.reply(ReplyKind::Inform, subnet.times)),
+        Kind::Inform { .. } => {
+            Decision::only(conversation.reply(ReplyKind::Inform, conversation.times()))
+        }
     };
     if let Answer::Reply(_) = decision.answer {
         decision.changes.extend(offered.changes);
@@ -244,6 +250,7 @@ struct Conversation<'a> {
     settings: &'a Settings,
     choice: &'a Choice,
     request: &'a Request,
+    overlay: &'a Overlay,
 }
 
 impl Conversation<'_> {
@@ -270,7 +277,7 @@ impl Conversation<'_> {
             return Decision::with(answer, place.probing(address, OFFER_HOLD));
         }
         Decision {
-            answer: self.reply(ReplyKind::Offer(address), subnet.times),
+            answer: self.reply(ReplyKind::Offer(address), self.times()),
             changes: place.offered(address, OFFER_HOLD).into_iter().collect(),
         }
     }
@@ -278,9 +285,9 @@ impl Conversation<'_> {
     fn grant(self, address: Ipv4Addr, standing: Standing) -> Decision<Answer> {
         match standing {
             Standing::Unknown => Decision::only(Answer::Silence(Why::UnknownClient)),
-            Standing::Bad => Decision::only(self.reply(ReplyKind::Refuse, self.subnet.times)),
+            Standing::Bad => Decision::only(self.reply(ReplyKind::Refuse, self.times())),
             Standing::Good => {
-                let full = self.subnet.times;
+                let full = self.times();
                 let (left, changes) = match self.place.young(address, full.lease) {
                     Some(left) => (LeaseTimes::of(left), vec![Change::Kept(address)]),
                     None => {
@@ -305,6 +312,10 @@ impl Conversation<'_> {
         }
     }
 
+    fn times(self) -> LeaseTimes {
+        self.overlay.times.unwrap_or(self.subnet.times)
+    }
+
     fn reply(self, kind: ReplyKind, times: LeaseTimes) -> Answer {
         let instance = self.place.state.instance_of_card(self.request.mac);
         Answer::Reply(Reply {
@@ -315,7 +326,8 @@ impl Conversation<'_> {
             server: self.server,
             times,
             subnet: Arc::clone(self.subnet),
-            vlan: vlan_of(self.place.state, self.subnet, self.request.mac),
+            vlan: vlan_of(self.place.state, self.subnet, self.request),
+            own: self.overlay.options.clone(),
         })
     }
 }
@@ -331,8 +343,10 @@ pub(super) fn boot_file_of(
 }
 
 /// The VLAN that this machine loads over: its own, else that of its network.
-pub(super) fn vlan_of(state: &State, subnet: &Subnet, mac: Mac) -> Option<VlanId> {
-    state.machines.with_card(mac).and_then(|machine| machine.vlan).or(subnet.vlan)
+pub(super) fn vlan_of(state: &State, subnet: &Subnet, request: &Request) -> Option<VlanId> {
+    let own = state.machines.with_card(request.mac).and_then(|machine| machine.vlan);
+    let is_there = subnet.network.contains(&subnet::spot(request, subnet));
+    own.or_else(|| subnet.vlan.filter(|_| is_there))
 }
 
 /// What this client is to be offered, and what its asking shows of it. Only what
@@ -343,15 +357,19 @@ pub(super) fn offer(
     (request, subnet): (&Request, &Subnet),
     (proxied, now): (Option<Proxied>, Timestamp),
 ) -> Decision<Choice> {
+    let spot = subnet::spot(request, subnet);
+    // Behind a relay it may be on a network that is not served.
+    let served = Some(subnet.network).filter(|network| network.contains(&spot));
+    let network = served.unwrap_or_else(|| Ipv4Net::from(spot));
     let caller = Caller {
         applicant: Applicant {
             mac: request.mac,
             client: request.client,
             features: request.features,
-            network: Some(subnet.network.into()),
+            network: Some(network.into()),
             begins: matches!(request.kind, Kind::Discover { .. }),
         },
-        address: subnet::spot(request, subnet).into(),
+        address: spot.into(),
         uuid: request.uuid.clone(),
         port: request.port(),
         proxied,

@@ -16,6 +16,7 @@ mod lease;
 mod link;
 mod options;
 pub mod others;
+mod overlay;
 mod probe;
 pub mod proxy;
 pub mod reply;
@@ -29,7 +30,10 @@ mod testing;
 
 use std::{net::Ipv4Addr, time::Duration};
 
-use crate::{boot::Rules, model::Subnets};
+use crate::{
+    boot::Rules,
+    model::{Profile, Subnets},
+};
 
 pub use survey::Survey;
 
@@ -60,6 +64,9 @@ pub struct Settings {
     pub watch: Option<Watch>,
     /// The networks that are served.
     pub subnets: Subnets,
+    /// What machines of a kind are told over what their network says; the first that
+    /// is for a machine is its own.
+    pub profiles: Vec<Profile>,
     /// Where machines fetch boot programs by TFTP, if somebody serves them.
     pub tftp: Option<Ipv4Addr>,
     /// The authority of the HTTP server with scripts, if there is one:

@@ -7,7 +7,7 @@ use super::{
     layout::{Rank, Told},
     request::Request,
 };
-use crate::model::{DhcpOptions, LeaseTimes, Rung, addresses_value};
+use crate::model::{DhcpOptions, LeaseTimes, Route, Rung, addresses_value};
 
 /// "Use the boot file named here, ask no boot server" (PXE 2.1 §2.2.4: option
 /// 43, suboption 6 `PXE_DISCOVERY_CONTROL` with bit 3). Without it UEFI takes
@@ -43,9 +43,10 @@ pub(super) fn of(request: &Request, reply: &Reply) -> Vec<Told> {
         // The network is the other server's to describe.
         all.boot(request, reply);
     } else if reply.kind != ReplyKind::Refuse {
-        // What is said of one machine alone would be laid over it here.
         all.layer(&reply.subnet.options);
         all.network(reply);
+        all.layer(&reply.own);
+        all.machine(reply);
         all.boot(request, reply);
     }
     let kind = match reply.kind {
@@ -96,14 +97,23 @@ impl Collected {
         if !subnet.dns.is_empty() {
             self.set(6, &addresses_value(&subnet.dns));
         }
-        if let Some(hostname) = &reply.hostname {
-            self.set(12, hostname.as_str().as_bytes());
-        }
         if matches!(reply.kind, ReplyKind::Offer(_) | ReplyKind::Acknowledge(_)) {
             let LeaseTimes { renew, rebind, lease } = reply.times;
             for (code, seconds) in [(51, lease), (58, renew), (59, rebind)] {
                 self.set(code, &seconds.0.to_be_bytes());
             }
+        }
+    }
+
+    fn machine(&mut self, reply: &Reply) {
+        if let Some(hostname) = &reply.hostname {
+            self.set(12, hostname.as_str().as_bytes());
+        }
+        // Who takes option 121 leaves option 3 aside (RFC 3442).
+        let router = self.0.get(&3).cloned().unwrap_or_default();
+        if let Some(routes) = self.0.get_mut(&121).filter(|routes| !Route::has_default(routes)) {
+            routes.push(0);
+            routes.extend(router);
         }
     }
 

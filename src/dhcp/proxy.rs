@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     files::Catalogue,
-    model::{BootWay, Decision, Proxied, Rung, Subnets, Timestamp},
+    model::{BootWay, Decision, DhcpOptions, Proxied, Rung, Subnets, Timestamp},
     state::State,
 };
 
@@ -73,7 +73,8 @@ pub(super) fn answer(
             server: subnet.server,
             times: subnet.times,
             subnet: Arc::clone(subnet),
-            vlan: vlan_of(state, subnet, request.mac),
+            vlan: vlan_of(state, subnet, request),
+            own: DhcpOptions::default(),
         }),
     };
     Decision { answer, changes: offered.changes }

@@ -52,6 +52,7 @@ mod tests {
             times: subnet.times,
             subnet,
             vlan: None,
+            own: Default::default(),
         }
     }
 

@@ -66,6 +66,7 @@ pub(super) fn settings() -> Settings {
         role: Role::Server,
         watch: None,
         subnets: Subnets::new(subnets()),
+        profiles: vec![],
         tftp: Some(SERVER),
         authority: Some("10.0.0.1".to_owned()),
         rules: Default::default(),

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::{
+    boot,
     events::{self, Refused},
     files::Loaders,
     model::{Holder, Timestamp},
@@ -23,7 +24,7 @@ use super::{
     Settings,
     answer::{self, Answer, NoBootFile, Reply, ReplyKind, Why},
     reply::{self, Hearer},
-    request::{self, Client, Request, To},
+    request::{self, Client, Kind, Request, To},
 };
 
 /// Where clients and relays on the link look for servers (RFC 8415 §7.1).
@@ -173,6 +174,16 @@ impl Room {
     async fn converse(&self, request: &Request, peer: SocketAddrV6) {
         let catalogue = self.loaders.catalogue();
         let now = Timestamp::from(SystemTime::now());
+        let begins = matches!(
+            (request.kind, request.client),
+            (Kind::Solicit { .. }, Client::Firmware { .. })
+        );
+        if let Some(mac) =
+            request.holder.as_ref().and_then(|holder| holder.machine()).filter(|_| begins)
+        {
+            let silent = self.store.look(|state| boot::silent_loader(state, mac));
+            silent.into_iter().for_each(|what| warn!(%mac, "{what}"));
+        }
         let decided = self
             .store
             .decide(|state| answer::answer(state, (&self.settings, &catalogue), request, now))
@@ -220,6 +231,9 @@ impl Room {
             }
             (Ok(()), Err(NoBootFile::Host | NoBootFile::OwnDisk)) => {
                 info!(client, %from, ?kind, ?addresses, ?status);
+            }
+            (Ok(()), Err(why @ NoBootFile::Ignored)) => {
+                debug!(client, %from, ?kind, ?addresses, %why);
             }
             (Ok(()), Err(why)) => {
                 warn!(client, %from, ?kind, is = ?request.client, ?addresses, %why, "nothing to boot");

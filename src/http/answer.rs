@@ -14,6 +14,7 @@ use super::{
 use crate::{
     boot::{
         self, Addressing, Asker, Claim, Next, Policy, Prelude, Sighting, Visitor, base_name,
+        booting_card,
         grub::{self, ConfigName},
         identify,
         init::Document,
@@ -147,18 +148,18 @@ impl Visit<'_> {
         Ok(identify(state, premises.addressing, *visitor, (claim, *now))?)
     }
 
+    fn card(&self, claim: Claim) -> Result<Option<Mac>, Refusal> {
+        let Self { state, premises, visitor, now } = self;
+        Ok(booting_card(state, premises.addressing, *visitor, (claim, *now))?)
+    }
+
     fn script(
         &self,
         claim: Claim,
         prelude: Prelude,
         (is_again, serial): (bool, Option<&String>),
     ) -> Answered {
-        let mac = match (claim, self.machine(claim)?) {
-            // Of several cards of a machine, the one that was told this URL.
-            (Claim::Mac(claimed), Some(_)) => Some(claimed),
-            (Claim::Mac(_), None) => None,
-            (Claim::None, told) => told,
-        };
+        let mac = self.card(claim)?;
         let asker = Asker { mac, address: self.visitor.address, prelude, is_again };
         let script = script_for(self.state, self.premises.policy, asker, self.now);
         let sighted = |sighting| {
@@ -169,7 +170,7 @@ impl Visit<'_> {
     }
 
     fn config(&self, ConfigName { claim, is_again }: ConfigName) -> Answered {
-        let mac = self.machine(claim)?;
+        let mac = self.card(claim)?;
         let asker = Asker { mac, address: self.visitor.address, prelude: Prelude::None, is_again };
         let script = grub::config_for(self.state, self.premises.policy, asker, self.now);
         let sighted = |sighting| boot::seen(self.state, sighting, self.now);

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use ipnet::IpNet;
 
-use super::{Architecture, Machine, Tags};
+use super::{Architecture, Machine, MachineKind};
 
 /// The boot programs that there are at a moment, by their names: relative to the
 /// root of TFTP and to `/loader/` of HTTP.
@@ -22,29 +22,10 @@ pub struct Catalogue {
 /// Which boot programs some machines are told, in the order in which they are tried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoaderProfile {
-    /// Machines of this architecture; of any without it.
-    pub architecture: Option<Architecture>,
-    /// Machines on this network or one inside of it; on any without it.
-    pub network: Option<IpNet>,
-    /// Machines with all of these labels.
-    pub labels: Tags,
+    /// Which machines.
+    pub kind: MachineKind,
     /// The programs, the first choice first.
     pub files: Vec<String>,
-}
-
-impl LoaderProfile {
-    fn is_for(
-        &self,
-        architecture: Architecture,
-        (machine, network): (Option<&Machine>, Option<IpNet>),
-    ) -> bool {
-        let has = |(name, value): (&String, &String)| {
-            machine.is_some_and(|machine| machine.labels.get(name) == Some(value))
-        };
-        self.architecture.is_none_or(|one| one == architecture)
-            && self.network.is_none_or(|mine| network.is_some_and(|one| mine.contains(&one)))
-            && self.labels.iter().all(has)
-    }
 }
 
 impl Catalogue {
@@ -141,7 +122,8 @@ impl Catalogue {
         };
         let own = machine.map(|machine| machine.loaders.as_slice()).unwrap_or_default();
         let profiles = self.profiles.iter();
-        let profiles = profiles.filter(|profile| profile.is_for(architecture, (machine, network)));
+        let profiles =
+            profiles.filter(|one| one.kind.is_for(Some(architecture), (machine, network)));
         let said = profiles.map(|profile| profile.files.as_slice());
         let usual = self.usual.get(&architecture).map(Vec::as_slice).unwrap_or_default();
         let mut orders = std::iter::once(own).chain(said).map(suitable);
@@ -201,7 +183,7 @@ mod tests {
 
     fn profile(files: &[&str]) -> LoaderProfile {
         let files = files.iter().map(|name| (*name).to_owned()).collect();
-        LoaderProfile { architecture: None, network: None, labels: Tags::new(), files }
+        LoaderProfile { kind: MachineKind::default(), files }
     }
 
     fn catalogue() -> Catalogue {
@@ -223,12 +205,10 @@ mod tests {
         let x64 = Architecture::X64Uefi;
         let plain = catalogue();
         assert_eq!(plain.order(x64, (None, None)), ["snponly.efi", "ipxe.efi"]);
-        let labelled =
-            LoaderProfile { labels: testing::tags(&[("nic", "x")]), ..profile(&["shimx64.efi"]) };
-        let there = LoaderProfile {
-            network: Some("10.1.0.0/16".parse().expect("a network")),
-            ..profile(&["ipxe.efi", "gone.efi", "undionly.kpxe"])
-        };
+        let mut labelled = profile(&["shimx64.efi"]);
+        labelled.kind.labels = testing::tags(&[("nic", "x")]);
+        let mut there = profile(&["ipxe.efi", "gone.efi", "undionly.kpxe"]);
+        there.kind.network = Some("10.1.0.0/16".parse().expect("a network"));
         let said = catalogue().by(vec![labelled, there]);
         let network = |text: &str| Some(text.parse().expect("a network"));
         let (own, nic) = (machine(&["old.pxe", "shimx64.efi"], &[]), machine(&[], &[("nic", "x")]));

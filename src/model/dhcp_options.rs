@@ -4,9 +4,11 @@
 use std::{collections::BTreeMap, fmt, net::Ipv4Addr, str::FromStr};
 
 use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
 
 /// Options by their codes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct DhcpOptions(BTreeMap<u8, Vec<u8>>);
 
 impl DhcpOptions {
@@ -123,10 +125,17 @@ impl Route {
         Self { to: Ipv4Net::default(), via }
     }
 
-    /// Whether it is the way to everywhere.
+    /// Whether the way to everywhere is one of those in a value of option 121.
     #[must_use]
-    pub const fn is_default(self) -> bool {
-        self.to.prefix_len() == 0
+    pub fn has_default(mut value: &[u8]) -> bool {
+        while let Some((bits, rest)) = value.split_first() {
+            if *bits == 0 {
+                return true;
+            }
+            // The network as far as the mask covers it, and four bytes of the router.
+            value = rest.get(usize::from(bits.div_ceil(8)) + 4..).unwrap_or_default();
+        }
+        false
     }
 
     /// As option 121 has it: the length of the mask, so many bytes of the network
@@ -242,6 +251,12 @@ mod tests {
         ] {
             let route: Route = text.parse().expect(text);
             assert_eq!((route.value().as_slice(), route.to_string()), (value, text.to_owned()));
+            assert_eq!(Route::has_default(value), value[0] == 0);
+            let behind = [&[25, 10, 229, 0, 128, 10, 1, 0, 1], value].concat();
+            assert_eq!(Route::has_default(&behind), value[0] == 0, "{behind:?}");
+        }
+        for torn in [&[][..], &[24], &[24, 10, 0, 0, 10, 0], &[200, 1]] {
+            assert!(!Route::has_default(torn), "{torn:?}");
         }
         for text in ["10.0.0.0/8", "10.0.0.1/8 via 10.1.0.1", "10.0.0.0/33 via 10.1.0.1", ""] {
             assert!(text.parse::<Route>().is_err(), "{text}");

@@ -21,6 +21,19 @@ pub struct Habits {
     pub loader: Option<Tried>,
 }
 
+impl Habits {
+    /// With what was learned otherwise, where nothing was.
+    #[must_use]
+    pub fn or(self, other: &Self) -> Self {
+        let Self { proxied, local, loader } = self;
+        Self {
+            proxied: known_or(proxied, other.proxied),
+            local: known_or(local, other.local),
+            loader: loader.or_else(|| other.loader.clone()),
+        }
+    }
+}
+
 /// A boot program, and how it went with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tried {
@@ -28,4 +41,8 @@ pub struct Tried {
     pub name: String,
     /// How often in a row it was fetched and never came back as iPXE.
     pub vain: u8,
+}
+
+fn known_or<T: PartialEq + Default>(own: T, other: T) -> T {
+    if own == T::default() { other } else { own }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Architecture, LocalBoot, Mac, Rate, Tags, VlanId};
+use super::{Architecture, LocalBoot, Mac, Overlay, Rate, Tags, VlanId};
 
 /// A machine of the inventory, seen on the network or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct Listed {
     /// The boot programs that it is told, the first choice first; those of its
     /// profile if there are none.
     pub loaders: Vec<String>,
+    /// What it is told by DHCP, over its profile and its network.
+    pub dhcp: Overlay,
 }
 
 /// The longest note of a machine, in characters.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Architecture, Forbidden, Habits, Identity, LocalBoot, LogicalId, Mac, MachineEvent,
-    MachineState, Port, Rate, Tags, Timestamp, Treatment, VlanId,
+    MachineState, Overlay, Port, Rate, Tags, Timestamp, Treatment, VlanId,
 };
 
 /// A machine that asked to boot from the network, or that the inventory lists.
@@ -67,6 +67,9 @@ pub struct Machine {
     /// if it says nothing.
     #[serde(default)]
     pub loaders: Vec<String>,
+    /// What the inventory says that it is told by DHCP.
+    #[serde(default, skip_serializing_if = "Overlay::is_empty")]
+    pub dhcp: Overlay,
 }
 
 /// A machine that waits asks every few seconds, and that it was seen is kept
@@ -99,6 +102,7 @@ impl Machine {
             pace: None,
             identity: Identity::default(),
             loaders: Vec::new(),
+            dhcp: Overlay::default(),
         })
     }
 

@@ -4,6 +4,8 @@ use std::{net::Ipv4Addr, sync::Arc};
 
 use ipnet::Ipv4Net;
 
+use serde::{Deserialize, Serialize};
+
 use super::{DhcpOptions, Pool, Rate, Seconds, VlanId};
 
 /// A network, who we are in it, and what its machines are told.
@@ -33,7 +35,7 @@ pub struct Subnet {
 }
 
 /// For how long an address is a machine's, each shorter than the next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseTimes {
     /// T1: when a machine asks us for more (RFC 2131 §4.4.5).
     pub renew: Seconds,

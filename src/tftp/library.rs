@@ -3,13 +3,14 @@
 //!
 //! Pure. It must not know packets.
 
-use std::net::IpAddr;
-
 use bytes::Bytes;
 
 use super::{answer::Answer, reply::ErrorCode, request::FileName};
 use crate::{
-    boot::{self, Addressing, Asker, Claim, Policy, Prelude, Visitor, grub, identify, script_for},
+    boot::{
+        self, Addressing, Asker, Claim, Policy, Prelude, Visitor, booting_card, grub, identify,
+        script_for,
+    },
     files::Catalogue,
     model::{Decision, Timestamp},
     state::State,
@@ -28,16 +29,15 @@ pub struct Settings {
     pub addressing: Addressing,
 }
 
-/// What the client at this address gets for this name.
+/// What this visitor gets for this name.
 pub fn look_up(
     state: &State,
     (settings, catalogue): (&Settings, &Catalogue),
-    (file, client): (&FileName, IpAddr),
+    (file, visitor): (&FileName, Visitor),
     now: Timestamp,
 ) -> Decision<Answer> {
     let name = file.as_str();
-    let visitor = Visitor { address: client, neighbour: None };
-    let machine = |claim| identify(state, settings.addressing, visitor, (claim, now));
+    let machine = |claim| booting_card(state, settings.addressing, visitor, (claim, now));
     if let Some(content) = catalogue.content(name) {
         return Decision::only(Answer::Content(content.clone()));
     }
@@ -57,7 +57,8 @@ pub fn look_up(
         }
     };
     let is_again = config.is_some_and(|config| config.is_again);
-    let asker = Asker { mac, address: client, prelude: Prelude::KeepLease, is_again };
+    let (address, prelude) = (visitor.address, Prelude::KeepLease);
+    let asker = Asker { mac, address, prelude, is_again };
     let script = match config {
         Some(_) => grub::config_for(state, policy, asker, now),
         None => script_for(state, policy, asker, now),
@@ -94,7 +95,15 @@ mod tests {
     const NOW: Timestamp = Timestamp(1000);
 
     fn asked(name: &str, client: Ipv4Addr) -> Decision<Answer> {
-        let mut state = State::new(None);
+        let visitor = Visitor { address: client.into(), neighbour: None };
+        visited(State::new(None), name, (Addressing::Ours, visitor))
+    }
+
+    fn visited(
+        mut state: State,
+        name: &str,
+        (addressing, visitor): (Addressing, Visitor),
+    ) -> Decision<Answer> {
         state.apply(&Change::Lease(Lease {
             address: LEASED,
             mac: MACHINE,
@@ -107,11 +116,11 @@ mod tests {
             server: [10, 0, 0, 1].into(),
             paths: boot::Paths::default(),
         };
-        let settings = Settings { policy: Some(policy), addressing: Addressing::Ours };
+        let settings = Settings { policy: Some(policy), addressing };
         let program = (Architecture::Bios, "undionly.kpxe".to_owned(), Bytes::from_static(b"b"));
         let catalogue = Catalogue::new([program]);
         let file = FileName::normalise(name.as_bytes()).expect("a name");
-        look_up(&state, (&settings, &catalogue), (&file, client.into()), NOW)
+        look_up(&state, (&settings, &catalogue), (&file, visitor), NOW)
     }
 
     fn text(answer: &Answer) -> String {
@@ -199,6 +208,35 @@ mod tests {
         let imposter = asked("/grub/grub.cfg-01-02-00-00-00-00-02", LEASED);
         assert!(matches!(imposter.answer, Answer::Refuse { code: ErrorCode::AccessViolation, .. }));
         assert_eq!(imposter.changes, vec![]);
+    }
+
+    #[test]
+    fn beside_another_server_a_script_is_for_the_card_that_answers() {
+        let asked = |name: &str, neighbour: Option<Mac>| {
+            let visitor = Visitor { address: [10, 0, 0, 77].into(), neighbour };
+            visited(State::new(None), name, (Addressing::Foreign, visitor)).answer
+        };
+        let other = Mac::new([2, 0, 0, 0, 0, 2]);
+        assert!(text(&asked("autoexec.ipxe", Some(MACHINE))).contains("/02-00-00-00-00-01.ipxe"));
+        let own = "grub/grub.cfg-01-02-00-00-00-00-01";
+        for neighbour in [Some(MACHINE), None] {
+            assert!(text(&asked(own, neighbour)).contains("cfg-01-02-00-00-00-00-01"));
+        }
+        let refused = asked(own, Some(other));
+        assert!(matches!(refused, Answer::Refuse { code: ErrorCode::AccessViolation, .. }));
+    }
+
+    #[test]
+    fn of_several_cards_the_one_that_grub_was_loaded_by_is_told() {
+        let mut state = State::new(None);
+        let card = Mac::new([2, 0, 0, 0, 0, 2]);
+        let mut machine = crate::model::testing::held(MACHINE, NOW);
+        machine.identity.cards.insert(card);
+        state.apply(&Change::Machine(machine));
+        let visitor = Visitor { address: LEASED.into(), neighbour: None };
+        let name = "grub/grub.cfg-01-02-00-00-00-00-02";
+        let answer = visited(state, name, (Addressing::Ours, visitor)).answer;
+        assert!(text(&answer).contains("next=grub.cfg-01-02-00-00-00-00-02"), "{answer:?}");
     }
 
     #[test]

@@ -41,7 +41,13 @@ pub async fn serve_machines(
         let address = client.ip().to_canonical();
         let catalogue = loaders.catalogue();
         let now = Timestamp::from(SystemTime::now());
-        store.note(|state| look_up(state, (&settings, &catalogue), (&request.file, address), now))
+        // A boot program is for everybody.
+        let is_program = catalogue.content(request.file.as_str()).is_some();
+        let visitor = match is_program {
+            true => Visitor { address, neighbour: None },
+            false => visitor(settings.addressing, address),
+        };
+        store.note(|state| look_up(state, (&settings, &catalogue), (&request.file, visitor), now))
     };
     serve(socket, (ports, limits), (answer, tell), stop).await
 }
@@ -60,11 +66,7 @@ fn teller(store: Store, loaders: Arc<Loaders>, addressing: Addressing) -> Tell {
             }),
             Told::Read { file, bytes, complete } => {
                 if complete {
-                    let neighbour = match (addressing, address) {
-                        (Addressing::Foreign, IpAddr::V4(address)) => neighbour(address),
-                        (Addressing::Foreign, IpAddr::V6(_)) | (Addressing::Ours, _) => None,
-                    };
-                    let visitor = Visitor { address, neighbour };
+                    let visitor = visitor(addressing, address);
                     let (catalogue, now) =
                         (loaders.catalogue(), Timestamp::from(SystemTime::now()));
                     let hall = (addressing, &*catalogue);
@@ -78,4 +80,13 @@ fn teller(store: Store, loaders: Arc<Loaders>, addressing: Addressing) -> Tell {
             }
         }
     })
+}
+
+/// Who asks from this address; beside another server its card says it.
+fn visitor(addressing: Addressing, address: IpAddr) -> Visitor {
+    let neighbour = match (addressing, address) {
+        (Addressing::Foreign, IpAddr::V4(address)) => neighbour(address),
+        (Addressing::Foreign, IpAddr::V6(_)) | (Addressing::Ours, _) => None,
+    };
+    Visitor { address, neighbour }
 }

@@ -310,3 +310,36 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn who_is_on_a_network_that_is_not_served_gets_nothing_that_is_said_of_ours() {
+    let mut lab = lab();
+    let mut subnets = subnets();
+    subnets[0].vlan = crate::model::VlanId::try_from(20).ok();
+    lab.settings.subnets = Subnets::new(subnets);
+    let profile = |network: &str, file: &str| crate::model::LoaderProfile {
+        kind: crate::model::MachineKind {
+            network: Some(network.parse().expect("a network")),
+            ..Default::default()
+        },
+        files: vec![file.to_owned()],
+    };
+    let program = |name: &'static str| {
+        (crate::model::Architecture::X64Uefi, name.to_owned(), bytes::Bytes::from(name))
+    };
+    let programs = ["usual.efi", "ours.efi", "theirs.efi"].map(program);
+    let profiles = vec![profile("10.0.0.0/24", "ours.efi"), profile("10.99.0.0/16", "theirs.efi")];
+    lab.catalogue = Catalogue::new(programs).by(profiles);
+    let told = |giaddr: Ipv4Addr| {
+        let mut asked = request(card(1), 1, UEFI);
+        asked.route.giaddr = giaddr;
+        let (link, boot_port, probed) = (Some(SERVER), None, crate::dhcp::answer::Probed::Nothing);
+        let question = Question { request: &asked, link, boot_port, probed };
+        let hall = (&lab.settings, &lab.catalogue);
+        let said = reply(crate::dhcp::answer::answer(&lab.state, hall, question, lab.now).answer);
+        (file(&Lab::packet_for(&asked, &said)).to_owned(), said.vlan.map(u16::from))
+    };
+    assert_eq!(told(Ipv4Addr::UNSPECIFIED), ("ours.efi".to_owned(), Some(20)));
+    assert_eq!(told([10, 99, 0, 1].into()), ("theirs.efi".to_owned(), None));
+    assert_eq!(told([10, 98, 0, 1].into()), ("usual.efi".to_owned(), None));
+}

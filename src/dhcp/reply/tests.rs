@@ -5,7 +5,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     dhcp::{request::Kind, testing::*},
-    model::{Change, DhcpOptions, Machine, Timestamp, testing},
+    model::{
+        Architecture, Change, DhcpOptions, LeaseTimes, Machine, MachineKind, Overlay, Profile,
+        Seconds, Subnets, Timestamp, testing,
+    },
 };
 
 /// The OFFER that this client gets, as a packet.
@@ -155,7 +158,8 @@ fn a_refusal_through_a_relay_asks_it_to_broadcast() {
     let subnet = Arc::clone(lab.settings.subnets.of(SERVER).expect("ours"));
     let times = subnet.times;
     let (kind, server, remark, vlan) = (ReplyKind::Refuse, SERVER, None, None);
-    let refusal = Reply { kind, boot, remark, hostname: None, server, times, subnet, vlan };
+    let own = DhcpOptions::default();
+    let refusal = Reply { kind, boot, remark, hostname: None, server, times, subnet, vlan, own };
     let packet = Lab::packet_for(&asked, &refusal);
     assert_eq!(packet[10], 0x80, "the broadcast flag");
     assert_eq!(options_of(&packet).len(), 2, "a NAK says nothing but who refuses");
@@ -319,4 +323,70 @@ proptest! {
             let _ = destination(&asked, &answered);
         }
     }
+}
+
+/// What a machine is told by an OFFER, or by a packet of its system, of these codes.
+fn told(lab: &mut Lab, client: Options, codes: &[u8]) -> Vec<Option<Vec<u8>>> {
+    let mut discover = request(card(1), 1, client);
+    discover.route.largest = 1500;
+    let offer = reply(lab.hear(&discover));
+    let packet = Lab::packet_for(&discover, &offer);
+    codes.iter().map(|code| option_of(&packet, *code)).collect()
+}
+
+#[test]
+fn a_machine_is_told_its_own_over_its_profile_s_and_that_over_its_network_s() {
+    let options = |said: &[(u8, &[u8])]| {
+        let mut options = DhcpOptions::default();
+        said.iter().for_each(|(code, value)| options.set(*code, value.to_vec()));
+        options
+    };
+    let mut lab = Lab::new();
+    let mut subnets = subnets();
+    subnets[0].options = options(&[(15, b"net"), (40, b"net"), (121, &[8, 10, 10, 0, 0, 7])]);
+    lab.settings.subnets = Subnets::new(subnets);
+    let times = Some(LeaseTimes::of(Seconds(600)));
+    let overlay = |options, times| Overlay { options, times };
+    let databases = Profile {
+        kind: MachineKind { labels: testing::tags(&[("role", "db")]), ..MachineKind::default() },
+        overlay: overlay(options(&[(6, &[10, 0, 0, 53]), (15, b"db"), (12, b"db")]), times),
+    };
+    let of_bios = Profile {
+        kind: MachineKind { architecture: Some(Architecture::Bios), ..MachineKind::default() },
+        overlay: overlay(options(&[(15, b"bios")]), None),
+    };
+    lab.settings.profiles = vec![databases, of_bios];
+    let codes = [3, 6, 12, 15, 40, 51, 121];
+    let net = |text: &str| Some(text.as_bytes().to_vec());
+    let (router, dns) = (Some(SERVER.octets().to_vec()), Some(SERVER.octets().to_vec()));
+    let routes = |last| Some(vec![8, 10, 10, 0, 0, 7, 0, 10, 0, 0, last]);
+    let lease = |seconds: u32| Some(seconds.to_be_bytes().to_vec());
+
+    // Nothing is known of it, so no profile is its own.
+    let expected = [router, dns, None, net("net"), net("net"), lease(7200), routes(1)];
+    assert_eq!(told(&mut lab, HOST, &codes), expected);
+    // By what it says of itself, and when it is known, its system the same.
+    assert_eq!(told(&mut lab, BIOS, &[15, 40]), [net("bios"), net("net")]);
+    assert_eq!(told(&mut lab, HOST, &[15, 40]), [net("bios"), net("net")]);
+
+    let mut machine = lab.state.machines.find(card(1)).expect("seen").clone();
+    machine.labels = testing::tags(&[("role", "db")]);
+    machine.dhcp = overlay(options(&[(3, &[10, 0, 0, 9]), (15, b"own")]), None);
+    lab.state.apply(&Change::Machine(machine.clone()));
+    let (router, dns) = (Some(vec![10, 0, 0, 9]), Some(vec![10, 0, 0, 53]));
+    let expected = [router, dns, net("db"), net("own"), net("net"), lease(600), routes(9)];
+    assert_eq!(told(&mut lab, HOST, &codes), expected);
+
+    // What an instance says of its name goes before all.
+    lab.state.apply(&Change::Instance(instance(card(1), None)));
+    assert_eq!(told(&mut lab, HOST, &[12, 15]), [net("worker-1"), net("own")]);
+
+    // By each of its cards; and the times are those of what is kept, too.
+    machine.identity.cards.insert(card(2));
+    lab.state.apply(&Change::Machine(machine));
+    let address = lab.lease(card(2), HOST);
+    let times = reply(lab.select(card(2), address, HOST)).times;
+    assert_eq!(times.lease, Seconds(600));
+    let lease = lab.state.addresses.lease(address).expect("leased");
+    assert_eq!(lease.expires, lab.now.after(std::time::Duration::from_secs(600)));
 }
