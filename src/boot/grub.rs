@@ -15,7 +15,7 @@ use super::{
     script::{goes_on, waiting},
 };
 use crate::{
-    model::{LocalBoot, Mac, Stage, Timestamp},
+    model::{Architecture, LocalBoot, Mac, Stage, Timestamp},
     state::State,
 };
 
@@ -97,6 +97,8 @@ pub fn config_for(state: &State, policy: &Policy, asker: Asker, now: Timestamp) 
         Next::Local(_) => {
             show(&mut text, &format!("{mac} boots from its own disk"));
             let (way, habits) = local::of_script(state, &policy.rules, (mac, asker.address), now);
+            let known = state.machines.with_card(mac);
+            start_disk(&mut text, known.and_then(|machine| machine.architecture));
             text.push_str(match way {
                 LocalBoot::ExitZero => "exit 0\n",
                 // UEFI goes on with its next boot entry when a boot program fails.
@@ -252,6 +254,55 @@ fn boot(text: &mut String, (mac, loading): (Mac, &[String])) {
     text.push_str(&"fi\n".repeat(loading.len()));
     show(text, &format!("{mac} could not boot; it asks again in {TROUBLE} s"));
     ask_again(text, (&format!("{}-{AGAIN}", own_name(mac)), TROUBLE));
+}
+
+/// Where systems put the program that starts them (UEFI 2.10 §3.5.1.1 for the last),
+/// with the letters of the architecture in the place of `@`. Behind `BOOT` may be one
+/// that only writes boot entries and starts anew, so it comes last.
+const ON_DISK: [&str; 14] = [
+    "debian/shim@.efi",
+    "ubuntu/shim@.efi",
+    "fedora/shim@.efi",
+    "redhat/shim@.efi",
+    "centos/shim@.efi",
+    "rocky/shim@.efi",
+    "almalinux/shim@.efi",
+    "sles/shim.efi",
+    "opensuse/shim.efi",
+    "debian/grub@.efi",
+    "ubuntu/grub@.efi",
+    "systemd/systemd-boot@.efi",
+    "Microsoft/Boot/bootmgfw.efi",
+    "BOOT/BOOT@.EFI",
+];
+
+/// Starts what is on the machine's disk. GRUB 2.12 has no `exit` that fails, and UEFI
+/// goes into its menu behind a program that succeeded; seen with OVMF.
+fn start_disk(text: &mut String, architecture: Option<Architecture>) {
+    let letters = match architecture {
+        Some(Architecture::Arm64Uefi) => "aa64",
+        Some(Architecture::Ia32Uefi) => "ia32",
+        _ => "x64",
+    };
+    let file = |name: &&str| {
+        let is_fallback = name.starts_with("BOOT/");
+        let letters = if is_fallback { letters.to_uppercase() } else { letters.to_owned() };
+        quoted(&format!("/EFI/{}", name.replace('@', &letters)))
+    };
+    let files: Vec<String> = ON_DISK.iter().map(file).collect();
+    line(
+        text,
+        format_args!(
+            "for remoteboot_file in {}; do\n  \
+               if search --no-floppy --set=remoteboot_disk --file \"$remoteboot_file\"; then\n    \
+                 if chainloader \"($remoteboot_disk)$remoteboot_file\"; then\n      \
+                   boot\n    \
+                 fi\n  \
+               fi\n\
+             done\n",
+            files.join(" ")
+        ),
+    );
 }
 
 /// Loads a configuration again and again. The one that is loaded sets what is asked
@@ -426,6 +477,9 @@ mod tests {
         let local = config_for(&local, &policy, asker(Some(MAC), false), NOW);
         assert_eq!(stage(&local), Some(Stage::Local));
         assert!(local.text.ends_with("\nexit 1\n"), "{}", local.text);
+        for file in ["'/EFI/debian/shimx64.efi'", "'/EFI/BOOT/BOOTX64.EFI'; do"] {
+            assert!(local.text.contains(file), "{}", local.text);
+        }
 
         let unknown = config_for(&State::new(None), &policy, asker(None, false), NOW);
         assert_eq!(unknown.sighting, None);
