@@ -276,7 +276,8 @@ const ON_DISK: [&str; 14] = [
     "BOOT/BOOT@.EFI",
 ];
 
-/// Starts what is on the machine's disk. GRUB 2.12 has no `exit` that fails, and UEFI
+/// Starts what is on the machine's disk, which must be `root`: that is the device that
+/// GRUB tells the program it comes from, whatever the file's name says. GRUB 2.12 has no `exit` that fails, and UEFI
 /// goes into its menu behind a program that succeeded; seen with OVMF.
 fn start_disk(text: &mut String, architecture: Option<Architecture>) {
     let letters = match architecture {
@@ -294,8 +295,8 @@ fn start_disk(text: &mut String, architecture: Option<Architecture>) {
         text,
         format_args!(
             "for remoteboot_file in {}; do\n  \
-               if search --no-floppy --set=remoteboot_disk --file \"$remoteboot_file\"; then\n    \
-                 if chainloader \"($remoteboot_disk)$remoteboot_file\"; then\n      \
+               if search --no-floppy --set=root --file \"$remoteboot_file\"; then\n    \
+                 if chainloader \"$remoteboot_file\"; then\n      \
                    boot\n    \
                  fi\n  \
                fi\n\
