@@ -34,7 +34,8 @@ booting; **behind a relay**, we are the server and the machine's network has a r
 (dnsmasq's for IPv4, ISC's dhcrelay for IPv6); **named by another**, our DHCP is off, and
 another server (dnsmasq for IPv4, ISC's dhcpd for IPv6) gives the addresses and names our
 boot programs and `/infrakit.ipxe`.
-`*` is booted by `make test`, too.
+`*` is booted by `make test`, too. What boots with Secure Boot on is in
+[secure-boot.md](secure-boot.md).
 ";
 
 /// The whole of it.

@@ -446,8 +446,9 @@ impl Way {
     }
 }
 
-const OTHERS: &str = "Debian 12 has no firmware of these for QEMU. What such a machine is \
-    answered has unit tests alone";
+const OTHERS: &str = "Debian 12 has no firmware of these for QEMU, and the lab no kernel. \
+    `tests/loaders.rs` boots riscv64 with the firmware of a newer release as far as its script; \
+    of loong64 there are unit tests alone";
 const BIOS_HAS_NO_HTTP: &str = "a BIOS has no HTTP client: HTTP Boot came with UEFI 2.5";
 const ROM_HAS_NO_HTTP_BOOT: &str = "the iPXE in the ROM takes the card from the firmware, and \
     fetches its script by HTTP itself: it is under PXE";
