@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use super::{
     AGAIN, Asker, Claim, Next, Policy, Script, Sighting, cmdline, local, next,
     plan::{Card, Unscriptable, plan},
-    script::{goes_on, waiting},
+    script::{waiting, within_boot},
 };
 use crate::{
     model::{Architecture, LocalBoot, Mac, Stage, Timestamp},
@@ -68,12 +68,7 @@ pub fn config_for(state: &State, policy: &Policy, asker: Asker, now: Timestamp) 
         return Script { text, sighting: None };
     };
     let next = next(state, policy, (mac, asker.address), now);
-    let (next, is_same_boot) = match next {
-        Next::GaveUp(instance) | Next::Instance(instance, _) if goes_on(instance, asker) => {
-            (instance.image.as_ref().map_or(next, |image| Next::Instance(instance, image)), true)
-        }
-        other => (other, false),
-    };
+    let (next, is_same_boot) = within_boot(next, asker);
     let (mut learned, treatment) = (None, next.treatment());
     let stage = match next {
         Next::Ignore => {

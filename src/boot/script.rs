@@ -14,7 +14,7 @@ use super::{
     share, vlan,
 };
 use crate::{
-    model::{Instance, InstanceState, LocalBoot, Mac, MachineState, Stage, Timestamp},
+    model::{InstanceState, LocalBoot, Mac, MachineState, Stage, Timestamp},
     state::State,
 };
 
@@ -90,12 +90,7 @@ pub fn script_for(state: &State, policy: &Policy, asker: Asker, now: Timestamp) 
         let again = format!("{}?{AGAIN}", own_url(policy, mac));
         vlan::enter(&mut text, vlan, &again);
     }
-    let (next, is_same_boot) = match next {
-        Next::GaveUp(instance) | Next::Instance(instance, _) if goes_on(instance, asker) => {
-            (instance.image.as_ref().map_or(next, |image| Next::Instance(instance, image)), true)
-        }
-        other => (other, false),
-    };
+    let (next, is_same_boot) = within_boot(next, asker);
     let (mut learned, treatment) = (None, next.treatment());
     let stage = match next {
         Next::Ignore => {
@@ -144,9 +139,17 @@ pub fn script_for(state: &State, policy: &Policy, asker: Asker, now: Timestamp) 
     Script { text, sighting: is_new.then_some(sighting) }
 }
 
-/// Whether the machine of this instance asks again in a boot that was counted.
-pub(super) fn goes_on(instance: &Instance, asker: Asker) -> bool {
-    asker.is_again && instance.progress.state == InstanceState::Booting
+/// What the machine does next if it may ask again in a boot that was counted, and
+/// whether it does: it goes on with that, however often it was booted.
+pub(super) fn within_boot(next: Next<'_>, asker: Asker) -> (Next<'_>, bool) {
+    match next {
+        Next::GaveUp(instance) | Next::Instance(instance, _)
+            if asker.is_again && instance.progress.state == InstanceState::Booting =>
+        {
+            (instance.image.as_ref().map_or(next, |image| Next::Instance(instance, image)), true)
+        }
+        other => (other, false),
+    }
 }
 
 /// The URL at which this machine asks again.
@@ -316,7 +319,8 @@ mod tests {
         rules::{Rule, Scope, Then, Whose},
     };
     use crate::model::{
-        Architecture, Asset, BootMode, Change, Image, Machine, Secrets, Source, Token, VlanId,
+        Architecture, Asset, BootMode, Change, Image, Instance, Machine, Secrets, Source, Token,
+        VlanId,
         testing::{self, file},
     };
 
