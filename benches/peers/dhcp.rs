@@ -107,7 +107,7 @@ pub(crate) fn measure(lab: &Lab, is_quick: bool, (out, only): (&mut Out, &str)) 
 
 fn wanted(kind: Kind, case: &Case) -> bool {
     let chosen = std::env::var("KINDS").unwrap_or_default();
-    let is_chosen = chosen.is_empty() || chosen.split(',').any(|name| name == kind.name());
+    let is_chosen = chosen.is_empty() || chosen.split(';').any(|name| name == kind.name());
     // It reads a hundred thousand hosts for more than a minute.
     let has_too_many = kind == Kind::Dnsmasq && case.task.reserved > 10_000;
     let is_there = kind != Kind::Before || std::env::var_os("REMOTEBOOT_BEFORE").is_some();

@@ -25,7 +25,11 @@ ip link add load type veth peer name served netns $holder
 ip addr add 10.16.0.2/12 dev load
 ip link set load up
 nsenter --target $holder --net sh -c '
-    ip addr add 10.16.0.1/12 dev served && ip link set served up'";
+    ip addr add 10.16.0.1/12 dev served && ip link set served up'
+until ip link show load | grep -q 'state UP'; do sleep 0.01; done
+# Kea opens no socket, and says so as a warning only, where the link is not up yet.
+nsenter --target $holder --net sh -c '
+    until ip link show served | grep -q \"state UP\"; do sleep 0.01; done'";
 
 /// The wire, and where the servers' packages are.
 pub(crate) struct Lab {

@@ -116,7 +116,7 @@ impl Server {
             let ended = child.try_wait().expect("a child of ours");
             let log = || fs::read_to_string(folder.join("log")).unwrap_or_default();
             assert!(ended.is_none(), "{kind:?} ended at once: {}", log());
-            assert!(begun.elapsed() < Duration::from_secs(180), "{kind:?} is silent: {}", log());
+            assert!(begun.elapsed() < Duration::from_secs(60), "{kind:?} is silent: {}", log());
         }
         Self { child, folder, ready: begun.elapsed() }
     }

@@ -8,6 +8,7 @@ mod disk;
 mod frame;
 mod log;
 mod promise;
+mod promised;
 mod rows;
 mod writer;
 
@@ -20,6 +21,7 @@ use std::{
 use tokio::sync::watch;
 
 pub use disk::{FILE_NAME, OpenError};
+pub use promised::{Decided, Promised, SoFar, Written};
 
 use crate::{
     events::Bus,
@@ -58,7 +60,7 @@ struct Inner {
 }
 
 /// How far the writer has come.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 enum Progress {
     /// All decisions up to this number are on disk.
     Written(u64),
@@ -121,9 +123,31 @@ impl Store {
     ) -> Result<Answer, Unwritable> {
         let (answer, wait_for) = self.decide_now(decision);
         if let Some(number) = wait_for {
-            self.written(number).await?;
+            self.is_written(number).await?;
         }
         Ok(answer)
+    }
+
+    /// The same without waiting: an answer that has to wait is kept in a
+    /// [`Promised`], which [`Self::written`] opens. For who has many at a time.
+    pub fn decide_at_once<Answer>(
+        &self,
+        decision: impl FnOnce(&State) -> Decision<Answer>,
+    ) -> Decided<Answer> {
+        match self.decide_now(decision) {
+            (answer, Some(number))
+                if self.written_up_to().is_none_or(|written| written < number) =>
+            {
+                Decided::Promised(Promised::new(answer, number))
+            }
+            (answer, _) => Decided::Now(answer),
+        }
+    }
+
+    /// How far the writer has come.
+    #[must_use]
+    pub fn written(&self) -> Written {
+        Written::new(self.shared.progress.clone())
     }
 
     /// Decides something whose answer promises nothing, such as the script of a
@@ -153,7 +177,7 @@ impl Store {
             let inner = self.lock();
             (question(&inner.state), inner.handed)
         };
-        self.written(number).await?;
+        self.is_written(number).await?;
         Ok(answer)
     }
 
@@ -232,11 +256,7 @@ impl Store {
         }
         inner.handed += 1;
         let number = inner.handed;
-        let written = match &*self.shared.progress.borrow() {
-            Progress::Written(written) => *written,
-            Progress::Failed(_) => 0,
-        };
-        inner.promises.handed(&kept, number, written);
+        inner.promises.handed(&kept, number, self.written_up_to().unwrap_or_default());
         // A closed channel shows when the answer waits for its number.
         if let Some(to_writer) = &inner.to_writer {
             let _ = to_writer.send(kept);
@@ -244,7 +264,15 @@ impl Store {
         (answer, rests_on.of(number))
     }
 
-    async fn written(&self, number: u64) -> Result<(), Unwritable> {
+    /// The number of the last decision that is on disk; none when the disk has refused.
+    fn written_up_to(&self) -> Option<u64> {
+        match &*self.shared.progress.borrow() {
+            Progress::Written(written) => Some(*written),
+            Progress::Failed(_) => None,
+        }
+    }
+
+    async fn is_written(&self, number: u64) -> Result<(), Unwritable> {
         let mut progress = self.shared.progress.clone();
         loop {
             match &*progress.borrow_and_update() {
