@@ -119,6 +119,13 @@ pub(crate) fn run(load: Load, file: &[u8]) -> Outcome {
             let octets = (client.octets() - octets) as u64;
             all.octets_in_all += octets;
             all.octets += if is_time { octets } else { 0 };
+            if client.is_refused {
+                let (asked, chance) = (client.asked, client.chance);
+                *client = Client::new(&load, file, number, &epoll);
+                (client.asked, client.chance) = (asked, chance);
+                all.asked_again += 1;
+                continue;
+            }
             if is_over {
                 all.transfers.push(now - client.asked);
                 all.agreed = (client.fetched.block, client.fetched.window);
@@ -166,6 +173,8 @@ struct Client<'a> {
     word: Vec<u8>,
     asked: Instant,
     heard: Instant,
+    /// Whether the server has left it alone: its port is closed.
+    is_refused: bool,
     chance: u32,
 }
 
@@ -190,6 +199,7 @@ impl<'a> Client<'a> {
             word,
             asked,
             heard: asked,
+            is_refused: false,
             chance: (number as u32).wrapping_mul(2_654_435_761) | 1,
         }
     }
@@ -214,6 +224,10 @@ impl<'a> Client<'a> {
             let length = match length {
                 Ok(length) => length,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                    self.is_refused = true;
+                    return false;
+                }
                 Err(error) => panic!("{error}"),
             };
             let mut said = false;
@@ -232,14 +246,14 @@ impl<'a> Client<'a> {
                     Heard::Say(word) => {
                         self.word.clear();
                         self.word.extend_from_slice(&word);
-                        socket.send(&self.word).expect("sent");
+                        self.is_refused |= socket.send(&self.word).is_err();
                         said = true;
                     }
                     Heard::Gap(word) => {
                         all.surplus += 1;
                         self.word.clear();
                         self.word.extend_from_slice(&word);
-                        socket.send(&self.word).expect("sent");
+                        self.is_refused |= socket.send(&self.word).is_err();
                     }
                 }
             }
@@ -269,6 +283,7 @@ impl<'a> Client<'a> {
             true => socket.send(&self.word),
             false => socket.send_to(&self.word, SocketAddr::from((self.server, 69))),
         };
-        sent.expect("sent");
+        // Refused, it hears so next.
+        self.is_refused |= sent.is_err();
     }
 }
