@@ -205,7 +205,7 @@ fn rows(setting: &Setting, turns: &[Turn]) -> String {
         let (blocks, surplus) = (sum(|it| it.blocks), sum(|it| it.surplus));
         let in_vain = surplus as f64 * 100.0 / (blocks - surplus).max(1) as f64;
         let over = if sum(|it| it.given_up) > 0 { "over " } else { "" };
-        let agreed = own().last().map(|turn| turn.outcome.agreed).unwrap_or_default();
+        let agreed = own().next_back().map(|turn| turn.outcome.agreed).unwrap_or_default();
         let _ = writeln!(
             text,
             "| {}, {} | {} | {}, {} | {:.1} | {ratio:.2} ({least:.2} to {greatest:.2}) | {:.2} | \
