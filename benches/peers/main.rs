@@ -9,10 +9,12 @@ mod dhcp;
 mod lab;
 mod load;
 mod machine;
+mod meter;
 mod report;
 mod reserve;
 mod server;
 mod tftp;
+mod tftp_client;
 mod tftp_load;
 
 fn main() {

@@ -50,8 +50,8 @@ pub(crate) struct Run {
     pub(crate) asked_again: u64,
 }
 
-/// A value of the middle, the least and the greatest.
-fn spread(mut values: Vec<f64>) -> (f64, f64, f64) {
+/// The value of the middle, the least and the greatest.
+pub(crate) fn spread(mut values: Vec<f64>) -> (f64, f64, f64) {
     values.sort_by(f64::total_cmp);
     let (first, last) = (values.first(), values.last());
     let or_none = |value: Option<&f64>| value.copied().unwrap_or(f64::NAN);

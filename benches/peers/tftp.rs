@@ -1,136 +1,280 @@
 //! What is measured of TFTP.
+//!
+//! All servers run at once, each on an address of its own, and only one of them is
+//! asked at a time: turn by turn, so that whatever else the computer does meets all.
 
-use std::{fs, path::Path, process::Command, rc::Rc, time::Duration};
-
-use crate::{
-    lab::{ADAPTER, Lab, SERVER},
-    report::{self, Out, Run},
-    server::{Kind, Server, daemon},
-    tftp_load::{self, FILE, Load},
+use std::{
+    fmt::Write as _,
+    fs,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
 };
 
-const ALL: [Kind; 4] = [Kind::Ours, Kind::Dnsmasq, Kind::TftpdHpa, Kind::Atftpd];
+use crate::{
+    lab::{ADAPTER, Lab},
+    meter::Meter,
+    report::{Out, spread},
+    server::{Kind, Server, daemon},
+    tftp_client::FILE,
+    tftp_load::{self, Load, Outcome},
+};
 
 /// Octets; more than a BIOS's loader has and less than UEFI's. Not a multiple of a block.
 const LENGTH: usize = 300_007;
 
-/// Measures all cases whose title has `only` in it, and prints their tables.
-pub(crate) fn measure(lab: &Lab, is_quick: bool, (out, only): (&mut Out, &str)) {
-    let file: Vec<u8> = (0..LENGTH as u64)
-        .map(|place| (place.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8)
-        .collect();
-    let file = Rc::new(file);
-    let folder = lab.folder.path().join("tftp");
-    fs::create_dir_all(&folder).expect("made");
-    fs::write(folder.join(FILE), &*file).expect("written");
-    let (rounds, time) =
-        if is_quick { (2, Duration::from_millis(500)) } else { (3, Duration::from_secs(2)) };
-    for load in loads(time, is_quick) {
-        let Load { clients, block, window, lost, .. } = load;
-        let lossy = if lost > 0 { format!(", {} % lost", lost / 10) } else { String::new() };
-        let title =
-            format!("TFTP, MB a second: {clients} clients, block {block}, window {window}{lossy}");
-        if !title.contains(only) {
-            continue;
-        }
-        let mut runs = Vec::new();
-        let mut agreed = Vec::new();
-        for round in 0..rounds {
-            for kind in ALL {
-                let (run, terms) = run(lab, &folder, (load, &file), kind, round);
-                runs.push(run);
-                agreed.push(format!("{} {terms:?}", kind.name()));
-            }
-        }
-        agreed.truncate(ALL.len());
-        out.say(&format!("\n### {title}\n\n{}", report::table(&ALL, &runs)));
-        out.say(&format!("Block and window that were agreed on: {}.", agreed.join(", ")));
-    }
+/// Octets for a thousand clients, and where much is lost: a BIOS's loader.
+const SHORT: usize = 70_001;
+
+/// From how many clients on they fetch the short one.
+const MANY: usize = 1000;
+
+/// Octets of a packet on a usual wire, and on one for large packets.
+const MTU: u32 = 1500;
+const LARGE_MTU: u32 = 9000;
+
+/// What is asked for, and by how many.
+#[derive(Debug, Clone, Copy)]
+struct Setting {
+    clients: usize,
+    block: usize,
+    window: u16,
+    /// Of a thousand blocks.
+    lost: u32,
+    mtu: u32,
 }
 
-fn loads(time: Duration, is_quick: bool) -> Vec<Load> {
-    let mut loads = Vec::new();
+/// A server that runs.
+struct Peer {
+    kind: Kind,
+    address: Ipv4Addr,
+    _server: Server,
+    meter: Meter,
+}
+
+/// One turn of one server.
+struct Turn {
+    kind: Kind,
+    round: usize,
+    outcome: Outcome,
+    /// Octets a second.
+    rate: f64,
+    /// Seconds.
+    cpu: f64,
+}
+
+/// Measures all cases whose title has `only` in it, and prints their tables.
+pub(crate) fn measure(lab: &Lab, is_quick: bool, (out, only): (&mut Out, &str)) {
+    let settings = settings(is_quick);
+    if !settings.iter().any(|setting| setting.title().contains(only)) {
+        return;
+    }
+    let rounds = if is_quick { 2 } else { 3 };
+    for length in [LENGTH, SHORT] {
+        let is_short = |it: &&Setting| (it.clients >= MANY || it.lost > 0) == (length == SHORT);
+        let file: Vec<u8> = (0..length as u64)
+            .map(|place| (place.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8)
+            .collect();
+        let files = lab.folder.path().join(format!("tftp-{length}"));
+        fs::create_dir_all(&files).expect("made");
+        fs::write(files.join(FILE), &file).expect("written");
+        let settings = settings.iter().filter(is_short);
+        let settings: Vec<_> = settings.filter(|it| it.title().contains(only)).collect();
+        let mut heading = String::new();
+        for setting in settings {
+            if setting.heading() != heading {
+                heading = setting.heading();
+                out.say(&format!("\n### {heading}, of {length} octets\n\n{HEAD}"));
+            }
+            set_mtu(lab, setting.mtu);
+            let peers: Vec<Peer> = kinds().map(|kind| Peer::start(lab, kind, &files)).collect();
+            let mut turns = Vec::new();
+            for round in 0..rounds {
+                turns.extend(peers.iter().map(|peer| peer.turn(setting, round, &file)));
+            }
+            out.say(&rows(setting, &turns));
+        }
+    }
+    set_mtu(lab, MTU);
+}
+
+fn kinds() -> impl Iterator<Item = Kind> {
+    let has_before = std::env::var_os("REMOTEBOOT_BEFORE").is_some();
+    let wanted = std::env::var("KINDS").unwrap_or_default();
+    [Kind::Ours, Kind::Before, Kind::Dnsmasq, Kind::TftpdHpa, Kind::Atftpd]
+        .into_iter()
+        .filter(move |kind| has_before || *kind != Kind::Before)
+        .filter(move |kind| wanted.is_empty() || wanted.split(',').any(|it| it == kind.name()))
+}
+
+fn settings(is_quick: bool) -> Vec<Setting> {
     let (clients, blocks, windows): (&[usize], &[usize], &[u16]) = if is_quick {
         (&[1, 100], &[1468], &[1, 16])
     } else {
-        (&[1, 10, 100, 1000], &[512, 1468, 8192], &[1, 4, 16])
+        (&[1, 10, 100, MANY], &[512, 1468, 8192], &[1, 4, 16])
     };
+    let mut settings = Vec::new();
     for clients in clients {
         for block in blocks {
             for window in windows {
                 let (clients, block, window) = (*clients, *block, *window);
-                loads.push(Load { clients, block, window, time, lost: 0 });
+                settings.push(Setting { clients, block, window, lost: 0, mtu: MTU });
             }
         }
     }
-    for window in [1, 16] {
-        loads.push(Load { clients: 10, block: 1468, window, time, lost: 50 });
+    let usual = Setting { clients: 10, block: 8192, window: 1, lost: 0, mtu: LARGE_MTU };
+    for window in if is_quick { &[][..] } else { &[1, 4, 16] } {
+        settings.push(Setting { window: *window, ..usual });
     }
-    loads
+    for window in [1, 16] {
+        settings.push(Setting { block: 1468, window, lost: 50, mtu: MTU, ..usual });
+    }
+    settings
 }
 
-fn run(
-    lab: &Lab,
-    files: &Path,
-    (load, file): (Load, &Rc<Vec<u8>>),
+impl Setting {
+    fn heading(&self) -> String {
+        let clients =
+            if self.clients == 1 { "1 client" } else { &format!("{} clients", self.clients) };
+        let lost = match self.lost {
+            0 => String::new(),
+            lost => format!(", {} % of the blocks lost", lost / 10),
+        };
+        let mtu = if self.mtu == MTU { String::new() } else { format!(", MTU {}", self.mtu) };
+        format!("TFTP, {clients}{lost}{mtu}")
+    }
+
+    fn title(&self) -> String {
+        format!("{}, block {}, window {},", self.heading(), self.block, self.window)
+    }
+
+    fn time(&self) -> Duration {
+        Duration::from_millis(match (self.clients, self.lost) {
+            (_, 1..) => 1000,
+            (MANY.., _) => 800,
+            _ => 400,
+        })
+    }
+}
+
+impl Peer {
+    fn start(lab: &Lab, kind: Kind, files: &Path) -> Self {
+        let number = kinds().position(|it| it == kind).expect("one of them") as u8;
+        let address = Ipv4Addr::new(10, 16, 1, number);
+        add_address(lab, address);
+        let folder = lab.folder.path().join(format!("tftp-{kind:?}"));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).expect("made");
+        let command = command((lab, &folder), kind, address, files);
+        let is_answered = || tftp_load::is_answered(address);
+        let meter = Meter::new(kind);
+        let server = Server::start_with(kind, meter.inside(command), folder, is_answered);
+        Self { kind, address, _server: server, meter }
+    }
+
+    fn turn(&self, setting: &Setting, round: usize, file: &[u8]) -> Turn {
+        let Setting { clients, block, window, lost, .. } = *setting;
+        let time = setting.time();
+        let load = Load { server: self.address, clients, block, window, time, lost };
+        let before = self.meter.seconds();
+        let outcome = tftp_load::run(load, file);
+        let cpu = self.meter.seconds() - before;
+        let rate = outcome.octets as f64 / time.as_secs_f64();
+        Turn { kind: self.kind, round, outcome, rate, cpu }
+    }
+}
+
+const HEAD: &str = "\
+| block, window | server | agreed | MB/s | remoteboot to it (least to greatest) | p50 ms | p99 ms \
+| CPU s per GB | sent in vain | asked again |
+|---|---|---|--:|--:|--:|--:|--:|--:|--:|";
+
+/// The rows of one setting: medians, and ratios of one round.
+fn rows(setting: &Setting, turns: &[Turn]) -> String {
+    let mut text = String::new();
+    for kind in kinds() {
+        let own = || turns.iter().filter(|turn| turn.kind == kind);
+        let middle = |value: fn(&Turn) -> f64| spread(own().map(value).collect()).0;
+        let ratios = own().filter_map(|turn| {
+            let ours = turns.iter().find(|it| it.kind == Kind::Ours && it.round == turn.round);
+            Some(ours?.rate / turn.rate)
+        });
+        let (ratio, least, greatest) = spread(ratios.collect());
+        let sum = |value: fn(&Outcome) -> u64| own().map(|turn| value(&turn.outcome)).sum::<u64>();
+        let (blocks, surplus) = (sum(|it| it.blocks), sum(|it| it.surplus));
+        let in_vain = surplus as f64 * 100.0 / (blocks - surplus).max(1) as f64;
+        let over = if sum(|it| it.given_up) > 0 { "over " } else { "" };
+        let agreed = own().next_back().map(|turn| turn.outcome.agreed).unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "| {}, {} | {} | {}, {} | {:.1} | {ratio:.2} ({least:.2} to {greatest:.2}) | {:.2} | \
+             {over}{:.2} | {:.2} | {in_vain:.1} % | {} |",
+            setting.block,
+            setting.window,
+            kind.name(),
+            agreed.0,
+            agreed.1,
+            middle(|turn| turn.rate / 1e6),
+            middle(|turn| turn.outcome.milliseconds(0.5)),
+            middle(|turn| turn.outcome.milliseconds(0.99)),
+            middle(|turn| turn.cpu * 1e9 / turn.outcome.octets_in_all as f64),
+            sum(|it| it.asked_again),
+        );
+    }
+    text.trim_end().to_owned()
+}
+
+fn add_address(lab: &Lab, address: Ipv4Addr) {
+    let mut command = lab.command(Path::new("ip"));
+    command.args(["addr", "replace", &format!("{address}/12"), "dev", ADAPTER]);
+    assert!(command.status().expect("ip starts").success(), "{address} can be had");
+}
+
+fn set_mtu(lab: &Lab, mtu: u32) {
+    let mtu = mtu.to_string();
+    let mut there = lab.command(Path::new("ip"));
+    let mut here = Command::new("ip");
+    for (command, adapter) in [(&mut there, ADAPTER), (&mut here, "load")] {
+        command.args(["link", "set", adapter, "mtu", &mtu]);
+        assert!(command.status().expect("ip starts").success(), "the wire takes it");
+    }
+}
+
+fn command(
+    (lab, folder): (&Lab, &PathBuf),
     kind: Kind,
-    round: usize,
-) -> (Run, (usize, u16)) {
-    let folder = lab.folder.path().join(format!("tftp-{kind:?}"));
-    let _ = fs::remove_dir_all(&folder);
-    fs::create_dir_all(&folder).expect("made");
-    let command = command(lab, kind, files, &folder);
-    let server = Server::start_with(kind, command, folder, tftp_load::is_answered);
-    let before = server.usage();
-    let outcome = tftp_load::run(load, file);
-    let after = server.usage();
-    let part = |part: f64| {
-        let place = (outcome.transfers.len() as f64 * part) as usize;
-        outcome.transfers[place.min(outcome.transfers.len() - 1)].as_secs_f64() * 1e3
-    };
-    let rate = outcome.octets as f64 / outcome.took.as_secs_f64() / 1e6;
-    let run = Run {
-        kind,
-        round,
-        rate,
-        p50: part(0.5),
-        p99: part(0.99),
-        cpu: (after.cpu - before.cpu) * 1e4 / outcome.transfers.len() as f64,
-        memory: after.memory,
-        ready: server.ready.as_secs_f64(),
-        asked_again: outcome.asked_again,
-    };
-    (run, outcome.agreed)
-}
-
-fn command(lab: &Lab, kind: Kind, files: &Path, folder: &Path) -> Command {
+    address: Ipv4Addr,
+    files: &Path,
+) -> Command {
+    let address = address.to_string();
     match kind {
-        Kind::Ours => {
+        Kind::Ours | Kind::Before => {
             let mut command = lab.command(&daemon(kind));
             command.arg("--state-dir").arg(folder.join("state"));
             command.arg("--plugins").arg(folder.join("plugins"));
-            command.args(["--adapter", ADAPTER, "--address-tftp", &SERVER.to_string()]);
+            command.args(["--adapter", ADAPTER, "--address-tftp", &address]);
             command.args(["--enable-tftp", "--log", "1", "--ipxe-dir"]).arg(files);
             command.args(["--tftp-transfers", "4096", "--tftp-transfers-per-client", "4096"]);
             command
         }
         Kind::TftpdHpa => {
             let mut command = lab.command(&lab.program("usr/sbin/in.tftpd"));
-            command.args(["-L", "-u", "root", "-a", &format!("{SERVER}:69"), "-s"]).arg(files);
+            command.args(["-L", "-u", "root", "-a", &format!("{address}:69"), "-s"]).arg(files);
             command
         }
         Kind::Atftpd => {
             let mut command = lab.command(&lab.program("usr/sbin/atftpd"));
             command.args(["--daemon", "--no-fork", "--maxthread", "4096", "--user", "root"]);
             command.args(["--group", "root", "--verbose=1", "--logfile", "/dev/null"]);
-            command.args(["--bind-address", &SERVER.to_string()]).arg(files);
+            command.args(["--bind-address", &address]).arg(files);
             command
         }
         _ => {
             let mut command = lab.command(&lab.program("usr/sbin/dnsmasq"));
             command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--port=0"]);
             command.args(["--user=root", "--log-facility=/dev/null", "--tftp-max=4096"]);
-            command.arg(format!("--enable-tftp={ADAPTER}"));
+            command.args(["--enable-tftp", "--bind-interfaces", "--listen-address", &address]);
             command.arg(format!("--tftp-root={}", files.display()));
             command.arg(format!("--pid-file={}", folder.join("pid").display()));
             command

@@ -1,34 +1,30 @@
-//! The room's sockets and clock: one task for the server's port, and one with a
-//! port of its own for each transfer (`line`), or all on one port (`single`).
+//! The room's sockets and clock: a thread for the server's port and a port for each
+//! transfer (`each`, `line`), or a task for all on one port (`single`).
 //!
 //! It must not know any policy: `answer`, `desk` and `transfer` decide.
 
+mod each;
 mod line;
 mod send;
 mod single;
 
-use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
-use bytes::Bytes;
 use rustix::net::sockopt;
 use tokio::net::UdpSocket;
-use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::dispatcher;
 
-use super::answer::{Answer, Opening, admit, opening};
-use super::reply::Reply;
-use super::report::{Refusals, Tell};
-use super::request::{FileName, Request, parse};
-use super::transfer::{Limits, Transfer};
-use line::{Ended, Line};
-use send::{Windows, allow_fragments, path_mtu, send};
+use super::answer::Answer;
+use super::report::Tell;
+use super::request::Request;
+use super::transfer::Limits;
+use each::EachPort;
+use send::allow_fragments;
 use single::SinglePort;
 
 /// Room for any datagram: what is cut off cannot be judged.
@@ -37,9 +33,6 @@ const LARGEST_DATAGRAM: usize = 65536;
 /// Room for requests that come at once, octets: when the power is back, a few
 /// thousand machines ask in the same second.
 const RECEIVE_BUFFER: usize = 4 << 20;
-
-/// Requests from the port of a running transfer that may wait for it.
-const WAITING_REQUESTS: usize = 4;
 
 /// How long the server's port rests after an error of the socket, so that one
 /// that stays does not take a whole processor.
@@ -58,8 +51,8 @@ pub enum Ports {
 /// Serves reads on `socket`, which is bound to one local IP address, until
 /// `stop`; then drops the transfers that run.
 ///
-/// `answer` is called once for each transfer, in the task of the server's port:
-/// it has what it gives in memory. `tell` is told what became of it.
+/// `answer` is called once for each transfer, and all others wait meanwhile: it has what
+/// it gives in memory. `tell` is told what became of it.
 ///
 /// # Errors
 ///
@@ -84,147 +77,34 @@ where
         SinglePort::new((socket, local), limits, answer, tell).run(stop).await;
         return Ok(());
     }
-    let server = Server {
-        socket,
-        local,
-        limits,
-        answer,
-        refusals: Refusals::new(Arc::clone(&tell)),
-        tell,
-        stop,
-        running: HashMap::new(),
-        transfers: JoinSet::new(),
-    };
-    server.run().await;
-    Ok(())
+    serve_each((socket, local), limits, (answer, tell), stop).await
 }
 
-struct Server<A> {
-    socket: UdpSocket,
-    /// The server's own address with port 0.
-    local: SocketAddr,
+/// Runs [`EachPort`] in a thread of its own until `stop`. The thread ends, too, when
+/// this is dropped.
+async fn serve_each<A>(
+    socket: (UdpSocket, SocketAddr),
     limits: Limits,
-    answer: A,
-    refusals: Refusals,
-    tell: Tell,
+    (answer, tell): (A, Tell),
     stop: CancellationToken,
-    running: HashMap<SocketAddr, Running>,
-    transfers: JoinSet<Ended>,
-}
-
-/// The server's end of a transfer's task.
-struct Running {
-    task: Id,
-    requests: mpsc::Sender<Request>,
-}
-
-impl<A> Server<A>
+) -> io::Result<()>
 where
-    A: Fn(&Request, SocketAddr) -> Answer,
+    A: Fn(&Request, SocketAddr) -> Answer + Send + 'static,
 {
-    async fn run(mut self) {
-        let stop = self.stop.clone();
-        let mut datagram = vec![0; LARGEST_DATAGRAM];
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => break,
-                Some(ended) = self.transfers.join_next_with_id() => self.ended(ended).await,
-                received = self.socket.recv_from(&mut datagram) => match received {
-                    Ok((length, client)) => self.heard(&datagram[..length], client).await,
-                    Err(error) => {
-                        debug!(%error, "tftp port");
-                        tokio::time::sleep(REST).await;
-                    }
-                },
-            }
+    let (socket, local) = socket;
+    let server = EachPort::new((socket.into_std()?, local), limits, answer, tell)?;
+    let (running, stopped) = UnixStream::pair()?;
+    let (done, mut ended) = oneshot::channel();
+    // Its lines go where those of the caller go.
+    let log = dispatcher::get_default(Clone::clone);
+    let serving = move || dispatcher::with_default(&log, || done.send(server.run(&stopped)));
+    std::thread::Builder::new().name("tftp".to_owned()).spawn(serving)?;
+    let ended = tokio::select! {
+        () = stop.cancelled() => {
+            drop(running);
+            ended.await
         }
-        // Their sockets close when they see `stop`, too.
-        while self.transfers.join_next().await.is_some() {}
-    }
-
-    async fn heard(&mut self, datagram: &[u8], client: SocketAddr) {
-        match opening(parse(datagram)) {
-            Opening::Read(request) => self.read(request, client).await,
-            Opening::Refuse(reply) => self.refuse(&reply, client, None).await,
-            Opening::Silence(why) => self.refusals.unanswered(client, &why),
-        }
-    }
-
-    async fn read(&mut self, request: Request, client: SocketAddr) {
-        let request = match self.running.get(&client) {
-            None => request,
-            Some(running) => match running.requests.try_send(request) {
-                Ok(()) => return,
-                Err(TrySendError::Full(request)) => {
-                    debug!(%client, file = %request.file, "tftp request repeated too often");
-                    return;
-                }
-                // The transfer has ended, its task is not yet reaped.
-                Err(TrySendError::Closed(request)) => request,
-            },
-        };
-        let others = self.running.keys().filter(|other| **other != client);
-        if let Err(why) = admit(&self.limits, others.map(SocketAddr::ip), client.ip()) {
-            self.refusals.left_lying(client, (&request.file, &why), Instant::now());
-            return;
-        }
-        match (self.answer)(&request, client) {
-            Answer::Content(content) => {
-                let file = request.file.clone();
-                if let Err(error) = self.start(content, request, client).await {
-                    self.refusals.has_no_socket(client, &file, &error);
-                }
-            }
-            Answer::Refuse { code, message } => {
-                let reply = Reply::Error { code, message };
-                self.refuse(&reply, client, Some(&request.file)).await;
-            }
-        }
-    }
-
-    async fn refuse(&self, reply: &Reply, client: SocketAddr, file: Option<&FileName>) {
-        self.refusals.refused(client, file, reply);
-        let reply = std::slice::from_ref(reply);
-        if let Err(error) = send(&self.socket, Some(client), reply, &mut Windows::Apart).await {
-            debug!(%client, %error, "tftp refusal not sent");
-        }
-    }
-
-    async fn start(
-        &mut self,
-        content: Bytes,
-        request: Request,
-        client: SocketAddr,
-    ) -> io::Result<()> {
-        let socket = UdpSocket::bind(self.local).await?;
-        socket.connect(client).await?;
-        allow_fragments(&socket);
-        let (sender, requests) = mpsc::channel(WAITING_REQUESTS);
-        let limits = self.limits.on_path(client.ip(), path_mtu(&socket));
-        let (transfer, first) = Transfer::new(content, request, &limits, Instant::now());
-        let line = Line::new((client, socket), transfer, requests, Arc::clone(&self.tell));
-        let task = self.transfers.spawn(line.run(first, self.stop.clone()));
-        let running = Running { task: task.id(), requests: sender };
-        self.running.insert(client, running);
-        Ok(())
-    }
-
-    async fn ended(&mut self, ended: Result<(Id, Ended), JoinError>) {
-        let (task, ended) = match ended {
-            Ok((task, ended)) => (task, Some(ended)),
-            Err(error) => (error.id(), None),
-        };
-        match ended {
-            Some(Ended { client, requests }) => {
-                // Another transfer may have the client's port by now.
-                if self.running.get(&client).is_some_and(|running| running.task == task) {
-                    self.running.remove(&client);
-                }
-                for request in requests {
-                    self.read(request, client).await;
-                }
-            }
-            None => self.running.retain(|_client, running| running.task != task),
-        }
-    }
+        ended = &mut ended => ended,
+    };
+    ended.unwrap_or_else(|_panicked| Err(io::Error::other("the thread for TFTP has ended")))
 }

@@ -50,7 +50,8 @@ pub(super) enum Windows {
 }
 
 /// Sends all replies in their order, to `client` or where the socket is connected
-/// to. Sets `windows` to [`Windows::Apart`] if this path turns out to need it.
+/// to, and waits where there is no room. Sets `windows` to [`Windows::Apart`] if this
+/// path turns out to need it.
 ///
 /// # Errors
 ///
@@ -61,6 +62,41 @@ pub(super) async fn send(
     replies: &[Reply],
     windows: &mut Windows,
 ) -> io::Result<()> {
+    // Mostly there is room, and then Tokio need not be asked.
+    let mut left = match send_now(socket, client, replies, windows) {
+        Ok(()) => return Ok(()),
+        Err(unsent) if unsent.error.kind() == io::ErrorKind::WouldBlock => unsent.left,
+        Err(unsent) => return Err(unsent.error),
+    };
+    let attempt = || {
+        let rest = &replies[replies.len() - left..];
+        send_now(socket, client, rest, windows).map_err(|unsent| {
+            left = unsent.left;
+            unsent.error
+        })
+    };
+    socket.async_io(Interest::WRITABLE, attempt).await
+}
+
+/// What did not leave.
+#[derive(Debug)]
+pub(super) struct Unsent {
+    pub(super) error: io::Error,
+    /// How many replies, the last ones.
+    pub(super) left: usize,
+}
+
+/// Sends replies as [`send`] does, as far as there is room: it never waits.
+///
+/// # Errors
+///
+/// As from sendmsg(2), [`io::ErrorKind::WouldBlock`] where there is no room.
+pub(super) fn send_now(
+    socket: &impl AsFd,
+    client: Option<SocketAddr>,
+    replies: &[Reply],
+    windows: &mut Windows,
+) -> Result<(), Unsent> {
     let client = client.map(SockaddrStorage::from);
     let mut rest = replies;
     while !rest.is_empty() {
@@ -69,14 +105,14 @@ pub(super) async fn send(
             Windows::Apart => 1,
         };
         let (batch, later) = rest.split_at(length);
-        match send_batch(socket, client.as_ref(), batch).await {
+        match send_batch(socket, client.as_ref(), batch) {
             Ok(()) => rest = later,
             // The checksum cannot be left to the card (EIO), or the MTU has become
             // smaller than the block (the others).
             Err(Errno::EIO | Errno::EINVAL | Errno::EMSGSIZE | Errno::EOPNOTSUPP) if length > 1 => {
                 *windows = Windows::Apart;
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(Unsent { error: error.into(), left: rest.len() }),
         }
     }
     Ok(())
@@ -102,37 +138,32 @@ fn together(replies: &[Reply]) -> usize {
     count
 }
 
-async fn send_batch(
-    socket: &UdpSocket,
+fn send_batch(
+    socket: &impl AsFd,
     client: Option<&SockaddrStorage>,
     batch: &[Reply],
 ) -> Result<(), Errno> {
-    let attempt = || match batch {
+    match batch {
         [Reply::Data { payload, .. }, _, ..] => {
             let size = data_header(0).len() + payload.len();
             let segment = u16::try_from(size).map_err(|_| Errno::EMSGSIZE)?;
             let cut = [ControlMessage::UdpGsoSegments(&segment)];
             send_blocks(socket, client, batch, &cut)
         }
-        [Reply::Data { .. }] => send_blocks(socket, client, batch, &[]),
+        [Reply::Data { block, payload }] => {
+            let header = data_header(*block);
+            call(socket, client, &[IoSlice::new(&header), IoSlice::new(payload)], &[])
+        }
         others => {
             let mut datagram = Vec::new();
             others.iter().for_each(|reply| reply.encode(&mut datagram));
             call(socket, client, &[IoSlice::new(&datagram)], &[])
         }
-    };
-    // Mostly there is room, and then Tokio need not be asked.
-    match attempt() {
-        Err(Errno::EAGAIN) => {}
-        done => return done,
     }
-    let attempt = || attempt().map_err(io::Error::from);
-    let sent = socket.async_io(Interest::WRITABLE, attempt).await;
-    sent.map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
 }
 
 fn send_blocks(
-    socket: &UdpSocket,
+    socket: &impl AsFd,
     client: Option<&SockaddrStorage>,
     blocks: &[Reply],
     control: &[ControlMessage<'_>],
@@ -154,12 +185,13 @@ fn send_blocks(
 }
 
 fn call(
-    socket: &UdpSocket,
+    socket: &impl AsFd,
     client: Option<&SockaddrStorage>,
     parts: &[IoSlice<'_>],
     control: &[ControlMessage<'_>],
 ) -> Result<(), Errno> {
-    sendmsg(socket.as_raw_fd(), parts, control, MsgFlags::MSG_DONTWAIT, client).map(drop)
+    let socket = socket.as_fd().as_raw_fd();
+    sendmsg(socket, parts, control, MsgFlags::MSG_DONTWAIT, client).map(drop)
 }
 
 #[cfg(test)]
