@@ -144,7 +144,6 @@ fn with_bytes(
 /// A header's name as it goes out: `Content-Length`. The case means nothing (RFC 9110
 /// §5.1), but GRUB knows a file's size by this spelling alone, and under Secure Boot
 /// loads none without.
-#[must_use]
 pub fn as_written(name: &str) -> impl Iterator<Item = u8> {
     let mut is_first = true;
     name.bytes().map(move |letter| {
