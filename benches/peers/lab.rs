@@ -92,7 +92,8 @@ impl Lab {
         command
     }
 
-    fn with_libraries(&self, command: &mut Command) {
+    /// With the libraries of the packages.
+    pub(crate) fn with_libraries(&self, command: &mut Command) {
         let library = |name| self.packages.join(name).join("x86_64-linux-gnu");
         let (first, second) = (library("usr/lib"), library("lib"));
         command.env("LD_LIBRARY_PATH", format!("{}:{}", first.display(), second.display()));

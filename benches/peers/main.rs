@@ -4,8 +4,12 @@
 //! `QUICK=1` makes the turns short and few, to see that all of it works. `ONLY`
 //! names the cases that are wanted by a part of their title.
 
+mod application;
 mod bare;
 mod dhcp;
+mod http;
+mod http_load;
+mod http_server;
 mod lab;
 mod load;
 mod machine;
@@ -22,6 +26,16 @@ fn main() {
     if let Some(place) = arguments.iter().position(|argument| argument == "--bare") {
         return bare::serve(arguments.get(place + 1).map(std::path::Path::new));
     }
+    let behind = |flag: &str| {
+        let place = arguments.iter().position(|argument| argument == flag)?;
+        Some(arguments[place + 1..].to_vec())
+    };
+    if let Some([socket, template]) = behind("--application").as_deref() {
+        return application::serve(socket.as_ref(), template.as_ref());
+    }
+    if let Some([from, path, marks]) = behind("--in-turn").as_deref() {
+        return http_load::ask_in_turn(from.parse().expect("an address"), (path, marks));
+    }
     // `cargo test --benches` runs this, too, and wants no measurement.
     if !arguments.iter().any(|argument| argument == "--bench") {
         return;
@@ -34,6 +48,7 @@ fn main() {
     out.say(&said_of_the_run(&lab, is_quick));
     dhcp::measure(&lab, is_quick, (&mut out, &only));
     tftp::measure(&lab, is_quick, (&mut out, &only));
+    http::measure(&lab, is_quick, (&mut out, &only));
     // A part, or a hasty look, is nothing to keep.
     if !is_quick && only.is_empty() {
         out.keep();
@@ -41,7 +56,15 @@ fn main() {
 }
 
 fn said_of_the_run(lab: &lab::Lab, is_quick: bool) -> String {
-    let servers = ["kea-dhcp4-server", "isc-dhcp-server", "dnsmasq-base", "tftpd-hpa", "atftpd"];
+    let servers = [
+        "kea-dhcp4-server",
+        "isc-dhcp-server",
+        "dnsmasq-base",
+        "tftpd-hpa",
+        "atftpd",
+        "nginx",
+        "wrk",
+    ];
     let versions = lab.versions();
     let of_servers = versions
         .lines()

@@ -28,6 +28,10 @@ pub(crate) enum Kind {
     Dnsmasq,
     TftpdHpa,
     Atftpd,
+    /// With files.
+    Nginx,
+    /// With files, and an application behind it for scripts.
+    NginxProxy,
     /// Answers from the MAC alone, when the record is on disk.
     Bare,
     /// Answers from the MAC alone.
@@ -45,6 +49,8 @@ impl Kind {
             Self::Dnsmasq => "dnsmasq",
             Self::TftpdHpa => "tftpd-hpa",
             Self::Atftpd => "atftpd",
+            Self::Nginx => "nginx",
+            Self::NginxProxy => "nginx before an application",
             Self::Bare => "bare, group commit",
             Self::BareWithoutDisk => "bare, no disk",
         }
@@ -122,19 +128,23 @@ impl Server {
     }
 
     pub(crate) fn usage(&self) -> Usage {
-        const TICKS_A_SECOND: f64 = 100.0;
-        const MEGABYTE: f64 = 1024.0;
-        let of = |name: &str| fs::read_to_string(format!("/proc/{}/{name}", self.child.id()));
-        let stat = of("stat").unwrap_or_default();
-        let fields: Vec<&str> =
-            stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        // utime and stime, the 14th and 15th of proc(5), and of children that ended.
-        let ticks = |place: usize| fields.get(place).and_then(|text| text.parse::<f64>().ok());
-        let cpu: f64 = (11..15).filter_map(ticks).sum::<f64>() / TICKS_A_SECOND;
-        let status = of("status").unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
-        Usage { cpu, memory: kilobytes.unwrap_or_default() / MEGABYTE }
+        usage(self.child.id())
+    }
+
+    /// The same of it and all its processes together. Of memory that they share each
+    /// counts its part (PSS).
+    pub(crate) fn usage_of_all(&self) -> Usage {
+        let mut all = Usage::default();
+        let mut processes = vec![self.child.id()];
+        while let Some(process) = processes.pop() {
+            let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
+            let children = children.expect("a process of ours");
+            processes.extend(children.split(' ').filter_map(|child| child.parse::<u32>().ok()));
+            all.cpu += usage(process).cpu;
+            let memory = fs::read_to_string(format!("/proc/{process}/smaps_rollup"));
+            all.memory += megabytes(&memory.unwrap_or_default(), "Pss:");
+        }
+        all
     }
 
     /// Counts its calls that wait for the disk while `work` is done.
@@ -181,6 +191,27 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// What this process has used, without its children that run.
+fn usage(process: u32) -> Usage {
+    const TICKS_A_SECOND: f64 = 100.0;
+    let of = |name: &str| fs::read_to_string(format!("/proc/{process}/{name}"));
+    let stat = of("stat").unwrap_or_default();
+    let fields: Vec<&str> =
+        stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    // utime and stime, the 14th and 15th of proc(5), and of children that ended.
+    let ticks = |place: usize| fields.get(place).and_then(|text| text.parse::<f64>().ok());
+    let cpu: f64 = (11..15).filter_map(ticks).sum::<f64>() / TICKS_A_SECOND;
+    Usage { cpu, memory: megabytes(&of("status").unwrap_or_default(), "VmRSS:") }
+}
+
+/// The figure behind this word, which is in kilobytes.
+fn megabytes(text: &str, word: &str) -> f64 {
+    const MEGABYTE: f64 = 1024.0;
+    let line = text.lines().find_map(|line| line.strip_prefix(word));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+    kilobytes.unwrap_or_default() / MEGABYTE
 }
 
 /// The daemon that is measured.
@@ -240,7 +271,9 @@ fn command(lab: &Lab, kind: Kind, task: Task, folder: &Path) -> Command {
             }
             command
         }
-        Kind::TftpdHpa | Kind::Atftpd => panic!("{kind:?} is no DHCP server"),
+        Kind::TftpdHpa | Kind::Atftpd | Kind::Nginx | Kind::NginxProxy => {
+            panic!("{kind:?} is no DHCP server")
+        }
         Kind::Bare | Kind::BareWithoutDisk => {
             let program = std::env::current_exe().expect("this program has a path");
             let mut command = lab.command(&program);

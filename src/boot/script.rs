@@ -69,10 +69,14 @@ const MORE: u32 = 4;
 /// Seconds until a machine asks again whose script cannot be made.
 const UNSCRIPTABLE: u32 = 10;
 
+/// Octets that most scripts have room in, so that they are not moved while they grow.
+const ROOM: usize = 2048;
+
 /// The script for whoever asks.
 #[must_use]
 pub fn script_for(state: &State, policy: &Policy, asker: Asker, now: Timestamp) -> Script {
-    let mut text = String::from("#!ipxe\n");
+    let mut text = String::with_capacity(ROOM);
+    text.push_str("#!ipxe\n");
     let machine = asker.mac.and_then(|mac| state.machines.with_card(mac));
     let vlan = policy.paths.vlan(machine, asker.address);
     if let Some(vlan) = vlan.filter(|_| asker.prelude == Prelude::KeepLease) {

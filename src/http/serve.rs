@@ -4,6 +4,8 @@ mod connection;
 mod exchange;
 mod paces;
 mod places;
+mod scripts;
+mod speech;
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -33,7 +35,8 @@ pub async fn serve(listener: TcpListener, http: Http, stop: CancellationToken) -
     let places = Places::new(settings.connections, settings.connections_per_client);
     let waiting_room = Places::new(MOST_TURNED_AWAY, MOST_TURNED_AWAY);
     let events = http.store.events().clone();
-    let service = exchange::service(Arc::new(http), Paces::default());
+    let http = Arc::new(http);
+    let service = exchange::service(Arc::clone(&http), Paces::default());
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -53,9 +56,9 @@ pub async fn serve(listener: TcpListener, http: Http, stop: CancellationToken) -
         let (settings, events) = (settings.clone(), events.clone());
         match (places.take(client), waiting_room.take(client)) {
             (Some(place), _) => {
-                let (service, stop) = (service.clone(), stop.clone());
+                let (rooms, stop) = ((Arc::clone(&http), service.clone()), stop.clone());
                 connections.spawn(async move {
-                    connection::converse(stream, (client, settings, events), service, stop).await;
+                    connection::converse(stream, (client, settings, events), rooms, stop).await;
                     drop(place);
                 });
             }

@@ -7,6 +7,8 @@ use std::{
     convert::Infallible,
     io,
     net::IpAddr,
+    pin::{Pin, pin},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -15,23 +17,24 @@ use http_body_util::{BodyExt, Empty};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, Interest},
     net::TcpStream,
-    time::{Instant as Deadline, timeout, timeout_at},
+    time::{Instant as Deadline, Sleep, sleep_until, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
-use warp::http::{Method, Request, Response, Uri};
+use warp::http::{Request, Response, StatusCode, Uri};
 
 use super::{
-    exchange::{self, Client, Delivery, LastOne, Part, Shown},
+    exchange::{self, Delivery, LastOne, Part, Shown},
     paces::Paced,
+    scripts::{self, Script},
+    speech::Speech,
 };
 use crate::{
     events::Bus,
     http::{
-        Refusal, Settings,
-        head::{Head, Length, Version},
-        reply,
-        report::Message,
+        Http, Refusal, Settings,
+        head::{Head, Length},
+        reply::Body,
         request::body_to_read,
     },
 };
@@ -45,11 +48,14 @@ const PIECE: u64 = 1 << 20;
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 256 << 10;
 
+/// Room for a whole request of boot firmware, so that one call receives it.
+const ROOM: usize = 1 << 10;
+
 /// Answers requests until the client has no more, is refused, or is too slow.
 pub(super) async fn converse<Routes>(
     stream: TcpStream,
     (client, settings, events): (IpAddr, Settings, Bus),
-    mut routes: Routes,
+    (http, mut routes): (Arc<Http>, Routes),
     stop: CancellationToken,
 ) where
     Routes: Service<
@@ -60,12 +66,28 @@ pub(super) async fn converse<Routes>(
         >,
 {
     let mut connection = Connection::new(stream, client, settings);
+    let mut stopped = pin!(stop.cancelled());
     loop {
         let received = tokio::select! {
-            () = stop.cancelled() => return,
+            biased;
             received = connection.request() => received,
+            () = &mut stopped => return,
         };
         let begun = Instant::now();
+        if let Ok(Some((head, _))) = &received
+            && let Some(script) = scripts::script(&http, head, client).await
+        {
+            match connection.send_script(&script, Speech::of(head), begun).await {
+                Ok(()) if !head.keep_alive || stop.is_cancelled() => {
+                    return connection.finish().await;
+                }
+                Ok(()) => continue,
+                Err(error) => {
+                    tracing::debug!(%client, %error, "the transfer ended early");
+                    return;
+                }
+            }
+        }
         let (response, speech) = match received {
             Ok(None) | Err(ReceiveError::Gone) => return,
             Ok(Some((head, body))) => {
@@ -116,7 +138,7 @@ where
             Future: Send,
         >,
 {
-    let Some(request) = request(received, client) else {
+    let Some(request) = exchange::request(received, client) else {
         return exchange::refused(&Refusal::Malformed("unreadable target or header".to_owned()));
     };
     let Ok(answered) = routes.call(request).await;
@@ -124,62 +146,6 @@ where
     // The bodies are made of bytes in memory, which cannot fail.
     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     Response::from_parts(parts, body)
-}
-
-/// The request in warp's types; what it says behind its path is an extension.
-fn request((head, body): (Head, Vec<u8>), client: IpAddr) -> Option<Request<Empty<Bytes>>> {
-    let mut request = Request::new(Empty::new());
-    *request.method_mut() = Method::from_bytes(head.method.as_bytes()).ok()?;
-    let target = head.target.parse::<Uri>().ok()?;
-    // warp's path filters panic on a target without a path, as of `CONNECT x:1`.
-    target.path_and_query()?;
-    let query = target.query().unwrap_or_default().to_owned();
-    request.extensions_mut().insert(Message { query, body, is_form: head.has_form() });
-    *request.uri_mut() = target;
-    for (name, value) in &head.headers {
-        let name = warp::http::HeaderName::from_bytes(name.as_bytes()).ok()?;
-        request.headers_mut().append(name, value.as_slice().try_into().ok()?);
-    }
-    request.extensions_mut().insert(Client(client));
-    Some(request)
-}
-
-/// How an answer is spoken to this client.
-#[derive(Debug, Clone, Copy)]
-struct Speech {
-    version: Version,
-    keep_alive: bool,
-    with_body: bool,
-}
-
-impl Speech {
-    /// To whom we say nothing more.
-    const LAST: Self = Self { version: Version::Http11, keep_alive: false, with_body: true };
-
-    fn of(head: &Head) -> Self {
-        let Head { version, keep_alive, .. } = *head;
-        Self { version, keep_alive, with_body: head.method != "HEAD" }
-    }
-
-    /// The head of the response as bytes.
-    fn head(self, response: &Response<Bytes>, ending: bool) -> Vec<u8> {
-        let version = match self.version {
-            Version::Http10 => "HTTP/1.0",
-            Version::Http11 => "HTTP/1.1",
-        };
-        let connection = if ending { "close" } else { "keep-alive" };
-        let status = response.status();
-        let reason = status.canonical_reason().unwrap_or("");
-        let mut head = format!("{version} {} {reason}\r\n", status.as_u16()).into_bytes();
-        for (name, value) in response.headers() {
-            head.extend_from_slice(reply::as_written(name.as_str()).as_bytes());
-            head.extend_from_slice(b": ");
-            head.extend_from_slice(value.as_bytes());
-            head.extend_from_slice(b"\r\n");
-        }
-        head.extend_from_slice(format!("Connection: {connection}\r\n\r\n").as_bytes());
-        head
-    }
 }
 
 enum ReceiveError {
@@ -196,6 +162,9 @@ struct Connection {
     received: Vec<u8>,
     /// Whether a request was answered: the next one may take its time to come.
     served: bool,
+    /// Wakes at the end of the client's time or before it: to set it anew for each
+    /// request would take all connections' lock on the timers twice.
+    alarm: Pin<Box<Sleep>>,
 }
 
 impl Connection {
@@ -205,7 +174,8 @@ impl Connection {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%client, %error, "no TCP_NODELAY");
         }
-        Self { stream, client, settings, received: Vec::new(), served: false }
+        let alarm = Box::pin(sleep_until(Deadline::now() + settings.head_time));
+        Self { stream, client, settings, received: Vec::new(), served: false, alarm }
     }
 
     /// The next head and its body; nothing if no other request has begun.
@@ -229,15 +199,34 @@ impl Connection {
                 Ok(None) => {}
                 Err(refusal) => return Err(ReceiveError::Refused(refusal)),
             }
-            match timeout_at(deadline, self.stream.read_buf(&mut self.received)).await {
-                Ok(Ok(0)) if self.received.is_empty() => return Ok(None),
-                Ok(Ok(0) | Err(_)) | Err(_) => return Err(ReceiveError::Gone),
-                Ok(Ok(_)) => {}
+            match self.receive(deadline).await {
+                Ok(0) if self.received.is_empty() => return Ok(None),
+                Ok(0) | Err(_) => return Err(ReceiveError::Gone),
+                Ok(_) => {}
             }
             if idle {
                 idle = false;
                 deadline = Deadline::now() + head_time;
             }
+        }
+    }
+
+    /// More of what the client sends, until its time is over.
+    async fn receive(&mut self, deadline: Deadline) -> io::Result<usize> {
+        self.received.reserve(ROOM);
+        if self.alarm.deadline() > deadline {
+            self.alarm.as_mut().reset(deadline);
+        }
+        loop {
+            tokio::select! {
+                biased;
+                received = self.stream.read_buf(&mut self.received) => return received,
+                () = self.alarm.as_mut() => {}
+            }
+            if Deadline::now() >= deadline {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            self.alarm.as_mut().reset(deadline);
         }
     }
 
@@ -263,6 +252,36 @@ impl Connection {
         Ok(self.received.drain(..length).collect())
     }
 
+    /// Sends a script and writes its line into the log.
+    async fn send_script(
+        &mut self,
+        Script { reply, wanted }: &Script,
+        speech: Speech,
+        begun: Instant,
+    ) -> io::Result<()> {
+        let status =
+            StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = reply.headers.iter().map(|(name, value)| (*name, value.as_bytes()));
+        let mut message = speech.head(status, headers, !speech.keep_alive);
+        let body = match &reply.body {
+            Body::Bytes(bytes) if speech.with_body => bytes.as_ref(),
+            Body::Bytes(_) | Body::Part { .. } => &[],
+        };
+        message.extend_from_slice(body);
+        let sent = self.send_bytes(&message).await;
+        tracing::info!(
+            client = %self.client,
+            path = %wanted,
+            status = status.as_u16(),
+            bytes = if sent.is_ok() { body.len() } else { 0 },
+            complete = sent.is_ok(),
+            seconds = begun.elapsed().as_secs_f64(),
+            "http"
+        );
+        self.served = true;
+        sent
+    }
+
     /// Sends the answer and writes its line into the log.
     async fn send(
         &self,
@@ -271,7 +290,9 @@ impl Connection {
         begun: Instant,
     ) -> io::Result<()> {
         let ending = response.extensions().get::<LastOne>().is_some() || !speech.keep_alive;
-        let mut message = speech.head(response, ending);
+        let headers = response.headers().iter();
+        let headers = headers.map(|(name, value)| (name.as_str(), value.as_bytes()));
+        let mut message = speech.head(response.status(), headers, ending);
         let part = response.extensions().get::<Part>().filter(|_| speech.with_body);
         if speech.with_body {
             message.extend_from_slice(response.body());
@@ -297,6 +318,10 @@ impl Connection {
     }
 
     async fn send_bytes(&self, mut bytes: &[u8]) -> io::Result<()> {
+        // Nearly always there is room, and nothing to wait for.
+        if let Ok(count) = self.stream.try_write(bytes) {
+            bytes = &bytes[count..];
+        }
         while !bytes.is_empty() {
             let writing = self.stream.async_io(Interest::WRITABLE, || self.stream.try_write(bytes));
             match timeout(self.settings.stall_time, writing).await?? {

@@ -8,7 +8,9 @@ use http_body_util::Empty;
 use tower_service::Service;
 use warp::{
     Filter,
-    http::{HeaderMap, Method, Request as HttpRequest, Response, StatusCode, header},
+    http::{
+        HeaderMap, HeaderName, Method, Request as HttpRequest, Response, StatusCode, Uri, header,
+    },
     path::FullPath,
 };
 
@@ -20,6 +22,7 @@ use crate::{
     http::{
         Http, Refusal,
         answer::{Answer, Asked, Place, Premises, ServedFile, answer},
+        head::Head,
         range::{Conditions, Facts},
         reply::{self, Body, Reply},
         report::Message,
@@ -86,6 +89,27 @@ impl Delivery {
 /// That the connection ends after this: an extension of the response.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LastOne;
+
+/// The request in warp's types; what it says behind its path is an extension.
+pub(super) fn request(
+    (head, body): (Head, Vec<u8>),
+    client: IpAddr,
+) -> Option<HttpRequest<Empty<Bytes>>> {
+    let mut request = HttpRequest::new(Empty::new());
+    *request.method_mut() = Method::from_bytes(head.method.as_bytes()).ok()?;
+    let target = head.target.parse::<Uri>().ok()?;
+    // warp's path filters panic on a target without a path, as of `CONNECT x:1`.
+    target.path_and_query()?;
+    let query = target.query().unwrap_or_default().to_owned();
+    request.extensions_mut().insert(Message { query, body, is_form: head.has_form() });
+    *request.uri_mut() = target;
+    for (name, value) in &head.headers {
+        let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+        request.headers_mut().append(name, value.as_slice().try_into().ok()?);
+    }
+    request.extensions_mut().insert(Client(client));
+    Some(request)
+}
 
 /// The routes as a service for the requests of all connections.
 pub(super) fn service(
@@ -166,7 +190,11 @@ async fn answered(
     client: IpAddr,
 ) -> Result<Response<Bytes>, Refusal> {
     let asked = Asked { request, visitor: visitor(http, client) };
-    let catalogue = http.loaders.catalogue();
+    // It is looked for on the disk once a second, so not for what does without.
+    let catalogue = match &request.wanted {
+        Wanted::Loader(_) => http.loaders.catalogue(),
+        _ => Arc::default(),
+    };
     let is_file = match &request.wanted {
         Wanted::Loader(_)
         | Wanted::OwnScript(_)
@@ -244,7 +272,7 @@ fn delivery(
     Delivery { store, file: wanted.file().to_owned(), address, instance }
 }
 
-fn visitor(http: &Http, address: IpAddr) -> Visitor {
+pub(super) fn visitor(http: &Http, address: IpAddr) -> Visitor {
     let neighbour = match (http.addressing, address) {
         (Addressing::Foreign, IpAddr::V4(address)) => neighbour(address),
         // Over IPv6 the state finds the card in the address itself.
