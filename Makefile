@@ -27,6 +27,7 @@ matrix:
 # computers are shared. QUICK=1 is to see that all of it works.
 bench:
 	cargo bench --bench management
+	cargo bench --bench scale
 	benches/peers/install
 	cargo bench --bench peers $(as_root)
 

@@ -1,6 +1,7 @@
-//! How fast the plugin's socket is: Describe over ten thousand instances beside
-//! plain serde_json of the same value, and Provision, Label and Destroy from fifty
-//! clients, each on disk before its answer.
+//! How fast the plugin's socket is beside a hundred thousand other instances: Describe
+//! over ten thousand and by tags that more and more have, beside plain serde_json of the
+//! same value, and Provision, Label and Destroy from fifty clients, each on disk before
+//! its answer.
 //!
 //! Two things are measured in one run, turn by turn, and their ratio is printed
 //! with its spread, since computers are shared. `TMPDIR` names a directory on the
@@ -18,13 +19,18 @@ use std::{
 
 use daemon::{Daemon, Home, answer_of, connect, outcome};
 use remoteboot::{
-    model::{Change, Decision, Mac, Machine, MachineEvent, Timestamp},
+    model::{
+        BootMode, Change, Decision, Instance, InstanceId, Mac, Machine, MachineEvent, Progress,
+        Secrets, Timestamp, Token,
+    },
     store::Store,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 const INSTANCES: u32 = 10_000;
+/// How many others are in the store; `OTHERS=0` measures without them.
+const OTHERS: u32 = 100_000;
 const CLIENTS: u32 = 50;
 const TURNS: usize = 60;
 
@@ -76,7 +82,9 @@ fn main() {
     let home = Home::new();
     waiting(&home);
     let daemon = home.start(&["--log", "1"]);
-    println!("{} clients, {INSTANCES} machines, {} cores", CLIENTS, cores());
+    let others = others();
+    println!("{CLIENTS} clients, {INSTANCES} machines, {others} others, {} cores", cores());
+    by_tag(&daemon, others);
     let ids = Mutex::new(Vec::new());
     rate("Provision", |client, number| {
         let id = provision(client, number);
@@ -91,6 +99,47 @@ fn main() {
     rate("Destroy", |client, number| {
         client.call("Instance.Destroy", json!({"Instance": ids[number as usize]}));
     });
+}
+
+/// Describe by tags that 10, 1,000 and all of the others have: what each costs for an
+/// instance that it returns.
+fn by_tag(daemon: &Daemon, others: u32) {
+    if others == 0 {
+        return;
+    }
+    let group = json!({"infrakit.group": "others"});
+    let with = |name: &str| json!({"infrakit.group": "others", name: "yes"});
+    let queries = [
+        ("a tag that 10 have", json!({"ten": "yes"}), 10),
+        ("their group and that tag", with("ten"), 10),
+        ("a tag that 1,000 have", json!({"thousand": "yes"}), 1000),
+        ("their group and that tag", with("thousand"), 1000),
+        ("the group of all", group, others),
+        ("the group of all, none of whom has", with("none"), 0),
+    ];
+    for (name, tags, expected) in queries {
+        let params = json!({"Type": "", "Tags": tags, "Properties": false});
+        let whole = daemon.call("Instance.DescribeInstances", params.clone()).expect("a list");
+        let count = whole["Descriptions"].as_array().map_or(0, Vec::len);
+        assert_eq!(count, expected as usize, "{name}");
+        let mut client = Client { stream: None };
+        let mut received = Vec::new();
+        let mut times: Vec<f64> = (0..TURNS)
+            .map(|_| {
+                let begun = Instant::now();
+                client.send("Instance.DescribeInstances", &params);
+                client.receive(&mut received);
+                begun.elapsed().as_secs_f64() * 1e6
+            })
+            .collect();
+        times.sort_by(f64::total_cmp);
+        let [low, middle, high] = [TURNS / 4, TURNS / 2, TURNS * 3 / 4].map(|place| times[place]);
+        println!(
+            "Describe by {name}: {count} in {middle:.0} microseconds (quartiles {low:.0} to \
+             {high:.0}), {:.2} for each",
+            middle / f64::from(expected.max(1)),
+        );
+    }
 }
 
 /// Describe's time until its answer begins to come, and until all of it is there,
@@ -245,11 +294,50 @@ fn waiting(home: &Home) {
         let machine = Machine::first(mac(number), MachineEvent::Waited, Timestamp(1));
         Change::Machine(machine.expect("it becomes known"))
     };
-    let decision = Decision { answer: (), changes: (0..INSTANCES).map(held).collect() };
     let store = Store::open(&home.state(), None).expect("a new store");
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    runtime.block_on(store.decide(|_| decision)).expect("written");
+    let mut last = None;
+    let mut others: Vec<Change> = (0..others())
+        .map(|number| {
+            let id = InstanceId::next(last, Timestamp(1));
+            last = Some(id);
+            Change::Instance(other(id, number))
+        })
+        .collect();
+    others.extend((0..INSTANCES).map(held));
+    for changes in others.chunks(5000) {
+        let decision = Decision { answer: (), changes: changes.to_vec() };
+        runtime.block_on(store.decide(|_| decision)).expect("written");
+    }
     store.close();
+}
+
+fn others() -> u32 {
+    std::env::var("OTHERS").map_or(OTHERS, |text| text.parse().expect("a number"))
+}
+
+/// One of those that are there already.
+fn other(id: InstanceId, number: u32) -> Instance {
+    let tags = [("infrakit.group", true), ("thousand", number < 1000), ("ten", number < 10)];
+    let value = |name: &str| if name == "infrakit.group" { "others" } else { "yes" };
+    let has = |(name, has): (&str, bool)| has.then(|| (name.to_owned(), value(name).to_owned()));
+    let secret = |place: u128| Token(u128::from(number) * 3 + place);
+    let [_, a, b, c] = number.to_be_bytes();
+    Instance {
+        id,
+        logical_id: None,
+        tags: tags.into_iter().filter_map(has).collect(),
+        init: String::new().into(),
+        mac: Mac::new([0x52, 0x54, 2, a, b, c]),
+        address: None,
+        hostname: format!("other-{number}").parse().expect("a name"),
+        index: Some(number),
+        boot: BootMode::Never,
+        image: None,
+        secrets: Secrets { files: secret(0), init: secret(1), report: secret(2) },
+        provisioned_at: Timestamp(1),
+        progress: Progress::new(Timestamp(1)),
+    }
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {

@@ -446,7 +446,7 @@ async fn reports_of_curl_wget_and_busybox_are_heard_and_answered() {
         let state = if failure.is_none() { InstanceState::Running } else { InstanceState::Failed };
         assert_eq!(progress.state, state, "{command:?}");
     }
-    let callback = room.progress().drain.callback.expect("curl is there");
+    let callback = room.progress().drain.callback.clone().expect("curl is there");
     let place = (callback.address, callback.port, callback.path.as_str());
     assert_eq!(place, ([127, 0, 0, 1].into(), 8080, "/stop"));
 }
@@ -650,20 +650,23 @@ impl Room {
             id: InstanceId::next(None, Timestamp(u64::try_from(token.0).expect("small"))),
             logical_id: None,
             tags: [].into(),
-            init: String::new(),
+            init: String::new().into(),
             mac,
             address: None,
             hostname: "web-1".parse().expect("a name"),
             index: None,
             boot: BootMode::Always,
-            image: Some(Image {
-                kernel: Asset {
-                    source: Source::File(file.parse().expect("a name")),
-                    checksum: Some(checksum),
-                },
-                initrds: Vec::new(),
-                cmdline: "quiet".to_owned(),
-            }),
+            image: Some(
+                Image {
+                    kernel: Asset {
+                        source: Source::File(file.parse().expect("a name")),
+                        checksum: Some(checksum),
+                    },
+                    initrds: Vec::new(),
+                    cmdline: "quiet".to_owned(),
+                }
+                .into(),
+            ),
             secrets: Secrets {
                 files: token,
                 init: Token(token.0 << 8),

@@ -33,7 +33,7 @@ fn instance(id: InstanceId, number: u32) -> Instance {
         id,
         logical_id: None,
         tags: Tags::new(),
-        init: String::new(),
+        init: String::new().into(),
         mac: Mac::new(machine::bytes(number)),
         address: Some(machine::own(number)),
         hostname: format!("node-{number}").parse().expect("a name"),

@@ -131,7 +131,7 @@ pub fn taking_over(state: &State, after: Machine) -> Vec<Change> {
 pub fn split(state: &State, card: Mac) -> Result<Machine, Unsplittable> {
     match state.machines.with_card(card) {
         Some(machine) if machine.mac != card => {
-            let identity = machine.identity.clone().without(card);
+            let identity = (*machine.identity).clone().without(card).into();
             Ok(Machine { identity, ..machine.clone() })
         }
         Some(machine) if !machine.identity.cards.is_empty() => Err(Unsplittable::Names),
@@ -146,15 +146,19 @@ fn together(machine: &Machine, other: &Machine) -> Result<Machine, Unjoinable> {
     }
     let mut labels = machine.labels.clone();
     for (name, other) in &other.labels {
-        let own = labels.entry(name.clone()).or_insert_with(|| other.clone());
-        if own != other {
-            let (own, other) = (own.clone(), other.clone());
-            return Err(Unjoinable::Label { card, name: name.clone(), own, other });
+        match labels.get(name).cloned() {
+            None => drop(labels.insert(name.clone(), other.clone())),
+            Some(own) if own == *other => {}
+            Some(own) => {
+                let (name, other) = (name.clone(), other.clone());
+                return Err(Unjoinable::Label { card, name, own, other });
+            }
         }
     }
     check_label_count(labels.len())?;
     let uuids = [machine.uuid.as_ref(), other.uuid.as_ref()];
-    let mut identity = machine.identity.clone().joined((card, other.identity.clone()), uuids);
+    let theirs = (card, (*other.identity).clone());
+    let mut identity = (*machine.identity).clone().joined(theirs, uuids);
     let mut after = machine.clone();
     if other.last_seen > machine.last_seen {
         identity.asked_by = Some(other.asked_by());
@@ -177,10 +181,10 @@ fn together(machine: &Machine, other: &Machine) -> Result<Machine, Unjoinable> {
         vlan: machine.vlan.or(other.vlan),
         pace: machine.pace.or(other.pace),
         loaders: first_said(&machine.loaders, &other.loaders),
-        dhcp: machine.dhcp.over(&other.dhcp),
+        dhcp: machine.dhcp.over(&other.dhcp).into(),
         // It is one firmware, and what was found out with either card is true of both.
-        habits: machine.habits.clone().or(&other.habits),
-        identity,
+        habits: (*machine.habits).clone().or(&other.habits).into(),
+        identity: identity.into(),
         ..after
     })
 }

@@ -15,7 +15,7 @@ use minijinja::{
 };
 
 use super::{init::is_ignition, urls};
-use crate::model::{Instance, Mac, Tags, VlanId};
+use crate::model::{Instance, Mac, VlanId};
 
 /// The names that a template may use.
 const NAMES: &[&str] = &[
@@ -218,7 +218,7 @@ pub fn complete(
 
 /// What is known of the instance alone; what it has not stays undefined.
 fn of_instance(template: &str, instance: &Instance, variables: &Variables) -> Value {
-    let tags: &Tags = &instance.tags;
+    let tags = Value::from_pairs(instance.tags.clone());
     let mut values = context! {
         hostname => instance.hostname.as_str(), id => instance.id.to_string(), tags,
     };
@@ -371,7 +371,7 @@ mod tests {
         );
         assert!(rendered("{{ ignition }}", Some(&script)).is_err());
         let ignition =
-            Instance { init: r#"{"ignition": {"version": "3.0.0"}}"#.to_owned(), ..script };
+            Instance { init: r#"{"ignition": {"version": "3.0.0"}}"#.to_owned().into(), ..script };
         let url = format!("http://10.0.0.1:8080/init/{init}/ignition");
         assert_eq!(rendered("{{ ignition }}", Some(&ignition)), Ok(url));
         assert!(rendered("{{ report }}", None).is_err());

@@ -353,6 +353,7 @@ mod tests {
 
     fn state_with(image: Option<Image>, boot: BootMode) -> State {
         let mut state = State::new(None);
+        let image = image.map(Into::into);
         state.apply(&Change::Machine(testing::held(MAC, Timestamp(1))));
         state.apply(&Change::Instance(Instance { image, boot, ..testing::instance(1, MAC) }));
         state

@@ -65,7 +65,7 @@ pub fn check(template: &str) -> Result<(), InvalidTemplate> {
 /// instance has not, or comes out as no host name.
 pub fn render(template: &str, member: &Member) -> Result<Hostname, InvalidTemplate> {
     let (id, mac) = (member.id.to_string(), member.mac.to_string());
-    let mut values = context! { id, mac, tags => member.tags };
+    let mut values = context! { id, mac, tags => Value::from_pairs(member.tags.clone()) };
     if let Some(LogicalId(logical_id)) = member.logical_id {
         values = context! { logical_id, ..values };
     }

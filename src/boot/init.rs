@@ -57,10 +57,10 @@ impl Document {
     pub fn of(self, instance: &Instance) -> Option<String> {
         match self {
             Self::UserData if instance.init.is_empty() => Some(NOTHING.to_owned()),
-            Self::UserData | Self::Raw => Some(instance.init.clone()),
+            Self::UserData | Self::Raw => Some(instance.init.to_string()),
             Self::MetaData => Some(meta_data(instance)),
             Self::VendorData => Some(NOTHING.to_owned()),
-            Self::Ignition => is_ignition(&instance.init).then(|| instance.init.clone()),
+            Self::Ignition => is_ignition(&instance.init).then(|| instance.init.to_string()),
         }
     }
 }
@@ -97,7 +97,7 @@ mod tests {
 
     fn instance(init: &str) -> Instance {
         let mac = Mac::new([2, 0, 0, 0, 0, 1]);
-        Instance { init: init.to_owned(), ..testing::instance(1, mac) }
+        Instance { init: init.to_owned().into(), ..testing::instance(1, mac) }
     }
 
     #[test]
@@ -114,7 +114,9 @@ mod tests {
         for document in Document::ALL {
             let text = document.of(&script);
             match document {
-                Document::UserData | Document::Raw => assert_eq!(text, Some(script.init.clone())),
+                Document::UserData | Document::Raw => {
+                    assert_eq!(text, Some(script.init.to_string()))
+                }
                 Document::Ignition => assert_eq!(text, None),
                 Document::MetaData | Document::VendorData => assert!(text.is_some()),
             }

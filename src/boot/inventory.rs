@@ -1,13 +1,13 @@
 //! What the inventory says becomes known: machines that nobody has seen, and
 //! labels for those that were.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
 use super::cards::{Unjoinable, joined, taking_over};
 use crate::{
     model::{
-        Change, Decision, Identity, Listed, Mac, Machine, MachineEvent, MachineState, Slot,
-        Timestamp, check_label_count,
+        Change, Decision, Listed, Mac, Machine, MachineEvent, MachineState, Slot, Timestamp,
+        check_label_count,
     },
     state::State,
 };
@@ -80,7 +80,9 @@ fn with_cards(
     listed: &Listed,
     apart: &mut Vec<(Mac, Mac, Unjoinable)>,
 ) -> Machine {
-    machine.identity.contested.clear();
+    if !machine.identity.contested.is_empty() {
+        machine.identity.contested.clear();
+    }
     let said = machine.clone();
     let name = machine.mac;
     for card in listed.cards.iter().filter(|card| **card != name) {
@@ -103,8 +105,9 @@ fn uncontested(state: &State, listed: &HashSet<Mac>) -> Vec<Change> {
         !machine.identity.contested.is_empty() && !listed.contains(&machine.mac)
     };
     let without = |machine: &Machine| {
-        let identity = Identity { contested: BTreeSet::new(), ..machine.identity.clone() };
-        Change::Machine(Machine { identity, ..machine.clone() })
+        let mut machine = machine.clone();
+        machine.identity.contested.clear();
+        Change::Machine(machine)
     };
     state.machines.all().filter(is_over).map(without).collect()
 }
@@ -126,13 +129,15 @@ fn said_of(before: &Machine, listed: &Listed) -> Machine {
     };
     // The file alone says them: a line that is taken out holds no longer.
     let Listed { local_boot, vlan, pace, ref loaders, ref dhcp, .. } = *listed;
-    let (enrolled, loaders, dhcp) = (true, loaders.clone(), dhcp.clone());
+    let (enrolled, loaders, dhcp) = (true, loaders.clone(), dhcp.clone().into());
     let machine = Machine { local_boot, vlan, pace, loaders, dhcp, enrolled, ..before.clone() };
     Machine { labels, architecture, note, ..machine }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::model::{Architecture, MOST_LABELS, Mac, Overlay, Tags, VlanId, testing};
 
@@ -230,7 +235,7 @@ mod tests {
         dhcp.options.set(66, b"elsewhere".to_vec());
         merged(&mut state, &Listed { vlan, pace, dhcp: dhcp.clone(), ..listed(&[]) });
         assert_eq!((known(&state).vlan, known(&state).pace), (vlan, pace));
-        assert_eq!(known(&state).dhcp, dhcp);
+        assert_eq!(*known(&state).dhcp, dhcp);
         assert_eq!(merged(&mut state, &listed(&[])), (0, 1));
         assert_eq!((known(&state).vlan, known(&state).pace), (None, None));
         assert!(known(&state).dhcp.is_empty());

@@ -95,7 +95,7 @@ pub fn of_script(
 ) -> (LocalBoot, Option<Habits>) {
     let known = state.machines.with_card(mac);
     let architecture = known.and_then(|machine| machine.architecture);
-    let mut habits = known.map(|machine| machine.habits.clone()).unwrap_or_default();
+    let mut habits = known.map(|machine| (*machine.habits).clone()).unwrap_or_default();
     let order = order(rules, known, Spot { address, architecture });
     let way = scripted(way(habits.local, &order), architecture);
     habits.local = sent(habits.local, way, now);

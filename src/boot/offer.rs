@@ -65,7 +65,7 @@ pub fn offer(
             then => (*then == Then::Local, Some(then.treatment())),
         },
     };
-    let habits = known.map(|machine| machine.habits.clone()).unwrap_or_default();
+    let habits = known.map(|machine| (*machine.habits).clone()).unwrap_or_default();
     let order = order(rules, known, spot);
     let mut local = habits.local;
     if !is_local {

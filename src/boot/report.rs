@@ -188,7 +188,7 @@ impl fmt::Display for Words {
 impl Words {
     /// To the machine of an instance that lives and has come so far.
     #[must_use]
-    pub const fn of(progress: &Progress) -> Self {
+    pub fn of(progress: &Progress) -> Self {
         match (progress.drain.asked_at, progress.drain.done_at) {
             (Some(_), None) => Self::Drain,
             (Some(_) | None, Some(_)) | (None, None) => Self::Keep,

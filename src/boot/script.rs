@@ -342,7 +342,7 @@ mod tests {
         Instance {
             tags: testing::tags(&[("evil", "x\nshell")]),
             hostname: "web-1".parse().expect("a name"),
-            image: Some(image),
+            image: Some(image.into()),
             secrets,
             ..testing::instance(1, MAC)
         }

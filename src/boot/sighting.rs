@@ -110,21 +110,22 @@ fn machine(state: &State, sighting: Sighting, now: Timestamp) -> Option<Machine>
         let first = Machine::first(mac, event, now)?;
         // Provisioned by its address before it was seen.
         let state = if has_instance { MachineState::Assigned } else { first.state };
-        let (stage, habits, last_seen) = (Some(stage), learned.unwrap_or_default(), Some(now));
-        let identity = seen_as(Identity::default());
+        let habits = learned.unwrap_or_default().into();
+        let (stage, last_seen) = (Some(stage), Some(now));
+        let identity = seen_as(Identity::default()).into();
         let first = Machine { architecture, uuid, identity, treatment, ..first };
         return Some(Machine { state, stage, habits, last_seen, ..first });
     };
     // What a machine does is allowed in every state.
     let stepped = before.after(event, now).ok()?;
-    let mut identity = seen_as(before.identity.clone());
+    let mut identity = seen_as((*before.identity).clone());
     let shown = uuid.map(|uuid| identity.after_uuid(before.uuid.as_ref(), uuid));
     let after = Machine {
         architecture: architecture.or(before.architecture),
         uuid: shown.or_else(|| before.uuid.clone()),
-        identity,
+        identity: identity.into(),
         stage: Some(stage),
-        habits: came_to(learned.unwrap_or_else(|| before.habits.clone()), stage),
+        habits: came_to(learned.unwrap_or_else(|| (*before.habits).clone()), stage).into(),
         treatment: treatment.or(before.treatment),
         ..stepped
     };

@@ -2,8 +2,6 @@
 //! and in which order. Knows what they may look like, and whether the programs are
 //! there.
 
-use std::collections::BTreeMap;
-
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
@@ -21,7 +19,7 @@ pub struct LoaderTable {
     /// Only machines on this network.
     pub network: Option<Text<IpNet>>,
     /// Only machines with all of these labels.
-    #[serde(default, deserialize_with = "labels", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "labels", skip_serializing_if = "Tags::is_empty")]
     pub labels: Tags,
     /// The boot programs, the first choice first.
     #[serde(deserialize_with = "names")]
@@ -29,7 +27,7 @@ pub struct LoaderTable {
 }
 
 pub(super) fn labels<'de, D: Deserializer<'de>>(from: D) -> Result<Tags, D::Error> {
-    let labels = BTreeMap::<String, String>::deserialize(from)?;
+    let labels = Tags::deserialize(from)?;
     check_label_count(labels.len()).map_err(D::Error::custom)?;
     for (name, value) in &labels {
         check_label(name, value).map_err(D::Error::custom)?;

@@ -1,7 +1,7 @@
 //! The `[[profile]]` tables of the file: what machines of an architecture, on a network
 //! or with labels are told by DHCP. Checks them.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,7 @@ pub struct ProfileTable {
     /// Only machines on this network.
     pub network: Option<Text<IpNet>>,
     /// Only machines with all of these labels.
-    #[serde(default, deserialize_with = "labels", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "labels", skip_serializing_if = "Tags::is_empty")]
     pub labels: Tags,
     /// What they are told.
     pub dhcp: OverlayTable,

@@ -21,7 +21,7 @@ pub(super) fn of(
     let architecture = said(request.client).or(known);
     let place = (machine, Some(subnet.network.into()));
     let profile = settings.profiles.iter().find(|profile| profile.kind.is_for(architecture, place));
-    match (machine.map(|machine| &machine.dhcp), profile.map(|profile| &profile.overlay)) {
+    match (machine.map(|machine| &*machine.dhcp), profile.map(|profile| &profile.overlay)) {
         (None, None) => Overlay::default(),
         (Some(one), None) | (None, Some(one)) => one.clone(),
         (Some(own), Some(profile)) => own.over(profile),

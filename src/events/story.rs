@@ -384,7 +384,7 @@ mod tests {
         match change {
             Change::Instance(mut instance) => {
                 let secret = |token: Token| Token(token.0 | (0xfeed << 100));
-                instance.init = INIT.to_owned();
+                instance.init = INIT.to_owned().into();
                 instance.secrets.files = secret(instance.secrets.files);
                 instance.secrets.init = secret(instance.secrets.init);
                 instance.secrets.report = secret(instance.secrets.report);

@@ -301,11 +301,14 @@ mod tests {
         let number = u64::try_from(token.0).expect("small");
         Instance {
             hostname: "web-1".parse().expect("a name"),
-            image: Some(Image {
-                kernel: file("a/vm linuz"),
-                initrds: vec![file("b/ünit.img"), url],
-                cmdline: "quiet".to_owned(),
-            }),
+            image: Some(
+                Image {
+                    kernel: file("a/vm linuz"),
+                    initrds: vec![file("b/ünit.img"), url],
+                    cmdline: "quiet".to_owned(),
+                }
+                .into(),
+            ),
             secrets: Secrets { files: token, ..testing::secrets(token.0 << 8) },
             ..testing::instance(number, mac)
         }
@@ -536,7 +539,7 @@ mod tests {
     fn init_and_reports_are_for_the_machine_of_the_instance_alone() {
         let (mut state, policy) = (leases(), policy());
         let init = r#"{"ignition": {"version": "3.4.0"}}"#.to_owned();
-        state.apply(&Change::Instance(Instance { init, ..instance(MAC, TOKEN) }));
+        state.apply(&Change::Instance(Instance { init: init.into(), ..instance(MAC, TOKEN) }));
         for path in own_paths(&state, TOKEN) {
             let own = asked((&state, &policy), "GET", &path, ADDRESS);
             assert!(
@@ -703,7 +706,7 @@ mod tests {
         let own = instance(MAC, TOKEN);
         let kernel = own.image.as_ref().expect("an image").kernel.clone();
         let image = Image { kernel, initrds: Vec::new(), cmdline: String::new() };
-        state.apply(&Change::Instance(Instance { image: Some(image), ..own }));
+        state.apply(&Change::Instance(Instance { image: Some(image.into()), ..own }));
         let head = asked((&state, &policy), "HEAD", "/grub/grub.cfg", ADDRESS);
         assert!(head.changes.is_empty());
         let config = asked((&state, &policy), "GET", "/grub/grub.cfg", ADDRESS);

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 pub struct DhcpOptions(BTreeMap<u8, Vec<u8>>);
 
 impl DhcpOptions {
+    /// No option.
+    pub(super) const NONE: Self = Self(BTreeMap::new());
+
     /// Sets an option, over what it was before.
     pub fn set(&mut self, code: u8, value: Vec<u8>) {
         self.0.insert(code, value);

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{LocalHabit, Proxied};
+use super::{LocalHabit, Proxied, Rung, Usual};
 
 /// What its firmware was found to take and to refuse. It is kept with the machine, so
 /// that nothing of it must be found out again after a restart.
@@ -19,6 +19,14 @@ pub struct Habits {
     /// The boot program that it is told of those in its order; the first if nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loader: Option<Tried>,
+}
+
+impl Usual for Habits {
+    const USUAL: &'static Self = &Self {
+        proxied: Proxied { rung: Rung::Offer, vain: 0, is_deaf: false },
+        local: LocalHabit { way: None, works: None, told: None, entry: None, returns: 0 },
+        loader: None,
+    };
 }
 
 impl Habits {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Mac, Port, canonical_uuid};
+use super::{Mac, Port, Usual, canonical_uuid};
 
 /// The most cards that a machine may have, with the one that names it.
 pub const MOST_CARDS: usize = 64;
@@ -42,6 +42,18 @@ pub struct Identity {
     /// Cards that the inventory lists for it and that are another machine's.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub contested: BTreeSet<Mac>,
+}
+
+impl Usual for Identity {
+    const USUAL: &'static Self = &Self {
+        cards: BTreeSet::new(),
+        asked_by: None,
+        serial: None,
+        other_uuids: BTreeSet::new(),
+        settled_uuids: BTreeSet::new(),
+        ports: BTreeMap::new(),
+        contested: BTreeSet::new(),
+    };
 }
 
 impl Identity {

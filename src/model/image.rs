@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// A kernel, its initrds in the order in which they are loaded, and the
 /// command line, still with its template variables.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Image {
     /// The kernel, or whatever else iPXE can start.
     pub kernel: Asset,
@@ -25,7 +25,7 @@ impl Image {
 }
 
 /// One file of an image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Asset {
     /// Where it comes from.
     pub source: Source,

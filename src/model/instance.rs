@@ -1,14 +1,11 @@
 //! What InfraKit calls an instance: a machine that was given something to be.
 
-use std::{collections::BTreeMap, fmt, net::Ipv4Addr, str::FromStr};
+use std::{fmt, net::Ipv4Addr, str::FromStr};
 
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::hexadecimal::{digits, text};
-use super::{Hostname, Image, Mac, Progress, Secrets, Timestamp, Token};
-
-/// The tags of an instance, stored and returned to the letter.
-pub type Tags = BTreeMap<String, String>;
+use super::{Hostname, Image, Mac, Progress, Secrets, Shared, Tags, Timestamp, Token};
 
 /// One Provision's result: this machine boots this, under this ID.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,7 +17,7 @@ pub struct Instance {
     /// As handed to Provision, with what Label has added since.
     pub tags: Tags,
     /// What the machine shall run at its first start; empty if nothing.
-    pub init: String,
+    pub init: Shared<String>,
     /// The machine that it claimed.
     pub mac: Mac,
     /// The address that is kept for the machine as long as this lives.
@@ -34,7 +31,7 @@ pub struct Instance {
     /// When it boots from the network.
     pub boot: BootMode,
     /// What it boots; nothing only if it never boots from the network.
-    pub image: Option<Image>,
+    pub image: Option<Shared<Image>>,
     /// The secret parts of its URLs.
     pub secrets: Secrets,
     /// When it was provisioned.
@@ -144,6 +141,9 @@ impl Instance {
 pub struct InstanceId(u64);
 
 impl InstanceId {
+    /// No ID is before it.
+    pub const FIRST: Self = Self(0);
+
     /// The first ID for an instance that is provisioned `now`, larger than
     /// `last`, the largest that was ever issued.
     #[must_use]

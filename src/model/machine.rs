@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Architecture, Forbidden, Habits, Identity, LocalBoot, LogicalId, Mac, MachineEvent,
-    MachineState, Overlay, Port, Rate, Tags, Timestamp, Treatment, VlanId,
+    MachineState, Overlay, Port, Rare, Rate, Tags, Timestamp, Treatment, Usual, VlanId,
 };
 
 /// A machine that asked to boot from the network, or that the inventory lists.
@@ -43,7 +43,7 @@ pub struct Machine {
     pub note: Option<String>,
     /// What was learned of its firmware.
     #[serde(default)]
-    pub habits: Habits,
+    pub habits: Rare<Habits>,
     /// Whether somebody has spoken of it: it is listed, an instance had it, or the
     /// operator freed it or set it aside. See [`Machine::is_stranger`].
     #[serde(default)]
@@ -61,22 +61,25 @@ pub struct Machine {
     #[serde(default)]
     pub pace: Option<Rate>,
     /// Its further cards, and what else it is known by.
-    #[serde(default, skip_serializing_if = "Identity::is_empty")]
-    pub identity: Identity,
+    #[serde(default, skip_serializing_if = "is_usual")]
+    pub identity: Rare<Identity>,
     /// The boot programs that the inventory says of it, the first choice first; none
     /// if it says nothing.
     #[serde(default)]
     pub loaders: Vec<String>,
     /// What the inventory says that it is told by DHCP.
-    #[serde(default, skip_serializing_if = "Overlay::is_empty")]
-    pub dhcp: Overlay,
+    #[serde(default, skip_serializing_if = "is_usual")]
+    pub dhcp: Rare<Overlay>,
 }
 
 /// A machine that waits asks every few seconds, and that it was seen is kept
 /// once a minute: one that was silent for longer than this does not wait.
-const STILL_WAITING: Duration = Duration::from_secs(90);
+const STILL_WAITING: Duration = Duration::from_millis(Machine::STILL_WAITING_MILLISECONDS);
 
 impl Machine {
+    /// One that was silent for longer than this does not wait any more.
+    pub const STILL_WAITING_MILLISECONDS: u64 = 90_000;
+
     /// A machine that became known by this event; nothing if the event makes no
     /// machine known.
     #[must_use]
@@ -94,15 +97,15 @@ impl Machine {
             since: now,
             former: None,
             note: None,
-            habits: Habits::default(),
+            habits: Rare::default(),
             enrolled: event == MachineEvent::Listed,
             treatment: None,
             local_boot: None,
             vlan: None,
             pace: None,
-            identity: Identity::default(),
+            identity: Rare::default(),
             loaders: Vec::new(),
-            dhcp: Overlay::default(),
+            dhcp: Rare::default(),
         })
     }
 
@@ -196,6 +199,10 @@ impl Machine {
             state => state,
         }
     }
+}
+
+fn is_usual<T: Usual>(rare: &Rare<T>) -> bool {
+    **rare == *T::USUAL
 }
 
 /// Whether by this event the machine becomes one of the pool's for good.

@@ -4,7 +4,7 @@
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Architecture, DhcpOptions, LeaseTimes, Machine, Tags};
+use super::{Architecture, DhcpOptions, LeaseTimes, Machine, Tags, Usual};
 
 /// What is told instead of what the network says, or besides it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +14,10 @@ pub struct Overlay {
     pub options: DhcpOptions,
     /// For how long an address is the machine's; as in its network if nothing is said.
     pub times: Option<LeaseTimes>,
+}
+
+impl Usual for Overlay {
+    const USUAL: &'static Self = &Self { options: DhcpOptions::NONE, times: None };
 }
 
 impl Overlay {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BootMode, InstanceEvent, InstanceState, Timestamp};
+use super::{BootMode, InstanceEvent, InstanceState, Rare, Timestamp, Usual};
 
 /// How far an instance has come.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -21,7 +21,7 @@ pub struct Progress {
     /// Why it has failed, in its machine's words or ours.
     pub failure: Option<String>,
     /// What is known of its end.
-    pub drain: Drain,
+    pub drain: Rare<Drain>,
 }
 
 /// Stopping the work of a machine before its instance is destroyed.
@@ -33,6 +33,10 @@ pub struct Drain {
     pub asked_at: Option<Timestamp>,
     /// When it reported that it has stopped.
     pub done_at: Option<Timestamp>,
+}
+
+impl Usual for Drain {
+    const USUAL: &'static Self = &Self { callback: None, asked_at: None, done_at: None };
 }
 
 /// A place on a machine that takes a POST by plain HTTP. The address is the one
@@ -71,7 +75,7 @@ impl Progress {
             after.boots = self.boots.saturating_add(1);
             after.since = now;
             // Whatever was asked of the system before, this one was not.
-            after.drain = Drain::default();
+            after.drain = Rare::default();
         }
         after
     }
@@ -87,7 +91,9 @@ impl Progress {
             after.drain.asked_at = None;
             after.drain.done_at = None;
         }
-        after.drain.callback = callback.or(after.drain.callback);
+        if callback.is_some() {
+            after.drain.callback = callback;
+        }
         after
     }
 
@@ -148,7 +154,7 @@ impl Progress {
     /// Whether somebody was told of it, so that it must be on disk first: the
     /// machine that reported, or who asked it to stop.
     #[must_use]
-    pub const fn is_promise(&self) -> bool {
+    pub fn is_promise(&self) -> bool {
         match self.state {
             InstanceState::Running | InstanceState::Failed => true,
             InstanceState::Provisioning | InstanceState::Booting => self.drain.asked_at.is_some(),
@@ -200,7 +206,7 @@ mod tests {
         let running = Progress::new(NOW).script(true, NOW).ready(None, NOW).drain_asked(NOW);
         let again = running.script(true, LATER);
         assert_eq!((again.state, again.since, again.boots), (InstanceState::Booting, LATER, 2));
-        assert_eq!(again.drain, Drain::default());
+        assert_eq!(*again.drain, Drain::default());
     }
 
     #[test]

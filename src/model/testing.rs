@@ -28,17 +28,16 @@ pub(crate) fn instance(number: u64, mac: Mac) -> Instance {
         id: InstanceId::next(None, now),
         logical_id: None,
         tags: Tags::new(),
-        init: String::new(),
+        init: String::new().into(),
         mac,
         address: None,
         hostname: "host".parse().expect("a name"),
         index: None,
         boot: BootMode::Always,
-        image: Some(Image {
-            kernel: file("vmlinuz"),
-            initrds: Vec::new(),
-            cmdline: "a=b".to_owned(),
-        }),
+        image: Some(
+            Image { kernel: file("vmlinuz"), initrds: Vec::new(), cmdline: "a=b".to_owned() }
+                .into(),
+        ),
         secrets: secrets(u128::from(number)),
         provisioned_at: now,
         progress: Progress::new(now),

@@ -355,7 +355,7 @@ mod tests {
         machine.labels = testing::tags(&[("rack", "7"), ("a/b", "c")]);
         state.apply(&Change::Machine(machine));
         let mut held = instance(5, 1, &[("infrakit.group", "w")]);
-        held.init = INIT.to_owned();
+        held.init = INIT.to_owned().into();
         let secret = |token: Token| Token(token.0 | (0xfeed << 100));
         let secrets = held.secrets;
         held.secrets.files = secret(secrets.files);

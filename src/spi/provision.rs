@@ -112,11 +112,11 @@ fn new_instance(
     let image = properties
         .image
         .clone()
-        .map(|image| Image { cmdline: addition.behind_cmdline(&image.cmdline), ..image });
+        .map(|image| Image { cmdline: addition.behind_cmdline(&image.cmdline), ..image }.into());
     let instance = Instance {
         id,
         logical_id: request.logical_id.clone(),
-        init: addition.behind_init(&request.init),
+        init: addition.behind_init(&request.init).into(),
         mac,
         address: address.map(|(address, _)| address),
         hostname: hostname(properties, named, member)?,
@@ -720,7 +720,7 @@ mod tests {
         spec["Attachments"] = json!([]);
         taken(&mut state, spec.clone());
         let instance = made(&state, mac(1));
-        assert_eq!(instance.init, "#!/bin/sh\n");
+        assert_eq!(instance.init.as_str(), "#!/bin/sh\n");
         assert_eq!(json!(instance.tags), spec["Tags"]);
     }
 

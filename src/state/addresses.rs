@@ -17,7 +17,7 @@ pub struct Addresses {
     leases: HashMap<Ipv4Addr, Lease>,
     /// The addresses whose leases are a machine's, newest first, one in each
     /// network: the same card may be in several, by VLANs or by moving.
-    of_machine: HashMap<Mac, Vec<Ipv4Addr>>,
+    of_machine: HashMap<Mac, Held>,
     reserved: HashMap<Ipv4Addr, Mac>,
     reservation_of: HashMap<Mac, Ipv4Addr>,
 }
@@ -31,6 +31,30 @@ struct Stock {
     /// Pool addresses that were leased once and are not reserved, by the time
     /// from which they may be given to somebody else.
     used: BTreeSet<(Timestamp, Ipv4Addr)>,
+}
+
+/// The addresses of a card: most have one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Held {
+    One(Ipv4Addr),
+    /// None, or several.
+    Many(Box<[Ipv4Addr]>),
+}
+
+impl Held {
+    fn all(&self) -> &[Ipv4Addr] {
+        match self {
+            Self::One(address) => std::slice::from_ref(address),
+            Self::Many(addresses) => addresses,
+        }
+    }
+
+    fn of(addresses: Vec<Ipv4Addr>) -> Self {
+        match addresses[..] {
+            [address] => Self::One(address),
+            _ => Self::Many(addresses.into()),
+        }
+    }
 }
 
 impl Addresses {
@@ -63,7 +87,7 @@ impl Addresses {
     /// address since, newest first: in each network one, and all that it is bound
     /// to; they may have expired.
     pub fn leases_of(&self, mac: Mac) -> impl Iterator<Item = &Lease> {
-        let addresses = self.of_machine.get(&mac).into_iter().flatten();
+        let addresses = self.of_machine.get(&mac).into_iter().flat_map(Held::all);
         addresses.filter_map(|address| self.leases.get(address))
     }
 
@@ -138,11 +162,12 @@ impl Addresses {
         self.forget_index(lease.address);
         let before = self.leases.insert(lease.address, lease);
         if let Some(before) = before.filter(|before| before.mac != lease.mac)
-            && let Some(addresses) = self.of_machine.get_mut(&before.mac)
+            && let Some(held) = self.of_machine.remove(&before.mac)
         {
+            let mut addresses = held.all().to_vec();
             addresses.retain(|address| *address != lease.address);
-            if addresses.is_empty() {
-                self.of_machine.remove(&before.mac);
+            if !addresses.is_empty() {
+                self.of_machine.insert(before.mac, Held::of(addresses));
             }
         }
         self.remember(lease);
@@ -154,8 +179,15 @@ impl Addresses {
     /// gave up one says nothing of the one that it has; they are read back from
     /// disk in no order of time.
     fn remember(&mut self, lease: Lease) {
+        // Most have asked for the one that they have, again.
+        let before = self.of_machine.get(&lease.mac);
+        if before.is_none_or(|held| held.all() == [lease.address]) {
+            self.of_machine.insert(lease.mac, Held::One(lease.address));
+            return;
+        }
         let place = self.place(lease.address);
-        let mut addresses = self.of_machine.remove(&lease.mac).unwrap_or_default();
+        let before = self.of_machine.remove(&lease.mac);
+        let mut addresses = before.map(|held| held.all().to_vec()).unwrap_or_default();
         addresses.retain(|address| *address != lease.address);
         let here = |address: &Ipv4Addr| self.place(*address) == place;
         let other_is_live = addresses.iter().any(|one| here(one) && is_live(&self.leases[one]));
@@ -164,7 +196,19 @@ impl Addresses {
             addresses.retain(|address| !here(address) || is_bound(address));
             addresses.insert(0, lease.address);
         }
-        self.of_machine.insert(lease.mac, addresses);
+        self.of_machine.insert(lease.mac, Held::of(addresses));
+    }
+
+    /// The same in less memory; see [`super::State::settled`].
+    pub(super) fn settle(&mut self) {
+        for stock in &mut self.stocks {
+            super::settle_set(&mut stock.fresh);
+            super::settle_set(&mut stock.used);
+        }
+        self.leases.shrink_to_fit();
+        self.of_machine.shrink_to_fit();
+        self.reserved.shrink_to_fit();
+        self.reservation_of.shrink_to_fit();
     }
 
     pub(super) fn reserve(&mut self, mac: Mac, address: Ipv4Addr) {
@@ -229,6 +273,7 @@ impl Addresses {
             self.reservation_of.iter().map(|(mac, address)| (*address, *mac)).collect();
         assert_eq!(pairs, self.reserved);
         for (mac, addresses) in &self.of_machine {
+            let addresses = addresses.all();
             assert!(addresses.iter().all(|address| self.leases[address].mac == *mac));
             assert!(!addresses.is_empty());
             let mut seen = std::collections::HashSet::new();

@@ -2,34 +2,87 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::model::{Destroyed, Instance, InstanceId, LogicalId, Mac, Progress, Tags, Token};
+use super::{marks::Marks, places::Places};
+use crate::model::{
+    Destroyed, Image, Instance, InstanceId, LogicalId, Mac, Pooled, Progress, TagPool, Tags, Token,
+};
 
 /// The living instances, and the IDs of those destroyed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Instances {
-    living: BTreeMap<InstanceId, Instance>,
+    living: BTreeMap<InstanceId, Box<Instance>>,
     destroyed: HashMap<InstanceId, Destroyed>,
     last_id: Option<InstanceId>,
     of_machine: HashMap<Mac, InstanceId>,
     /// Each secret of the living, and of those destroyed the report's.
-    by_secret: HashMap<Token, InstanceId>,
+    by_secret: Marks<InstanceId>,
     by_name: HashMap<(Option<String>, LogicalId), InstanceId>,
-    by_tag: HashMap<(String, String), BTreeSet<InstanceId>>,
-    /// The places in each group and who has them. A Label can put two instances
-    /// at one place, so each is here.
-    indexes: HashMap<String, BTreeSet<(u32, InstanceId)>>,
+    by_tag: HashMap<(String, String), Ids>,
+    /// The places in each group and who has them.
+    places: HashMap<String, Places>,
+    /// What the instances of a group have alike is in memory once.
+    tags: TagPool,
+    images: Pooled<Image>,
+    inits: Pooled<String>,
+}
+
+/// Those that have a tag: most tags are of very many, and some of one alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Ids {
+    One(InstanceId),
+    Many(BTreeSet<InstanceId>),
+}
+
+impl Ids {
+    fn len(&self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            Self::Many(ids) => ids.len(),
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = InstanceId> {
+        let (one, many) = match self {
+            Self::One(id) => (Some(*id), None),
+            Self::Many(ids) => (None, Some(ids)),
+        };
+        one.into_iter().chain(many.into_iter().flatten().copied())
+    }
+
+    fn insert(&mut self, id: InstanceId) {
+        match self {
+            Self::One(one) if *one == id => {}
+            Self::One(one) => *self = Self::Many([*one, id].into()),
+            Self::Many(ids) => drop(ids.insert(id)),
+        }
+    }
+
+    /// Whether none is left.
+    fn remove(&mut self, id: InstanceId) -> bool {
+        match self {
+            Self::One(one) => *one == id,
+            Self::Many(ids) => {
+                ids.remove(&id);
+                // Two were there, so one is left.
+                if let (1, Some(last)) = (ids.len(), ids.first().copied()) {
+                    *self = Self::One(last);
+                }
+                false
+            }
+        }
+    }
 }
 
 impl Instances {
     /// The living instance of this ID.
     #[must_use]
     pub fn find(&self, id: InstanceId) -> Option<&Instance> {
-        self.living.get(&id)
+        self.living.get(&id).map(Box::as_ref)
     }
 
     /// Every living instance, oldest first.
     pub fn all(&self) -> impl Iterator<Item = &Instance> {
-        self.living.values()
+        self.living.values().map(Box::as_ref)
     }
 
     /// What is remembered of the instance of this ID, if it was destroyed.
@@ -53,58 +106,56 @@ impl Instances {
     /// The instance that holds this machine.
     #[must_use]
     pub fn of_machine(&self, mac: Mac) -> Option<&Instance> {
-        self.living.get(self.of_machine.get(&mac)?)
+        self.find(*self.of_machine.get(&mac)?)
     }
 
     /// The instance whose files' URLs have this secret.
     #[must_use]
     pub fn of_files(&self, token: Token) -> Option<&Instance> {
-        self.of_secret(token).filter(|instance| instance.secrets.files == token)
+        self.of_secret(token).find(|instance| instance.secrets.files == token)
     }
 
     /// The instance whose `Init` is at the URL with this secret.
     #[must_use]
     pub fn of_init(&self, token: Token) -> Option<&Instance> {
-        self.of_secret(token).filter(|instance| instance.secrets.init == token)
+        self.of_secret(token).find(|instance| instance.secrets.init == token)
     }
 
     /// The instance whose machine reports in at the URL with this secret.
     #[must_use]
     pub fn of_report(&self, token: Token) -> Option<&Instance> {
-        self.of_secret(token).filter(|instance| instance.secrets.report == token)
+        self.of_secret(token).find(|instance| instance.secrets.report == token)
     }
 
     /// The destroyed instance whose machine reported in at the URL with this
     /// secret.
     #[must_use]
     pub fn destroyed_of_report(&self, token: Token) -> Option<&Destroyed> {
-        self.destroyed.get(self.by_secret.get(&token)?)
+        let marked = self.by_secret.of(&token, InstanceId::FIRST);
+        marked.filter_map(|id| self.destroyed.get(&id)).find(|destroyed| destroyed.report == token)
     }
 
-    fn of_secret(&self, token: Token) -> Option<&Instance> {
-        self.living.get(self.by_secret.get(&token)?)
+    fn of_secret(&self, token: Token) -> impl Iterator<Item = &Instance> + use<'_> {
+        self.by_secret.of(&token, InstanceId::FIRST).filter_map(|id| self.find(id))
     }
 
     /// The lowest index that no living instance of the group has.
     #[must_use]
     pub fn free_index(&self, group: &str) -> u32 {
-        let taken = self.indexes.get(group).into_iter().flatten();
-        taken.fold(0, |free, (index, _)| if *index == free { free.saturating_add(1) } else { free })
+        self.places.get(group).map_or(0, Places::free)
     }
 
     /// The oldest living instance of the group that has this index.
     #[must_use]
     pub fn at_index(&self, group: &str, index: u32) -> Option<&Instance> {
-        let taken = self.indexes.get(group)?;
-        let (_, id) = taken.iter().find(|(other, _)| *other == index)?;
-        self.living.get(id)
+        self.find(self.places.get(group)?.at(index)?)
     }
 
     /// The instance of this logical ID in this group (or in none).
     #[must_use]
     pub fn named(&self, group: Option<&str>, logical_id: &LogicalId) -> Option<&Instance> {
         let name = (group.map(str::to_owned), logical_id.clone());
-        self.living.get(self.by_name.get(&name)?)
+        self.find(*self.by_name.get(&name)?)
     }
 
     /// The instances that have all of these tags, oldest first; all if none are
@@ -119,16 +170,16 @@ impl Instances {
             .iter()
             .filter(|(key, value)| !value.is_empty() && *key != Instance::STATE_TAG)
             .map(|(key, value)| self.by_tag.get(&(key.clone(), value.clone())))
-            .min_by_key(|ids| ids.map_or(0, BTreeSet::len));
+            .min_by_key(|ids| ids.map_or(0, Ids::len));
         match narrowest {
-            None => self.living.values().filter(matches).collect(),
+            None => self.all().filter(matches).collect(),
             Some(None) => Vec::new(),
             // One tag alone is what the index is by.
             Some(Some(ids)) if wanted.len() == 1 && ids.len() == self.living.len() => {
-                self.living.values().collect()
+                self.all().collect()
             }
             Some(Some(ids)) => {
-                let found = ids.iter().filter_map(|id| self.living.get(id));
+                let found = ids.iter().filter_map(|id| self.find(id));
                 found.filter(|instance| wanted.len() == 1 || matches(instance)).collect()
             }
         }
@@ -140,23 +191,33 @@ impl Instances {
         self.living.len()
     }
 
-    pub(super) fn put(&mut self, instance: Instance) {
+    pub(super) fn put(&mut self, mut instance: Instance) {
         self.remove(instance.id);
+        instance.tags = instance.tags.pooled(&mut self.tags);
+        instance.image = instance.image.map(|image| self.images.share(&image));
+        instance.init = self.inits.share(&instance.init);
         self.last_id = self.last_id.max(Some(instance.id));
         self.of_machine.insert(instance.mac, instance.id);
         for secret in secrets(&instance) {
-            self.by_secret.insert(secret, instance.id);
+            self.by_secret.insert(&secret, instance.id);
         }
         if let (Some(group), Some(index)) = (instance.group(), instance.index) {
-            self.indexes.entry(group.to_owned()).or_default().insert((index, instance.id));
+            // Looked for first: the name of the group is made once.
+            match self.places.get_mut(group) {
+                Some(places) => places.take(index, instance.id),
+                None => {
+                    self.places.entry(group.to_owned()).or_default().take(index, instance.id);
+                }
+            }
         }
         if let Some(name) = name(&instance) {
             self.by_name.insert(name, instance.id);
         }
         for (key, value) in &instance.tags {
-            self.by_tag.entry((key.clone(), value.clone())).or_default().insert(instance.id);
+            let ids = self.by_tag.entry((key.clone(), value.clone()));
+            ids.and_modify(|ids| ids.insert(instance.id)).or_insert(Ids::One(instance.id));
         }
-        self.living.insert(instance.id, instance);
+        self.living.insert(instance.id, Box::new(instance));
     }
 
     pub(super) fn progress(&mut self, id: InstanceId, progress: &Progress) {
@@ -170,23 +231,23 @@ impl Instances {
         let id = destroyed.id;
         self.last_id = self.last_id.max(Some(id));
         let instance = self.remove(id);
-        self.by_secret.insert(destroyed.report, id);
+        self.by_secret.insert(&destroyed.report, id);
         self.destroyed.insert(id, destroyed);
         instance
     }
 
     fn remove(&mut self, id: InstanceId) -> Option<Instance> {
-        let instance = self.living.remove(&id)?;
+        let instance = *self.living.remove(&id)?;
         remove_if_own(&mut self.of_machine, &instance.mac, id);
         for secret in secrets(&instance) {
-            remove_if_own(&mut self.by_secret, &secret, id);
+            self.by_secret.remove(&secret, id);
         }
         if let (Some(group), Some(index)) = (instance.group(), instance.index)
-            && let Some(taken) = self.indexes.get_mut(group)
+            && let Some(places) = self.places.get_mut(group)
         {
-            taken.remove(&(index, id));
-            if taken.is_empty() {
-                self.indexes.remove(group);
+            places.leave(index, id);
+            if places.is_empty() {
+                self.places.remove(group);
             }
         }
         if let Some(name) = name(&instance) {
@@ -194,14 +255,35 @@ impl Instances {
         }
         for (key, value) in &instance.tags {
             let tag = (key.clone(), value.clone());
-            if let Some(ids) = self.by_tag.get_mut(&tag) {
-                ids.remove(&id);
-                if ids.is_empty() {
-                    self.by_tag.remove(&tag);
-                }
+            if self.by_tag.get_mut(&tag).is_some_and(|ids| ids.remove(id)) {
+                self.by_tag.remove(&tag);
             }
         }
+        self.give_back(&instance);
         Some(instance)
+    }
+
+    fn give_back(&mut self, instance: &Instance) {
+        instance.tags.give_back(&mut self.tags);
+        if let Some(image) = &instance.image {
+            self.images.give_back(image);
+        }
+        self.inits.give_back(&instance.init);
+    }
+
+    /// The same in less memory; see [`super::State::settled`].
+    pub(super) fn settle(&mut self) {
+        super::settle_map(&mut self.living);
+        self.by_secret.settle();
+        for ids in self.by_tag.values_mut() {
+            if let Ids::Many(ids) = ids {
+                super::settle_set(ids);
+            }
+        }
+        self.places.values_mut().for_each(Places::settle);
+        self.of_machine.shrink_to_fit();
+        self.by_tag.shrink_to_fit();
+        self.destroyed.shrink_to_fit();
     }
 
     #[cfg(test)]
@@ -212,18 +294,21 @@ impl Instances {
         let living =
             self.living.values().flat_map(|instance| secrets(instance).map(|s| (s, instance.id)));
         let destroyed = self.destroyed.values().map(|destroyed| (destroyed.report, destroyed.id));
-        assert_eq!(self.by_secret, living.chain(destroyed).collect());
+        let mut marks = Marks::default();
+        living.chain(destroyed).for_each(|(secret, id)| marks.insert(&secret, id));
+        assert_eq!(self.by_secret, marks);
         for instance in self.living.values() {
             if let (Some(group), Some(index)) = (instance.group(), instance.index) {
                 assert!(self.at_index(group, index).is_some() && self.free_index(group) != index);
             }
             for (key, value) in &instance.tags {
-                assert!(self.by_tag[&(key.clone(), value.clone())].contains(&instance.id));
+                let ids = &self.by_tag[&(key.clone(), value.clone())];
+                assert!(ids.iter().any(|id| id == instance.id));
             }
-            assert!(self.tagged(&instance.tags).contains(&instance));
+            assert!(self.tagged(&instance.tags).contains(&instance.as_ref()));
             assert!(self.of_machine.contains_key(&instance.mac), "{}", instance.mac);
         }
-        let listed: usize = self.by_tag.values().map(BTreeSet::len).sum();
+        let listed: usize = self.by_tag.values().map(Ids::len).sum();
         assert_eq!(listed, self.living.values().map(|instance| instance.tags.len()).sum::<usize>());
         assert!(
             self.living.keys().chain(self.destroyed.keys()).all(|id| Some(*id) <= self.last_id)

@@ -1,43 +1,41 @@
 //! The machines that asked to boot or are listed, and the queue of those that
 //! may be given out.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    hash::Hash,
-};
+use std::collections::{BTreeSet, HashMap};
 
-use super::slots;
+use super::{marks::Marks, slots};
 use crate::model::{
-    LogicalId, Mac, Machine, MachineEvent, MachineState, Port, Stage, Timestamp, canonical_uuid,
-    is_genuine_uuid,
+    LogicalId, Mac, Machine, MachineEvent, MachineState, Port, Stage, TagPool, Timestamp,
+    canonical_uuid, is_genuine_uuid,
 };
 
-/// Among so many is looked for one that may be forgotten.
+/// Among so many is looked for one that may be forgotten, and for one that waits.
 const LOOKED_AT: usize = 1024;
 
 /// The machines that are known.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Machines {
-    known: HashMap<Mac, Machine>,
+    known: HashMap<Mac, Box<Machine>>,
     /// Those in the hold script, longest-waiting first.
     held: BTreeSet<(Timestamp, Mac)>,
+    /// The same by when they asked last.
+    asked: BTreeSet<(Timestamp, Mac)>,
     /// The others that may be given out, in the same order.
     others: BTreeSet<(Timestamp, Mac)>,
     /// The machine that had this name last.
     former: HashMap<(Option<String>, LogicalId), Mac>,
     /// The machine of each further card.
     by_card: HashMap<Mac, Mac>,
-    by_uuid: HashMap<u128, BTreeSet<Mac>>,
-    by_serial: HashMap<String, BTreeSet<Mac>>,
-    /// By the port, and by each of its IDs alone.
-    by_port: HashMap<Port, BTreeSet<Mac>>,
+    /// By the UUID, by the serial number, by the port, and by each of its IDs alone.
+    marks: Marks<Mac>,
+    labels: TagPool,
 }
 
 impl Machines {
     /// The machine of this name, if it is known.
     #[must_use]
     pub fn find(&self, mac: Mac) -> Option<&Machine> {
-        self.known.get(&mac)
+        self.known.get(&mac).map(Box::as_ref)
     }
 
     /// The name of the machine that has this card; the card itself, if it is none's
@@ -63,21 +61,33 @@ impl Machines {
     }
 
     pub(super) fn with_uuid(&self, uuid: u128) -> impl Iterator<Item = Mac> {
-        self.by_uuid.get(&uuid).into_iter().flatten().copied()
+        let shows = move |machine: &&Machine| {
+            machine.uuid.as_deref().is_some_and(|own| canonical_uuid(own) == uuid)
+        };
+        self.marked(&Mark::Uuid(uuid)).filter(shows).map(|machine| machine.mac)
     }
 
-    pub(super) fn with_serial(&self, serial: &str) -> impl Iterator<Item = Mac> {
-        self.by_serial.get(serial).into_iter().flatten().copied()
+    pub(super) fn with_serial<'a>(&'a self, serial: &'a str) -> impl Iterator<Item = Mac> + 'a {
+        let shows = move |machine: &&Machine| machine.identity.serial.as_deref() == Some(serial);
+        self.marked(&Mark::Serial(serial)).filter(shows).map(|machine| machine.mac)
     }
 
     /// The machines of whose port so much is said.
-    pub(super) fn behind(&self, port: &Port) -> impl Iterator<Item = &Machine> {
-        self.by_port.get(port).into_iter().flatten().filter_map(|mac| self.known.get(mac))
+    pub(super) fn behind<'a>(&'a self, port: &'a Port) -> impl Iterator<Item = &'a Machine> {
+        let is_behind = move |machine: &&Machine| {
+            machine.port().is_some_and(|own| slots::keys(own).contains(port))
+        };
+        self.marked(&Mark::Port(port)).filter(is_behind)
+    }
+
+    /// Those that may show it, and all that do among them.
+    fn marked<'a>(&'a self, mark: &Mark<'_>) -> impl Iterator<Item = &'a Machine> + use<'a> {
+        self.marks.of(mark, Mac::new([0; 6])).filter_map(|mac| self.find(mac))
     }
 
     /// Every machine that is known, in no order.
     pub fn all(&self) -> impl Iterator<Item = &Machine> {
-        self.known.values()
+        self.known.values().map(Box::as_ref)
     }
 
     /// How many are known.
@@ -90,19 +100,32 @@ impl Machines {
     /// part longest-waiting first.
     pub fn available(&self) -> impl Iterator<Item = &Machine> {
         let all = self.held.iter().chain(&self.others);
-        all.filter_map(|(_, mac)| self.known.get(mac)).filter(|machine| machine.may_be_chosen())
+        all.filter_map(|(_, mac)| self.find(*mac)).filter(|machine| machine.may_be_chosen())
     }
 
     /// The machine to give out, of those that suit: the one that waits longest of
     /// those that wait now, and if none does, the first that may be on its way.
     #[must_use]
     pub fn choose(&self, now: Timestamp, suits: impl Fn(&Machine) -> bool) -> Option<&Machine> {
-        let machine = |(_, mac): &(Timestamp, Mac)| self.known.get(mac);
+        let machine = |(_, mac): &(Timestamp, Mac)| self.find(*mac);
         let suits = |machine: &&Machine| machine.may_be_chosen() && suits(machine);
-        let mut waiting = self.held.iter().filter_map(machine).filter(|one| one.waits(now));
         let mut on_its_way = self.others.iter().filter_map(machine);
         let mut silent = self.held.iter().filter_map(machine);
-        waiting.find(suits).or_else(|| on_its_way.find(suits)).or_else(|| silent.find(suits))
+        let waiting = self.waiting(now, suits);
+        waiting.or_else(|| on_its_way.find(suits)).or_else(|| silent.find(suits))
+    }
+
+    /// Of those that wait now and suit, the one that waits longest.
+    fn waiting(&self, now: Timestamp, suits: impl Fn(&&Machine) -> bool) -> Option<&Machine> {
+        let since = Timestamp(now.0.saturating_sub(Machine::STILL_WAITING_MILLISECONDS));
+        let asked = || self.asked.range((since, Mac::new([0; 6]))..);
+        if asked().nth(LOOKED_AT).is_some() {
+            let mut held = self.held.iter().filter_map(|(_, mac)| self.find(*mac));
+            return held.find(|machine| machine.waits(now) && suits(machine));
+        }
+        // Of very many that are switched off, only those that ask are looked at.
+        let suitable = asked().filter_map(|(_, mac)| self.find(*mac)).filter(suits);
+        suitable.min_by_key(|machine| (machine.waiting_since, machine.mac))
     }
 
     /// The stranger that was known first of those that never came further than to ask
@@ -112,7 +135,7 @@ impl Machines {
     pub fn passer_by(&self) -> Option<&Machine> {
         let first = self.others.iter().take(LOOKED_AT);
         first
-            .filter_map(|(_, mac)| self.known.get(mac))
+            .filter_map(|(_, mac)| self.find(*mac))
             .find(|machine| machine.is_stranger() && matches!(machine.stage, Some(Stage::Firmware)))
     }
 
@@ -120,7 +143,7 @@ impl Machines {
     #[must_use]
     pub fn former(&self, group: Option<&str>, logical_id: &LogicalId) -> Option<&Machine> {
         let name = (group.map(str::to_owned), logical_id.clone());
-        self.known.get(self.former.get(&name)?)
+        self.find(*self.former.get(&name)?)
     }
 
     /// What is known of the machine from now on. Whatever is said, a card is one
@@ -133,15 +156,24 @@ impl Machines {
         let is_open = |card: &Mac| {
             *card != name && !self.known.contains_key(card) && self.of_card(*card) == *card
         };
-        let identity = &mut machine.identity;
-        identity.cards.retain(is_open);
-        identity.asked_by = identity.asked_by.filter(|card| identity.cards.contains(card));
-        identity.ports.retain(|card, _| *card == name || identity.cards.contains(card));
+        if !machine.identity.is_empty() {
+            let identity = &mut *machine.identity;
+            identity.cards.retain(is_open);
+            identity.asked_by = identity.asked_by.filter(|card| identity.cards.contains(card));
+            identity.ports.retain(|card, _| *card == name || identity.cards.contains(card));
+        }
+        machine.identity = machine.identity.settled();
+        machine.habits = machine.habits.settled();
+        machine.dhcp = machine.dhcp.settled();
+        machine.labels = machine.labels.pooled(&mut self.labels);
         machine.uuid = machine.uuid.filter(|uuid| is_genuine_uuid(uuid));
         self.index(&machine);
         let place = (machine.waiting_since, machine.mac);
         match machine.state {
-            MachineState::Held => drop(self.held.insert(place)),
+            MachineState::Held => {
+                self.held.insert(place);
+                self.asked.extend(machine.last_seen.map(|last| (last, machine.mac)));
+            }
             MachineState::Seen | MachineState::Free => drop(self.others.insert(place)),
             MachineState::Assigned
             | MachineState::Retiring
@@ -151,14 +183,18 @@ impl Machines {
         if let Some(name) = &machine.former {
             self.former.insert(name.clone(), machine.mac);
         }
-        self.known.insert(machine.mac, machine);
+        self.known.insert(machine.mac, Box::new(machine));
     }
 
     pub(super) fn remove(&mut self, mac: Mac) {
         let Some(machine) = self.known.remove(&mac) else { return };
         self.forget_index(&machine);
+        machine.labels.give_back(&mut self.labels);
         let place = (machine.waiting_since, mac);
         self.held.remove(&place);
+        if let Some(last) = machine.last_seen {
+            self.asked.remove(&(last, mac));
+        }
         self.others.remove(&place);
         if let Some(name) = &machine.former
             && self.former.get(name) == Some(&mac)
@@ -171,23 +207,15 @@ impl Machines {
     pub(super) fn detach(&mut self, card: Mac) {
         let owner = self.by_card.get(&card).and_then(|owner| self.known.get(owner)).cloned();
         if let Some(owner) = owner {
-            let identity = owner.identity.clone().without(card);
-            self.put(Machine { identity, ..owner });
+            let identity = (*owner.identity).clone().without(card).into();
+            self.put(Machine { identity, ..*owner });
         }
     }
 
     fn index(&mut self, machine: &Machine) {
         let mac = machine.mac;
         self.by_card.extend(machine.identity.cards.iter().map(|card| (*card, mac)));
-        if let Some(uuid) = &machine.uuid {
-            self.by_uuid.entry(canonical_uuid(uuid)).or_default().insert(mac);
-        }
-        if let Some(serial) = &machine.identity.serial {
-            self.by_serial.entry(serial.clone()).or_default().insert(mac);
-        }
-        for key in machine.port().map(slots::keys).into_iter().flatten() {
-            self.by_port.entry(key).or_default().insert(mac);
-        }
+        marks_of(machine, |mark| self.marks.insert(mark, mac));
     }
 
     fn forget_index(&mut self, machine: &Machine) {
@@ -195,15 +223,18 @@ impl Machines {
         for card in &machine.identity.cards {
             self.by_card.remove(card);
         }
-        if let Some(uuid) = &machine.uuid {
-            take_out(&mut self.by_uuid, &canonical_uuid(uuid), mac);
-        }
-        if let Some(serial) = &machine.identity.serial {
-            take_out(&mut self.by_serial, serial, mac);
-        }
-        for key in machine.port().map(slots::keys).into_iter().flatten() {
-            take_out(&mut self.by_port, &key, mac);
-        }
+        marks_of(machine, |mark| self.marks.remove(mark, mac));
+    }
+
+    /// The same in less memory; see [`super::State::settled`].
+    pub(super) fn settle(&mut self) {
+        super::settle_set(&mut self.held);
+        super::settle_set(&mut self.asked);
+        super::settle_set(&mut self.others);
+        self.marks.settle();
+        self.known.shrink_to_fit();
+        self.by_card.shrink_to_fit();
+        self.former.shrink_to_fit();
     }
 
     /// An instance has it from now on. Also where the step must not be, as when a
@@ -234,6 +265,9 @@ impl Machines {
             machines.map(|machine| (machine.waiting_since, machine.mac)).collect()
         };
         assert_eq!(self.held, places(&[MachineState::Held]));
+        let held = self.known.values().filter(|machine| machine.state == MachineState::Held);
+        let asked = held.filter_map(|machine| Some((machine.last_seen?, machine.mac)));
+        assert_eq!(self.asked, asked.collect());
         assert_eq!(self.others, places(&[MachineState::Seen, MachineState::Free]));
         for machine in self.known.values() {
             let is_assigned =
@@ -259,17 +293,26 @@ impl Machines {
             }
         }
         assert_eq!(self.by_card, again.by_card);
-        assert_eq!(self.by_uuid, again.by_uuid);
-        assert_eq!(self.by_serial, again.by_serial);
-        assert_eq!(self.by_port, again.by_port);
+        assert_eq!(self.marks, again.marks);
     }
 }
 
-fn take_out<Key: Hash + Eq>(index: &mut HashMap<Key, BTreeSet<Mac>>, key: &Key, mac: Mac) {
-    if let Some(machines) = index.get_mut(key) {
-        machines.remove(&mac);
-        if machines.is_empty() {
-            index.remove(key);
-        }
+/// What a machine may be found by besides its cards.
+#[derive(Hash)]
+enum Mark<'a> {
+    Uuid(u128),
+    Serial(&'a str),
+    Port(&'a Port),
+}
+
+fn marks_of(machine: &Machine, mut with: impl FnMut(&Mark<'_>)) {
+    if let Some(uuid) = &machine.uuid {
+        with(&Mark::Uuid(canonical_uuid(uuid)));
+    }
+    if let Some(serial) = &machine.identity.serial {
+        with(&Mark::Serial(serial));
+    }
+    for key in machine.port().map(slots::keys).iter().flatten() {
+        with(&Mark::Port(key));
     }
 }

@@ -9,9 +9,14 @@ mod addresses6;
 mod conflicts;
 mod instances;
 mod machines;
+mod marks;
+mod places;
 mod slots;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 pub use addresses::Addresses;
 pub use addresses6::Addresses6;
@@ -56,6 +61,16 @@ impl State {
     #[must_use]
     pub fn with_subnets6(self, subnets: Vec<Subnet6>) -> Self {
         Self { addresses6: Addresses6::new(subnets), ..self }
+    }
+
+    /// The same state in less memory, for when very much was put into it at once: a tree
+    /// that grew at its end is half empty, and one that is made of what is sorted is full.
+    #[must_use]
+    pub fn settled(mut self) -> Self {
+        self.addresses.settle();
+        self.instances.settle();
+        self.machines.settle();
+        self
     }
 
     /// Carries out one change. Nothing else changes a state.
@@ -164,6 +179,14 @@ impl State {
         let mut bound = leases.filter(|lease| lease.is_bound(now));
         bound.next().map(|lease| lease.address)
     }
+}
+
+fn settle_set<T: Ord>(set: &mut BTreeSet<T>) {
+    *set = std::mem::take(set).into_iter().collect();
+}
+
+fn settle_map<Key: Ord, T>(map: &mut BTreeMap<Key, T>) {
+    *map = std::mem::take(map).into_iter().collect();
 }
 
 #[cfg(test)]
@@ -280,7 +303,8 @@ pub(crate) mod tests {
                     machine.identity.serial = Some(format!("serial {board}"));
                     let port = format!("port {board}").parse().ok();
                     let port = Port { remote_id: port.clone(), circuit_id: port };
-                    machine.identity.ports.insert(machine.asked_by(), port);
+                    let card = machine.asked_by();
+                    machine.identity.ports.insert(card, port);
                     Change::Seen(machine)
                 };
                 state.machines.with_card(*mac).map(shown).into_iter().collect()
@@ -450,6 +474,17 @@ pub(crate) mod tests {
             now in (0u64..40).prop_map(Timestamp),
         ) {
             let (state, _) = after(&happenings, |_| ());
+            // As a walk over all of them finds it.
+            let rank = |machine: &&Machine| {
+                let kind = match machine.state {
+                    MachineState::Held if machine.waits(now) => 0,
+                    MachineState::Held => 2,
+                    _ => 1,
+                };
+                (kind, machine.waiting_since, machine.mac)
+            };
+            let open = state.machines.all().filter(|machine| machine.may_be_chosen());
+            prop_assert_eq!(open.min_by_key(rank), state.machines.choose(now, |_| true));
             if let Some(machine) = state.machines.choose(now, |_| true) {
                 prop_assert!(machine.state.is_available());
                 prop_assert!(state.instances.of_machine(machine.mac).is_none());

@@ -8,24 +8,29 @@
 use std::{
     collections::BTreeMap,
     fs, io,
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
+    sync::mpsc::SyncSender,
 };
 
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{
+    Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
+};
 
 use super::{
     frame::Damage,
     log::{self, Log, ReadError},
+    problem::OpenError,
     rows::{self, InvalidRow, Row},
 };
-use crate::state::State;
+use crate::{model::Change, state::State};
 
 /// The name of the file in the state directory.
 pub const FILE_NAME: &str = "state.redb";
 
 /// The version of what is in the directory. One that is not known is refused: 3 has a
 /// log, which whoever knows the tables alone would pass over.
-const VERSION: u64 = 3;
+pub(super) const VERSION: u64 = 3;
 
 /// A version that is read, and made [`VERSION`]: it had tables alone.
 const BEFORE: u64 = 2;
@@ -38,47 +43,8 @@ const FOLDED: &str = "folded";
 /// How much of the file redb may keep in memory, octets: it is read once, at the start.
 const CACHE: usize = 4 << 20;
 
-/// Why the store cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process has it open.
-    #[error("the state in {} is in use by another remoteboot", path.display())]
-    InUse {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The directory or the file cannot be used.
-    #[error("cannot use the state in {}", path.display())]
-    Unusable {
-        /// The directory or file.
-        path: PathBuf,
-        /// What the system says.
-        #[source]
-        source: io::Error,
-    },
-    /// The file is not what was written. It is left as it is.
-    #[error(
-        "the state in {} is damaged: {what}; it is left untouched: restore a copy of the whole \
-         directory, or move it away to begin without instances and leases", path.display()
-    )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        what: String,
-    },
-    /// The file was written by a version that is not known here.
-    #[error("the state in {} has version {found}, this remoteboot knows version {VERSION}", path.display())]
-    Version {
-        /// The file.
-        path: PathBuf,
-        /// The version that it says it has.
-        found: u64,
-    },
-    /// The system has no thread for the writer.
-    #[error("cannot start the thread that writes the state")]
-    Thread(#[source] io::Error),
-}
+/// So many rows are understood by one thread while another takes in those before.
+const ROWS_AT_ONCE: usize = 256;
 
 pub(super) struct Disk {
     database: Database,
@@ -117,19 +83,21 @@ impl Disk {
         let wrong = |error: LoadError| error.of(&path);
         let (version, folded) = disk.meta().map_err(wrong)?;
         let files = log::files(directory).map_err(unusable(directory))?;
-        let (rows, last) = read_log(&files, folded)?;
+        let read = read_log(&files, folded)?;
+        disk.load(&mut state).map_err(wrong)?;
+        // What the log has came after all that is in the tables, in this order.
+        read.changes.iter().for_each(|change| state.apply(change));
+        let last = read.last;
         if last > folded || version != VERSION {
             // Nothing is written before all of it could be read.
-            disk.load(&mut state.clone()).map_err(wrong)?;
-            disk.commit(rows, last).map_err(|error| wrong(error.into()))?;
+            disk.commit(read.rows, last).map_err(|error| wrong(error.into()))?;
         }
-        disk.load(&mut state).map_err(wrong)?;
         for (_, file) in &files {
             fs::remove_file(file).map_err(unusable(file))?;
         }
         let number = files.last().map_or(1, |(number, _)| number + 1);
         let log = Log::create(directory, number, last + 1).map_err(unusable(directory))?;
-        Ok((disk, log, state))
+        Ok((disk, log, state.settled()))
     }
 
     /// Takes a whole file of the log into the tables.
@@ -190,7 +158,19 @@ impl Disk {
         }
     }
 
+    /// Takes all rows into `state`, which one thread reads and understands while this
+    /// one applies them.
     fn load(&self, state: &mut State) -> Result<(), LoadError> {
+        std::thread::scope(|scope| {
+            let (some, changes) = std::sync::mpsc::sync_channel(4);
+            let reader = scope.spawn(move || self.read(&some));
+            changes.iter().flatten().for_each(|change| state.apply(&change));
+            reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Sends the changes that make the rows of all tables known, some at a time.
+    fn read(&self, to: &SyncSender<Vec<Change>>) -> Result<(), LoadError> {
         let transaction = self.database.begin_read().map_err(redb::Error::from)?;
         for name in rows::TABLES {
             let table = match transaction.open_table(definition(name)) {
@@ -199,11 +179,17 @@ impl Disk {
                 Err(redb::TableError::TableDoesNotExist(_)) => continue,
                 Err(error) => return Err(redb::Error::from(error).into()),
             };
+            let mut changes = Vec::with_capacity(ROWS_AT_ONCE);
             for entry in table.iter().map_err(redb::Error::from)? {
                 let (key, value) = entry.map_err(redb::Error::from)?;
-                let change = rows::to_change(name, key.value(), value.value())?;
-                state.apply(&change);
+                changes.push(rows::to_change(name, key.value(), value.value())?);
+                if changes.len() == ROWS_AT_ONCE {
+                    let full = std::mem::replace(&mut changes, Vec::with_capacity(ROWS_AT_ONCE));
+                    // Whoever takes them is there until this has ended.
+                    let _ = to.send(full);
+                }
             }
+            let _ = to.send(changes);
         }
         Ok(())
     }
@@ -250,10 +236,18 @@ pub(super) enum FoldError {
     Redb(#[from] redb::Error),
 }
 
-/// The rows that the log has and the tables have not, which have all batches up to
-/// `folded`; and the number of the last batch.
-fn read_log(files: &[(u64, PathBuf)], folded: u64) -> Result<(Vec<Row>, u64), OpenError> {
-    let (mut rows, mut last) = (Vec::new(), folded);
+/// What the log has and the tables have not.
+struct Later {
+    rows: Vec<Row>,
+    /// What the rows say.
+    changes: Vec<Change>,
+    /// The number of the last batch.
+    last: u64,
+}
+
+/// Reads the log behind tables which have all batches up to `folded`.
+fn read_log(files: &[(u64, PathBuf)], folded: u64) -> Result<Later, OpenError> {
+    let mut later = Later { rows: Vec::new(), changes: Vec::new(), last: folded };
     for (_, path) in files {
         let damaged = |what: String| OpenError::Damaged { path: path.clone(), what };
         let batches = log::read(path).map_err(|error| match error {
@@ -262,24 +256,22 @@ fn read_log(files: &[(u64, PathBuf)], folded: u64) -> Result<(Vec<Row>, u64), Op
         })?;
         match batches.numbers {
             // Folded already; the crash came before the file was removed.
-            Some((_, end)) if end <= last => {}
-            Some((found, end)) if found == last + 1 => {
+            Some((_, end)) if end <= later.last => {}
+            Some((found, end)) if found == later.last + 1 => {
                 for row in &batches.rows {
-                    if let Row::Put { table, key, value } = row {
-                        rows::to_change(table, key, value)
-                            .map_err(|error| damaged(error.to_string()))?;
-                    }
+                    let change = rows::of_row(row).map_err(|error| damaged(error.to_string()))?;
+                    later.changes.extend(change);
                 }
-                rows.extend(batches.rows);
-                last = end;
+                later.rows.extend(batches.rows);
+                later.last = end;
             }
             Some((found, _)) => {
-                return Err(damaged(Damage::Gap { expected: last + 1, found }.to_string()));
+                return Err(damaged(Damage::Gap { expected: later.last + 1, found }.to_string()));
             }
             None => {}
         }
     }
-    Ok((rows, last))
+    Ok(later)
 }
 
 const fn definition(name: &str) -> TableDefinition<'_, &'static str, &'static [u8]> {
@@ -302,19 +294,23 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 }
 
 /// Makes a file with empty tables beside, and gives it its name when it is
-/// whole, so that a file of that name is never half made.
+/// whole, so that a file of that name is never half made. The name is on disk when the
+/// directory is synced next, which making the log does.
 fn make_new(path: &Path) -> Result<(), OpenError> {
     let unusable = |source| OpenError::Unusable { path: path.to_owned(), source };
     let beside = path.with_extension(format!("new.{}", std::process::id()));
     let made = (|| -> Result<(), redb::Error> {
-        let database = Database::builder().create(&beside)?;
+        let mut options = fs::File::options();
+        let file = options.read(true).write(true).create(true).truncate(true).open(&beside)?;
+        let database = Database::builder().create_with_backend(Unsynced(file.try_clone()?))?;
         let transaction = database.begin_write()?;
         transaction.open_table(META)?.insert("version", VERSION)?;
         for name in rows::TABLES {
             transaction.open_table(definition(name))?;
         }
         transaction.commit()?;
-        Ok(())
+        drop(database);
+        Ok(file.sync_all()?)
     })();
     made.map_err(|error| unusable(io::Error::other(error)))?;
     set_private(&beside).map_err(unusable)?;
@@ -323,8 +319,34 @@ fn make_new(path: &Path) -> Result<(), OpenError> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(unusable(error)),
         Ok(()) | Err(_) => {}
     }
-    fs::remove_file(&beside).map_err(unusable)?;
-    sync_directory(path.parent().unwrap_or(Path::new("."))).map_err(unusable)
+    fs::remove_file(&beside).map_err(unusable)
+}
+
+/// A file that nobody knows yet: what is written to it is synced once, when all of it
+/// is there, and not at each step of redb.
+#[derive(Debug)]
+struct Unsynced(fs::File);
+
+impl StorageBackend for Unsynced {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read_exact_at(out, offset)
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.0.set_len(length)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write_all_at(data, offset)
+    }
 }
 
 fn set_private(path: &Path) -> io::Result<()> {
@@ -352,7 +374,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{Change, Lease, LeaseState, Mac, Timestamp};
+    use crate::model::{Lease, LeaseState, Mac, Timestamp};
 
     fn filled() -> (tempfile::TempDir, PathBuf, State) {
         let directory = tempfile::tempdir().expect("a temporary directory");

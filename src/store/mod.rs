@@ -7,6 +7,7 @@
 mod disk;
 mod frame;
 mod log;
+mod problem;
 mod promise;
 mod promised;
 mod rows;
@@ -20,7 +21,8 @@ use std::{
 
 use tokio::sync::watch;
 
-pub use disk::{FILE_NAME, OpenError};
+pub use disk::FILE_NAME;
+pub use problem::OpenError;
 pub use promised::{Decided, Promised, SoFar, Written};
 
 use crate::{
@@ -517,7 +519,7 @@ mod tests {
             let [.., a, b] = number.to_be_bytes();
             let mut instance =
                 crate::model::testing::instance(number, Mac::new([2, 0, 0, 0, a, b]));
-            instance.init = "x".repeat(100_000);
+            instance.init = "x".repeat(100_000).into();
             Change::Instance(instance)
         };
         // Until a file of the log was folded and removed.

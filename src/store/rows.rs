@@ -75,6 +75,21 @@ pub(super) fn to_change(table: &str, key: &str, value: &[u8]) -> Result<Change, 
     })
 }
 
+/// The change that a row of the log makes known; none if another of its batch says it.
+pub(super) fn of_row(row: &Row) -> Result<Option<Change>, InvalidRow> {
+    match row {
+        Row::Put { table, key, value } => to_change(table, key, value).map(Some),
+        Row::Delete { table, key } if *table == MACHINES => {
+            let invalid =
+                |source| InvalidRow { table: MACHINES.to_owned(), key: key.clone(), source };
+            let mac = serde_json::from_value(key.as_str().into()).map_err(invalid)?;
+            Ok(Some(Change::Forgotten(mac)))
+        }
+        // The instance is destroyed.
+        Row::Delete { .. } => Ok(None),
+    }
+}
+
 fn put(table: &'static str, key: String, record: &impl Serialize) -> Row {
     let value =
         serde_json::to_vec(record).expect("our records have text keys and no failing parts");

@@ -81,7 +81,7 @@ fn brought_to(lab: &mut Lab, rung: Rung) {
     let machine = lab.state.machines.find(card(1)).expect("seen").clone();
     let proxied = Proxied { rung, vain: 1, is_deaf: false };
     let habits = Habits { proxied, ..Habits::default() };
-    lab.state.apply(&Change::Seen(Machine { habits, ..machine }));
+    lab.state.apply(&Change::Seen(Machine { habits: habits.into(), ..machine }));
 }
 
 /// What firmware asks the other server when it has chosen an address of it.
@@ -149,7 +149,7 @@ fn who_is_told_nothing_tries_nothing() {
         lab.discover(card(1), IA32);
     }
     let machine = lab.state.machines.find(card(1)).expect("seen");
-    assert_eq!(machine.habits, Habits::default());
+    assert_eq!(*machine.habits, Habits::default());
 }
 
 #[test]

@@ -371,7 +371,7 @@ fn a_machine_is_told_its_own_over_its_profile_s_and_that_over_its_network_s() {
 
     let mut machine = lab.state.machines.find(card(1)).expect("seen").clone();
     machine.labels = testing::tags(&[("role", "db")]);
-    machine.dhcp = overlay(options(&[(3, &[10, 0, 0, 9]), (15, b"own")]), None);
+    machine.dhcp = overlay(options(&[(3, &[10, 0, 0, 9]), (15, b"own")]), None).into();
     lab.state.apply(&Change::Machine(machine.clone()));
     let (router, dns) = (Some(vec![10, 0, 0, 9]), Some(vec![10, 0, 0, 53]));
     let expected = [router, dns, net("db"), net("own"), net("net"), lease(600), routes(9)];
