@@ -7,6 +7,8 @@
 mod disk;
 mod frame;
 mod log;
+#[doc(hidden)]
+pub mod measured;
 mod promise;
 mod rows;
 mod writer;
