@@ -127,7 +127,7 @@ enum Served {
 
 /// An IPv6 router that leads nowhere and has no network, for which nobody waits then:
 /// the iPXE of 2019 would for 16 s, whoever serves.
-fn router(lab: &Lab) -> Child {
+fn router(lab: &Lab) -> Router {
     let path = |name: &str| lab.folder().join(name);
     let file = path("radvd.conf");
     std::fs::write(&file, "interface br0 { AdvSendAdvert on; AdvDefaultLifetime 0; };\n")
@@ -136,6 +136,15 @@ fn router(lab: &Lab) -> Child {
         exec radvd --nodaemon --logmethod stderr --config \"$0\" --pidfile \"$1\" 2>\"$2\"";
     let mut command = lab.command("sh");
     command.args(["-c", forwarding]).arg(file).arg(path("radvd.pid")).arg(path("radvd.log"));
-    // The lab's network has an end, and this with it.
-    command.spawn().expect("nsenter starts")
+    Router(command.spawn().expect("nsenter starts"))
+}
+
+/// radvd, until it is dropped.
+struct Router(Child);
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

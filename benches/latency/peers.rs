@@ -109,8 +109,8 @@ fn autoexec() -> String {
     format!("#!ipxe\nifopen net0\nchain http://{SERVER}/boot.ipxe || dhcp\n")
 }
 
-/// As in dnsmasq's example file and iPXE's documentation. The user class, and not
-/// option 175, tells iPXE: the BIOS here that is to be no iPXE cannot hide that.
+/// As in dnsmasq's example file. The BIOS here that is to be no iPXE cannot hide option
+/// 175: told the script, it asks for the usual loader, as it does with the daemon.
 fn dnsmasq(folder: &Path, is_tuned: bool) -> String {
     let tuned = if is_tuned {
         // "No proxyDHCP will come", and what the plain PXE client takes for it.
@@ -135,7 +135,7 @@ pid-file={folder}/dnsmasq.pid
 log-facility={folder}/dnsmasq.log
 enable-tftp
 tftp-root={folder}/tftp
-dhcp-userclass=set:ipxe,iPXE
+dhcp-match=set:ipxe,175
 dhcp-match=set:bios,option:client-arch,0
 dhcp-match=set:efi,option:client-arch,7
 dhcp-match=set:http,option:client-arch,16
