@@ -26,9 +26,12 @@ matrix:
 # How fast it is, beside others; see docs/benchmarks.md. Not part of the tests:
 # computers are shared. QUICK=1 is to see that all of it works.
 bench:
+	cargo bench --bench pure
 	cargo bench --bench management
 	cargo bench --bench scale
 	benches/peers/install
+	tests/lab/install
+	cargo bench --bench latency $(as_root)
 	cargo bench --bench peers $(as_root)
 
 check:

@@ -18,6 +18,8 @@ mod flavor;
 mod info;
 mod interfaces;
 mod machines;
+#[doc(hidden)]
+pub mod measured;
 mod metadata;
 mod methods;
 mod path;

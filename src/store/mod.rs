@@ -8,6 +8,8 @@ mod disk;
 mod frame;
 mod log;
 mod problem;
+#[doc(hidden)]
+pub mod measured;
 mod promise;
 mod promised;
 mod rows;
