@@ -24,6 +24,7 @@ use warp::http::{Method, Request, Response, Uri};
 use super::{
     exchange::{self, Client, Delivery, LastOne, Part, Shown},
     paces::Paced,
+    places::Place,
 };
 use crate::{
     events::Bus,
@@ -47,7 +48,7 @@ const LINGER_BYTES: usize = 256 << 10;
 
 /// Answers requests until the client has no more, is refused, or is too slow.
 pub(super) async fn converse<Routes>(
-    stream: TcpStream,
+    (stream, place): (TcpStream, &Place),
     (client, settings, events): (IpAddr, Settings, Bus),
     mut routes: Routes,
     stop: CancellationToken,
@@ -63,6 +64,13 @@ pub(super) async fn converse<Routes>(
     loop {
         let received = tokio::select! {
             () = stop.cancelled() => return,
+            () = place.is_wanted(), if connection.served => {
+                if connection.received.is_empty() {
+                    tracing::debug!(%client, "idle while others wait: closed");
+                    return;
+                }
+                continue;
+            }
             received = connection.request() => received,
         };
         let begun = Instant::now();
