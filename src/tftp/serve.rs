@@ -22,7 +22,8 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::answer::{Answer, Opening, admit, opening};
+use super::answer::{Answer, Opening, Why, admit, opening};
+use super::queue::Queue;
 use super::reply::Reply;
 use super::report::{Refusals, Tell};
 use super::request::{FileName, Request, parse};
@@ -93,6 +94,7 @@ where
         tell,
         stop,
         running: HashMap::new(),
+        queue: Queue::default(),
         transfers: JoinSet::new(),
     };
     server.run().await;
@@ -109,6 +111,7 @@ struct Server<A> {
     tell: Tell,
     stop: CancellationToken,
     running: HashMap<SocketAddr, Running>,
+    queue: Queue,
     transfers: JoinSet<Ended>,
 }
 
@@ -165,9 +168,18 @@ where
         };
         let others = self.running.keys().filter(|other| **other != client);
         if let Err(why) = admit(&self.limits, others.map(SocketAddr::ip), client.ip()) {
-            self.refusals.left_lying(client, (&request.file, &why), Instant::now());
+            let now = Instant::now();
+            if matches!(why, Why::AllTaken { .. }) {
+                self.refusals.put_off(client, &request.file, now);
+                let terms = (self.limits.transfers_per_client, now);
+                if self.queue.join(client, request.clone(), terms) {
+                    return;
+                }
+            }
+            self.refusals.left_lying(client, (&request.file, &why), now);
             return;
         }
+        self.queue.leave(client);
         match (self.answer)(&request, client) {
             Answer::Content(content) => {
                 let file = request.file.clone();
@@ -225,6 +237,10 @@ where
                 }
             }
             None => self.running.retain(|_client, running| running.task != task),
+        }
+        let free = self.limits.transfers.saturating_sub(self.running.len());
+        for (client, request) in self.queue.next_of(free, Instant::now()) {
+            self.read(request, client).await;
         }
     }
 }
