@@ -12,6 +12,7 @@ mod machine;
 mod report;
 mod reserve;
 mod server;
+mod storm;
 mod tftp;
 mod tftp_load;
 
@@ -32,14 +33,20 @@ fn main() {
     out.say(&said_of_the_run(&lab, is_quick));
     dhcp::measure(&lab, is_quick, (&mut out, &only));
     tftp::measure(&lab, is_quick, (&mut out, &only));
+    let is_whole = storm::measure(&lab, is_quick, (&mut out, &only));
     // A part, or a hasty look, is nothing to keep.
     if !is_quick && only.is_empty() {
         out.keep();
     }
+    if !is_whole {
+        eprintln!("machines of the daemon's gave up: see the table");
+        std::process::exit(1);
+    }
 }
 
 fn said_of_the_run(lab: &lab::Lab, is_quick: bool) -> String {
-    let servers = ["kea-dhcp4-server", "isc-dhcp-server", "dnsmasq-base", "tftpd-hpa", "atftpd"];
+    let servers =
+        ["kea-dhcp4-server", "isc-dhcp-server", "dnsmasq-base", "tftpd-hpa", "atftpd", "nginx"];
     let versions = lab.versions();
     let of_servers = versions
         .lines()

@@ -121,6 +121,11 @@ impl Server {
         Self { child, folder, ready: begun.elapsed() }
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn usage(&self) -> Usage {
         const TICKS_A_SECOND: f64 = 100.0;
         const MEGABYTE: f64 = 1024.0;
