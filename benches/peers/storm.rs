@@ -99,7 +99,7 @@ pub(crate) fn measure(lab: &Lab, is_quick: bool, (out, only): (&mut Out, &str)) 
     let storms = if is_quick {
         vec![storm(300, None), storm(300, Some(10))]
     } else {
-        vec![storm(1000, None), storm(10_000, None), storm(1000, Some(10)), storm(10_000, Some(10))]
+        vec![storm(1000, None), storm(10_000, None), storm(1000, Some(10))]
     };
     let rigs = std::env::var("RIGS").unwrap_or_default();
     let has_before = std::env::var_os("REMOTEBOOT_BEFORE").is_some();
