@@ -359,6 +359,27 @@ async fn one_connection_too_many_is_told_so() {
 }
 
 #[tokio::test]
+async fn over_the_limit_each_waits_for_its_turn_and_who_is_idle_makes_room() {
+    let room = Room::open(Settings { connections: 4, ..Settings::default() }).await;
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..12 {
+        let mut stream = room.connect().await;
+        asking.spawn(async move {
+            stream.write_all(b"GET /infrakit.ipxe HTTP/1.1\r\n\r\n").await.expect("sent");
+            // It keeps its connection, as iPXE does.
+            (Reply::read(&mut stream, true).await.expect("a reply").status, stream)
+        });
+    }
+    let mut kept = Vec::new();
+    while let Some(answered) = limited(asking.join_next()).await {
+        let (status, stream) = answered.expect("no panic");
+        assert_eq!(status, 200);
+        kept.push(stream);
+    }
+    assert_eq!(kept.len(), 12);
+}
+
+#[tokio::test]
 async fn stopping_ends_idle_connections_at_once_and_transfers_soon() {
     let settings = Settings { stop_time: Duration::from_millis(300), ..Settings::default() };
     let mut room = Room::open(settings).await;

@@ -105,7 +105,8 @@ pub(crate) fn make_room(socket: &socket2::Socket) {
     forced.expect("this runs as root");
 }
 
-fn socket() -> UdpSocket {
+/// The relay's.
+pub(crate) fn socket() -> UdpSocket {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None);
     let socket = socket.expect("a socket");
     make_room(&socket);

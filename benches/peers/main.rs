@@ -17,6 +17,7 @@ mod meter;
 mod report;
 mod reserve;
 mod server;
+mod storm;
 mod tftp;
 mod tftp_client;
 mod tftp_load;
@@ -49,9 +50,14 @@ fn main() {
     dhcp::measure(&lab, is_quick, (&mut out, &only));
     tftp::measure(&lab, is_quick, (&mut out, &only));
     http::measure(&lab, is_quick, (&mut out, &only));
+    let is_whole = storm::measure(&lab, is_quick, (&mut out, &only));
     // A part, or a hasty look, is nothing to keep.
     if !is_quick && only.is_empty() {
         out.keep();
+    }
+    if !is_whole {
+        eprintln!("machines of the daemon's gave up: see the table");
+        std::process::exit(1);
     }
 }
 

@@ -127,6 +127,11 @@ impl Server {
         Self { child, folder, ready: begun.elapsed() }
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn usage(&self) -> Usage {
         usage(self.child.id())
     }

@@ -45,7 +45,8 @@ pub struct Http {
 /// How much of the server one client may take, and for how long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Connections at a time; one more is answered 503 and closed.
+    /// Connections at a time; one more waits until one ends, and those that are idle
+    /// end soon then.
     pub connections: usize,
     /// Connections at a time from one address; one more is answered 503.
     pub connections_per_client: usize,
@@ -67,7 +68,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            connections: 4096,
+            connections: 16_384,
             connections_per_client: 64,
             head_time: Duration::from_secs(10),
             idle_time: Duration::from_secs(75),

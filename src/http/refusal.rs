@@ -47,7 +47,7 @@ pub enum Refusal {
     /// The operator's file cannot be read.
     #[error("the file cannot be read on the server")]
     FileUnreadable,
-    /// Too many connections.
+    /// Too many connections of one client.
     #[error("too many connections, come again")]
     Crowded,
     /// The state cannot be written down.

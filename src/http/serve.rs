@@ -7,9 +7,13 @@ mod places;
 mod scripts;
 mod speech;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{net::TcpListener, task::JoinSet, time::timeout};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use self::{paces::Paces, places::Places};
@@ -18,9 +22,14 @@ use super::Http;
 /// After an accept that failed, usually for want of file descriptors.
 const AFTER_FAILED_ACCEPT: Duration = Duration::from_millis(50);
 
-/// Connections that are being told that there are too many; one more is
+/// Connections of clients that have too many, which are being told so; one more is
 /// closed without a word.
-const MOST_TURNED_AWAY: usize = 64;
+const MOST_TURNED_AWAY: usize = 1024;
+
+/// How many connections may wait in the kernel, which takes no more of them than
+/// net.core.somaxconn. There the handshake is done and a request acknowledged, and iPXE
+/// waits for its answer as long as it takes: what is refused or reset ends a boot.
+const BACKLOG: i32 = 16_384;
 
 /// Serves until `stop`: then accepts no more, closes what is idle, and gives
 /// running transfers [`super::Settings::stop_time`].
@@ -31,6 +40,7 @@ const MOST_TURNED_AWAY: usize = 64;
 pub async fn serve(listener: TcpListener, http: Http, stop: CancellationToken) -> io::Result<()> {
     // A listener without an address cannot be served.
     listener.local_addr()?;
+    rustix::net::listen(&listener, BACKLOG)?;
     let settings = http.settings.clone();
     let places = Places::new(settings.connections, settings.connections_per_client);
     let waiting_room = Places::new(MOST_TURNED_AWAY, MOST_TURNED_AWAY);
@@ -41,7 +51,7 @@ pub async fn serve(listener: TcpListener, http: Http, stop: CancellationToken) -
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
+            accepted = next(&listener, &places) => accepted,
             Some(_) = connections.join_next() => continue,
         };
         let (stream, peer) = match accepted {
@@ -58,7 +68,8 @@ pub async fn serve(listener: TcpListener, http: Http, stop: CancellationToken) -
             (Some(place), _) => {
                 let (rooms, stop) = ((Arc::clone(&http), service.clone()), stop.clone());
                 connections.spawn(async move {
-                    connection::converse(stream, (client, settings, events), rooms, stop).await;
+                    let client = (client, settings, events);
+                    connection::converse((stream, &place), client, rooms, stop).await;
                     drop(place);
                 });
             }
@@ -78,4 +89,11 @@ pub async fn serve(listener: TcpListener, http: Http, stop: CancellationToken) -
         connections.shutdown().await;
     }
     Ok(())
+}
+
+/// The next connection, once there is a place for it: until then it waits in the
+/// kernel's queue, behind those that came before it.
+async fn next(listener: &TcpListener, places: &Places) -> io::Result<(TcpStream, SocketAddr)> {
+    places.some_is_free().await;
+    listener.accept().await
 }

@@ -7,9 +7,9 @@
 mod disk;
 mod frame;
 mod log;
-mod problem;
 #[doc(hidden)]
 pub mod measured;
+mod problem;
 mod promise;
 mod promised;
 mod rows;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::answer::{Opening, Why, admit, opening};
+use super::queue::Queue;
 use super::reply::Reply;
 use super::request::{FileName, Malformed, Packet, Request};
 use super::transfer::{Limits, Outcome, Step, Transfer};
@@ -24,6 +25,7 @@ pub struct Desk {
     /// When to look at which transfer. A transfer's own deadline may be later by
     /// then: each packet puts it off, and it would cost too much to do so here.
     alarms: BinaryHeap<Reverse<(Instant, SocketAddr)>>,
+    queue: Queue,
 }
 
 #[derive(Debug)]
@@ -65,6 +67,8 @@ pub enum Said {
     Nothing,
     /// Nothing, since its packet is worth none.
     Silence(Why),
+    /// Nothing until its turn comes to get this file.
+    PutOff(FileName),
     /// Nothing, since there is no room for what it asks for.
     LeftLying(FileName, Why),
 }
@@ -77,7 +81,7 @@ impl Desk {
     /// An empty one.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limits, seats: HashMap::new(), alarms: BinaryHeap::new() }
+        Self { limits, seats: HashMap::new(), alarms: BinaryHeap::new(), queue: Queue::default() }
     }
 
     /// Takes what came from a client's port; `open` is asked for the file of a new
@@ -146,6 +150,13 @@ impl Desk {
         }
     }
 
+    /// The read whose turn has come, since there is room for it: to be heard as if it came
+    /// now. To be called until there is none.
+    pub fn waiting(&mut self, now: Instant) -> Option<(SocketAddr, Request)> {
+        let has_room = self.seats.len() < self.limits.transfers;
+        has_room.then(|| self.queue.next(now))?
+    }
+
     /// When [`Desk::due`] is to be asked next, at the latest.
     #[must_use]
     pub fn alarm(&self) -> Option<Instant> {
@@ -176,8 +187,14 @@ impl Desk {
     ) -> Said {
         let running = self.seats.keys().map(SocketAddr::ip);
         if let Err(why) = admit(&self.limits, running, client.ip()) {
-            return Said::LeftLying(request.file, why);
+            let (file, terms) = (request.file.clone(), (self.limits.transfers_per_client, now));
+            let is_taken = matches!(why, Why::AllTaken { .. });
+            if is_taken && self.queue.join(client, request, terms) {
+                return Said::PutOff(file);
+            }
+            return Said::LeftLying(file, why);
         }
+        self.queue.leave(client);
         let (content, limits) = match open(&request) {
             Ok(opened) => opened,
             Err(refusal) => return Said::Refusal(Some(request.file), refusal),
@@ -291,6 +308,22 @@ mod tests {
         }
         assert_eq!(outcomes, vec![Outcome::NeverAnswered; 20]);
         assert_eq!(desk.running(), 0);
+    }
+
+    #[test]
+    fn who_comes_when_all_is_taken_has_the_first_place_that_is_free() {
+        let mut desk = Desk::new(Limits { transfers: 1, ..Limits::default() });
+        let now = Instant::now();
+        hear(&mut desk, 1, PLAIN, now);
+        for port in [2, 3, 2] {
+            assert!(matches!(hear(&mut desk, port, PLAIN, now).said, Said::PutOff(_)), "{port}");
+        }
+        assert!(desk.waiting(now).is_none(), "nothing is free");
+        hear(&mut desk, 1, PROBED, now);
+        let (next, request) = desk.waiting(now).unwrap();
+        assert_eq!((next.port(), request.file.as_str()), (2, "x"));
+        assert_eq!(blocks(hear(&mut desk, 2, PLAIN, now)), [1]);
+        assert!(desk.waiting(now).is_none(), "it is taken again");
     }
 
     #[test]

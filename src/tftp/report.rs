@@ -83,11 +83,13 @@ pub(super) struct Refusals {
     tell: Tell,
     /// When the log was last told that requests are left lying.
     warned: Option<Instant>,
+    /// When it was last told that requests wait.
+    queued: Option<Instant>,
 }
 
 impl Refusals {
     pub(super) fn new(tell: Tell) -> Self {
-        Self { tell, warned: None }
+        Self { tell, warned: None, queued: None }
     }
 
     /// An ERROR is the answer: to a read of this file, or to a packet that is none.
@@ -128,6 +130,17 @@ impl Refusals {
         }
         warn!(%client, %file, %why, "tftp request left lying until a transfer ends");
         self.warned = Some(now);
+    }
+
+    /// A read waits `now` for its turn: worth a warning each minute.
+    pub(super) fn put_off(&mut self, client: SocketAddr, file: &FileName, now: Instant) {
+        const QUIET: Duration = Duration::from_secs(60);
+        if self.queued.is_some_and(|queued| now.saturating_duration_since(queued) < QUIET) {
+            debug!(%client, %file, "tftp request waits for its turn");
+            return;
+        }
+        warn!(%client, %file, "all transfers are taken: tftp requests wait for their turn");
+        self.queued = Some(now);
     }
 
     /// A read has no answer, since there is no socket for it.

@@ -26,6 +26,7 @@ use warp::http::{Request, Response, StatusCode, Uri};
 use super::{
     exchange::{self, Delivery, LastOne, Part, Shown},
     paces::Paced,
+    places::Place,
     scripts::{self, Script},
     speech::Speech,
 };
@@ -53,7 +54,7 @@ const ROOM: usize = 1 << 10;
 
 /// Answers requests until the client has no more, is refused, or is too slow.
 pub(super) async fn converse<Routes>(
-    stream: TcpStream,
+    (stream, place): (TcpStream, &Place),
     (client, settings, events): (IpAddr, Settings, Bus),
     (http, mut routes): (Arc<Http>, Routes),
     stop: CancellationToken,
@@ -72,6 +73,13 @@ pub(super) async fn converse<Routes>(
             biased;
             received = connection.request() => received,
             () = &mut stopped => return,
+            () = place.is_wanted(), if connection.served => {
+                if connection.received.is_empty() {
+                    tracing::debug!(%client, "idle while others wait: closed");
+                    return;
+                }
+                continue;
+            }
         };
         let begun = Instant::now();
         if let Ok(Some((head, _))) = &received

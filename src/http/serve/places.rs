@@ -1,17 +1,44 @@
-//! How many connections there are, in all and for each client.
+//! How many connections there are, in all and for each client; and how one that
+//! does nothing makes room.
 
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
+
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
+
+/// How long a connection may be silent between two requests while others wait for
+/// its place.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Counts of connections, with their limits.
 #[derive(Debug, Clone)]
 pub(super) struct Places {
     in_all: usize,
     per_client: usize,
-    taken: Arc<Mutex<Taken>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    taken: Mutex<Taken>,
+    /// Told when a place is given back.
+    freed: Notify,
+    /// Told while somebody waits for one.
+    wanted: Notify,
+}
+
+impl Shared {
+    /// Nothing in it is left half done by a panic.
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -24,30 +51,53 @@ struct Taken {
 #[derive(Debug)]
 pub(super) struct Place {
     client: IpAddr,
-    taken: Arc<Mutex<Taken>>,
+    shared: Arc<Shared>,
 }
 
 impl Places {
     pub(super) fn new(in_all: usize, per_client: usize) -> Self {
-        Self { in_all, per_client, taken: Arc::default() }
+        Self { in_all, per_client, shared: Arc::default() }
     }
 
     /// A place for one more connection of this client, if there is one.
     pub(super) fn take(&self, client: IpAddr) -> Option<Place> {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.shared.taken();
         let own = taken.by_client.get(&client).copied().unwrap_or_default();
         if taken.in_all >= self.in_all || own >= self.per_client {
             return None;
         }
         taken.in_all += 1;
         taken.by_client.insert(client, own + 1);
-        Some(Place { client, taken: Arc::clone(&self.taken) })
+        Some(Place { client, shared: Arc::clone(&self.shared) })
+    }
+
+    /// Comes when there is a place for somebody. Meanwhile those who are connected and
+    /// ask for nothing are told that they are in the way.
+    pub(super) async fn some_is_free(&self) {
+        loop {
+            let freed = self.shared.freed.notified();
+            if self.shared.taken().in_all < self.in_all {
+                return;
+            }
+            if timeout(GRACE, freed).await.is_err() {
+                self.shared.wanted.notify_waiters();
+            }
+        }
+    }
+}
+
+impl Place {
+    /// Comes when somebody else waits for a place, and this one is kept for nothing since
+    /// this was called.
+    pub(super) async fn is_wanted(&self) {
+        sleep(GRACE).await;
+        self.shared.wanted.notified().await;
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.shared.taken();
         taken.in_all = taken.in_all.saturating_sub(1);
         if let Some(own) = taken.by_client.get_mut(&self.client) {
             *own = own.saturating_sub(1);
@@ -55,6 +105,8 @@ impl Drop for Place {
                 taken.by_client.remove(&self.client);
             }
         }
+        drop(taken);
+        self.shared.freed.notify_one();
     }
 }
 
@@ -80,6 +132,37 @@ mod tests {
     fn nothing_is_kept_of_a_client_that_is_gone() {
         let places = Places::new(3, 2);
         drop(places.take([10, 0, 0, 1].into()));
-        assert!(places.taken.lock().expect("unpoisoned").by_client.is_empty());
+        assert!(places.shared.taken().by_client.is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_waits_has_the_place_that_is_given_back() {
+        let places = Places::new(1, 1);
+        places.some_is_free().await;
+        let place = places.take([10, 0, 0, 1].into()).expect("free");
+        assert!(timeout(GRACE / 20, places.some_is_free()).await.is_err(), "it is taken");
+        let waiting = tokio::spawn({
+            let places = places.clone();
+            async move { places.some_is_free().await }
+        });
+        tokio::task::yield_now().await;
+        drop(place);
+        timeout(GRACE / 2, waiting).await.expect("at once").expect("no panic");
+    }
+
+    #[tokio::test]
+    async fn a_place_is_wanted_back_only_while_somebody_waits_and_it_was_idle_for_a_while() {
+        let places = Places::new(1, 1);
+        let place = places.take([10, 0, 0, 1].into()).expect("free");
+        assert!(timeout(GRACE * 3 / 2, place.is_wanted()).await.is_err(), "nobody waits");
+        let waiting = places.some_is_free();
+        tokio::select! {
+            () = waiting => panic!("nothing was given back"),
+            soon = timeout(GRACE / 2, place.is_wanted()) => assert!(soon.is_err(), "too soon"),
+        }
+        tokio::select! {
+            () = places.some_is_free() => panic!("nothing was given back"),
+            wanted = timeout(GRACE * 4, place.is_wanted()) => wanted.expect("it is in the way"),
+        }
     }
 }

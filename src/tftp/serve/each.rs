@@ -18,7 +18,8 @@ use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use tracing::debug;
 
-use super::super::answer::{Answer, Opening, admit, opening};
+use super::super::answer::{Answer, Opening, Why, admit, opening};
+use super::super::queue::Queue;
 use super::super::reply::Reply;
 use super::super::report::{Refusals, Tell};
 use super::super::request::{FileName, Request, parse};
@@ -57,6 +58,8 @@ pub(super) struct EachPort<A> {
     free: Vec<usize>,
     /// Which seat a client's port has.
     clients: HashMap<SocketAddr, usize>,
+    /// Who waits for a transfer to end.
+    queue: Queue,
     /// When to look at which seat. Only its line's own alarm counts.
     alarms: BinaryHeap<Reverse<(Instant, usize)>>,
     /// Whether there is a processor for others meanwhile.
@@ -95,6 +98,7 @@ where
             seats,
             free,
             clients,
+            queue: Queue::default(),
             alarms,
             may_be_eager,
             is_eager: false,
@@ -122,6 +126,10 @@ where
                 }
             }
             self.ring(Instant::now());
+            let free = self.limits.transfers.saturating_sub(self.clients.len());
+            for (client, request) in self.queue.next_of(free, Instant::now()) {
+                self.read(request, client);
+            }
         }
         for line in self.seats.iter().flatten() {
             line.report(&Outcome::Stopped, &self.tell);
@@ -195,9 +203,18 @@ where
         }
         let running = self.clients.keys().map(SocketAddr::ip);
         if let Err(why) = admit(&self.limits, running, client.ip()) {
-            self.refusals.left_lying(client, (&request.file, &why), Instant::now());
+            let now = Instant::now();
+            if matches!(why, Why::AllTaken { .. }) {
+                self.refusals.put_off(client, &request.file, now);
+                let terms = (self.limits.transfers_per_client, now);
+                if self.queue.join(client, request.clone(), terms) {
+                    return;
+                }
+            }
+            self.refusals.left_lying(client, (&request.file, &why), now);
             return;
         }
+        self.queue.leave(client);
         match (self.answer)(&request, client) {
             Answer::Content(content) => {
                 let file = request.file.clone();

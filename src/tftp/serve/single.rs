@@ -16,7 +16,7 @@ use super::super::answer::Answer;
 use super::super::desk::{Desk, Ended, Opened, Said, Turn};
 use super::super::reply::Reply;
 use super::super::report::{Refusals, Tell, report};
-use super::super::request::{Request, parse};
+use super::super::request::{Malformed, Packet, Request, parse};
 use super::super::transfer::Limits;
 use super::send::{USUAL_MTU, Windows, path_mtu, send};
 use super::{LARGEST_DATAGRAM, REST};
@@ -92,6 +92,9 @@ where
             while let Some((client, turn)) = self.desk.due(Instant::now()) {
                 self.carry_out(client, turn).await;
             }
+            while let Some((client, request)) = self.desk.waiting(Instant::now()) {
+                self.hear(client, Ok(Packet::Read(request))).await;
+            }
         }
         for (client, ended) in self.desk.stop(Instant::now()) {
             self.ended(client, &ended);
@@ -110,13 +113,16 @@ where
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
             };
-            let heard = parse(&datagram[..length]);
-            let Self { desk, answer, limits, local, .. } = self;
-            let open = |request: &Request| opened(answer(request, client), limits, *local, client);
-            let turn = desk.hear(client, heard, Instant::now(), open);
-            self.carry_out(client, turn).await;
+            self.hear(client, parse(&datagram[..length])).await;
         }
         Ok(())
+    }
+
+    async fn hear(&mut self, client: SocketAddr, heard: Result<Packet, Malformed>) {
+        let Self { desk, answer, limits, local, .. } = self;
+        let open = |request: &Request| opened(answer(request, client), limits, *local, client);
+        let turn = desk.hear(client, heard, Instant::now(), open);
+        self.carry_out(client, turn).await;
     }
 
     async fn carry_out(&mut self, client: SocketAddr, turn: Turn) {
@@ -133,6 +139,10 @@ where
             Said::Nothing => return,
             Said::Silence(why) => {
                 self.refusals.unanswered(client, &why);
+                return;
+            }
+            Said::PutOff(file) => {
+                self.refusals.put_off(client, &file, Instant::now());
                 return;
             }
             Said::LeftLying(file, why) => {
