@@ -78,17 +78,21 @@ pub(crate) fn instance(id: InstanceId, number: u32) -> Instance {
         id,
         logical_id: None,
         tags: group(number),
-        init: "#!/bin/sh\n".to_owned(),
+        init: "#!/bin/sh\n".to_owned().into(),
         mac: card(number),
         address: Some(kept(number)),
         hostname: format!("node-{number}").parse().expect("a name"),
         index: Some(number),
         boot: BootMode::Always,
-        image: Some(Image {
-            kernel: file("vmlinuz"),
-            initrds: vec![file("initrd.img")],
-            cmdline: "console=ttyS0 ip={{ ip }} hostname={{ hostname }} mac={{ mac }}".to_owned(),
-        }),
+        image: Some(
+            Image {
+                kernel: file("vmlinuz"),
+                initrds: vec![file("initrd.img")],
+                cmdline: "console=ttyS0 ip={{ ip }} hostname={{ hostname }} mac={{ mac }}"
+                    .to_owned(),
+            }
+            .into(),
+        ),
         secrets: Secrets { files: secret(0), init: secret(1), report: secret(2) },
         provisioned_at: Timestamp(1),
         progress: Progress::new(Timestamp(1)),
