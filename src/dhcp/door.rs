@@ -3,12 +3,11 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket},
 };
 
 use rustix::net::sockopt;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::UdpSocket;
 use tracing::{debug, info};
 
 use super::{link::Link, reply::Destination};
@@ -47,14 +46,14 @@ impl Door {
         own.set_reuse_address(is_shared)?;
         own.bind(&SocketAddr::from((address, port)).into())?;
         own.set_reuse_address(true)?;
-        let own = UdpSocket::from_std(own.into())?;
+        let own = UdpSocket::from(own);
         let Some(adapter) = adapter else {
             return Ok(Self { own, any: None, boot: None, link: None, address, port });
         };
         let any = socket(Some(adapter))?;
         any.set_reuse_address(true)?;
         any.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())?;
-        let any = Some(UdpSocket::from_std(any.into())?);
+        let any = Some(UdpSocket::from(any));
         let link = match Link::open(adapter) {
             Ok(link) => Some(link),
             Err(error) => {
@@ -85,7 +84,7 @@ impl Door {
         let target = match (destination, &self.link) {
             (Destination::Port(asker), _) => {
                 let boot = self.boot.as_ref().unwrap_or(&self.own);
-                return boot.try_send_to(packet, asker.into()).map(|_| ());
+                return boot.send_to(packet, asker).map(|_| ());
             }
             (Destination::Relay(relay), _) => to(relay, self.port),
             (Destination::Unicast(address), _) => to(address, client_port),
@@ -105,7 +104,7 @@ impl Door {
                 }
             }
         };
-        self.own.try_send_to(packet, target).map(|_| ())
+        self.own.send_to(packet, target).map(|_| ())
     }
 }
 
@@ -124,7 +123,7 @@ pub(super) fn boot_server(
 ) -> io::Result<UdpSocket> {
     let boot = socket(adapter)?;
     boot.bind(&SocketAddr::from((address, port)).into())?;
-    UdpSocket::from_std(boot.into())
+    Ok(boot.into())
 }
 
 /// A socket that is not yet bound, but to its adapter.

@@ -3,7 +3,7 @@
 //! The only reader of dhcproto: it walks the options, their meaning is read
 //! here, since one bad option must not hide the others. Pure.
 
-use std::{collections::HashMap, net::Ipv4Addr};
+use std::{fmt::Write as _, net::Ipv4Addr, ops::Range};
 
 use dhcproto::v4::{HType, Opcode, borrowed};
 
@@ -199,11 +199,26 @@ pub fn parse(packet: &[u8]) -> Result<Request, Malformed> {
 }
 
 /// The options of a packet by code, those in several pieces joined (RFC 3396).
-struct Options(HashMap<u8, Vec<u8>>);
+struct Options {
+    /// Pieces, one behind the other.
+    pieces: Vec<u8>,
+    values: Vec<Value>,
+    /// For each code, the place of its value, from 1; 0 without one.
+    places: [u8; 256],
+}
+
+/// The value of an option. Nearly all come in one piece.
+enum Value {
+    /// Where it is among the pieces.
+    Whole(Range<usize>),
+    Joined(Vec<u8>),
+}
 
 impl Options {
     fn read(packet: &[u8], message: &borrowed::Message) -> Self {
-        let mut options = Self(HashMap::new());
+        const USUAL: usize = 24;
+        let (pieces, values) = (Vec::with_capacity(packet.len()), Vec::with_capacity(USUAL));
+        let mut options = Self { pieces, values, places: [0; 256] };
         options.add(message.opts());
         // RFC 2132 §9.3: `file` (1) and `sname` (2) may hold more options; RFC
         // 3396 §5 has their order.
@@ -219,12 +234,40 @@ impl Options {
 
     fn add(&mut self, pieces: borrowed::DhcpOptionIterator) {
         for piece in pieces {
-            self.0.entry(u8::from(piece.code())).or_default().extend_from_slice(piece.data());
+            self.join(piece.code().into(), piece.data());
         }
     }
 
+    fn join(&mut self, code: u8, piece: &[u8]) {
+        match self.value_mut(code) {
+            Some(Value::Joined(value)) => value.extend_from_slice(piece),
+            Some(Value::Whole(_)) => {
+                let joined = [self.raw(code).unwrap_or_default(), piece].concat();
+                if let Some(value) = self.value_mut(code) {
+                    *value = Value::Joined(joined);
+                }
+            }
+            None => {
+                let begun = self.pieces.len();
+                self.pieces.extend_from_slice(piece);
+                self.values.push(Value::Whole(begun..self.pieces.len()));
+                // There are fewer codes than numbers in an octet.
+                self.places[usize::from(code)] = u8::try_from(self.values.len()).unwrap_or(0);
+            }
+        }
+    }
+
+    fn value_mut(&mut self, code: u8) -> Option<&mut Value> {
+        let place = usize::from(self.places[usize::from(code)]).checked_sub(1)?;
+        self.values.get_mut(place)
+    }
+
     fn raw(&self, code: u8) -> Option<&[u8]> {
-        self.0.get(&code).map(Vec::as_slice)
+        let place = usize::from(self.places[usize::from(code)]).checked_sub(1)?;
+        match self.values.get(place)? {
+            Value::Whole(place) => self.pieces.get(place.clone()),
+            Value::Joined(value) => Some(value),
+        }
     }
 
     /// An option of exactly four bytes; zero counts as absent.
@@ -326,17 +369,19 @@ fn uuid(identifier: &[u8]) -> Option<String> {
     if *kind != 0 {
         return None;
     }
-    let hexadecimal =
-        |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let reversed = |bytes: &[u8]| hexadecimal(&bytes.iter().rev().copied().collect::<Vec<u8>>());
-    let uuid = format!(
-        "{}-{}-{}-{}-{}",
-        reversed(&value[0..4]),
-        reversed(&value[4..6]),
-        reversed(&value[6..8]),
-        hexadecimal(&value[8..10]),
-        hexadecimal(&value[10..16])
-    );
+    // Bytes of the field, and whether the last one is written first.
+    const FIELDS: [(Range<usize>, bool); 5] =
+        [(0..4, true), (4..6, true), (6..8, true), (8..10, false), (10..16, false)];
+    let mut uuid = String::with_capacity(36);
+    for (field, is_reversed) in FIELDS {
+        if field.start > 0 {
+            uuid.push('-');
+        }
+        for place in field.clone() {
+            let place = if is_reversed { field.start + field.end - 1 - place } else { place };
+            write!(uuid, "{:02x}", value[place]).ok()?;
+        }
+    }
     is_genuine_uuid(&uuid).then_some(uuid)
 }
 

@@ -1,5 +1,6 @@
 //! The sockets of DHCP: receive, decide, send. Holds no opinion.
 
+mod ears;
 mod promised;
 mod room;
 mod tell;
@@ -12,18 +13,18 @@ use std::{
 
 use tokio::{sync::Semaphore, sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::info;
 
 use crate::{files::Loaders, model::Subnets, store::Store};
 
 use super::{
     Role, Settings,
-    door::{Door, Ear, boot_server},
+    door::{Door, boot_server},
     others,
     probe::Prober,
-    proxy, request,
+    proxy,
 };
-use room::{Asked, Room};
+use room::Room;
 
 /// Requests worked on at once: most wait 0.4 s for a probe, so that is ten thousand new
 /// machines in a second. Over it they wait in the socket, which has room for as many: one
@@ -94,65 +95,25 @@ impl Sockets {
 ///
 /// # Errors
 ///
-/// None that a packet could cause; the `Result` is for the daemon's list of
-/// services.
+/// None that a packet could cause: as from [`ears::listen`].
 pub async fn serve(
     sockets: Sockets,
     (settings, loaders, store): (Settings, Arc<Loaders>, Store),
     stop: CancellationToken,
 ) -> io::Result<()> {
-    let mut ears = JoinSet::new();
+    let mut tasks = JoinSet::new();
     let prober = Arc::new(sockets.prober);
-    prober.listen(&mut ears);
+    prober.listen(&mut tasks);
     if let Some(watch) = settings.watch {
         let (subnets, bus) = (settings.subnets.clone(), store.events().clone());
-        ears.spawn(others::watch(watch, (subnets, sockets.port), bus));
+        tasks.spawn(others::watch(watch, (subnets, sockets.port), bus));
     }
     // As many as are worked on at once, at most.
     let (keep, kept) = mpsc::unbounded_channel();
     let room = Arc::new(Room::new(settings, loaders, (store, keep), prober));
-    ears.spawn(promised::open_when_written(Arc::clone(&room), kept));
+    tasks.spawn(promised::open_when_written(Arc::clone(&room), kept));
     let places = Arc::new(Semaphore::new(AT_ONCE));
-    for door in sockets.doors.into_iter().map(Arc::new) {
-        for ear in [Ear::Own, Ear::Any, Ear::Boot] {
-            let (room, door) = (Arc::clone(&room), Arc::clone(&door));
-            ears.spawn(listen(room, door, ear, Arc::clone(&places)));
-        }
-    }
-    // Those that listen never end by themselves, and end when they are dropped.
-    stop.cancelled().await;
-    Ok(())
-}
-
-/// Hears one socket of a door, for ever.
-async fn listen(room: Arc<Room>, door: Arc<Door>, ear: Ear, places: Arc<Semaphore>) {
-    let mut buffer = vec![0; 1 << 16];
-    let Some(socket) = door.ear(ear) else { return };
-    loop {
-        let (packet, from) = match socket.recv_from(&mut buffer).await {
-            Ok((length, from)) => (&buffer[..length], from),
-            // An ICMP error for an earlier packet of ours arrives so.
-            Err(error) => {
-                debug!(%error, "receiving failed");
-                tokio::task::yield_now().await;
-                continue;
-            }
-        };
-        let request = match request::parse(packet) {
-            Ok(request) => request,
-            Err(reason) => {
-                debug!(%reason, "dropped");
-                room.refused(None, "a packet", reason);
-                continue;
-            }
-        };
-        // Nobody closes it.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let boot_port = match (ear, from) {
-            (Ear::Boot, SocketAddr::V4(from)) => Some(from),
-            (Ear::Own | Ear::Any, _) | (Ear::Boot, SocketAddr::V6(_)) => None,
-        };
-        let door = Arc::clone(&door);
-        room.hear(Asked { door, request, boot_port, place });
-    }
+    let doors = sockets.doors.into_iter().map(Arc::new).collect();
+    // What else there is ends when it is dropped.
+    ears::listen(room, doors, places, stop).await
 }
