@@ -184,7 +184,8 @@ fn configuration(kind: Kind, files: &Path, folder: &Path) -> String {
                 proxy_set_header Connection \"\";
             }"
         }
-        _ => "",
+        // Of a file above one packet sendfile makes two: the second waits for the cork.
+        _ => "location /ipxe/ { sendfile off; }",
     };
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|name| format!("{name}_temp_path {folder}/{name};\n"))
@@ -205,7 +206,7 @@ http {{
         server unix:{folder}/application; keepalive 64; keepalive_requests 100000000;
     }}
     server {{
-        listen {SERVER}:80;
+        listen {SERVER}:80 reuseport;
         root {files};
         {scripts}
     }}
