@@ -2,9 +2,10 @@
 
 use std::{fmt, net::Ipv4Addr, str::FromStr};
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::hexadecimal::{digits, text};
+use super::hexadecimal::{digits, number_of, text};
+use super::spelled;
 use super::{Hostname, Image, Mac, Progress, Secrets, Shared, Tags, Timestamp, Token};
 
 /// One Provision's result: this machine boots this, under this ID.
@@ -136,8 +137,7 @@ impl Instance {
 /// Provision times 65,536, and the next one if that is taken. So IDs sort by
 /// time as text, and a group that shrinks, which destroys the smallest ID
 /// first, retires its oldest instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InstanceId(u64);
 
 impl InstanceId {
@@ -184,23 +184,15 @@ impl FromStr for InstanceId {
     type Err = InvalidInstanceId;
 
     fn from_str(text: &str) -> Result<Self, InvalidInstanceId> {
-        let number = text
-            .strip_prefix("rb-")
-            .filter(|digits| digits.len() == 16)
-            .and_then(|digits| u64::from_str_radix(digits, 16).ok())
-            .map(Self);
-        match number {
-            Some(id) if id.to_string() == text => Ok(id),
-            Some(_) | None => Err(InvalidInstanceId(text.to_owned())),
-        }
+        let number = text.strip_prefix("rb-").and_then(|digits| number_of(digits, 16));
+        let id = number.and_then(|number| u64::try_from(number).ok()).map(Self);
+        id.ok_or_else(|| InvalidInstanceId(text.to_owned()))
     }
 }
 
-impl TryFrom<String> for InstanceId {
-    type Error = InvalidInstanceId;
-
-    fn try_from(text: String) -> Result<Self, InvalidInstanceId> {
-        text.parse()
+impl<'de> Deserialize<'de> for InstanceId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        spelled::read(deserializer)
     }
 }
 

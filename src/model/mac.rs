@@ -3,17 +3,19 @@
 use std::{fmt, net::Ipv6Addr, str::FromStr};
 
 use mac_address::MacAddress;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::hexadecimal::{digits, text};
+use super::{
+    hexadecimal::{digits, number, text},
+    spelled,
+};
 
 /// The hardware address of a network card: 48 bits, as Ethernet has them.
 ///
 /// Read from `52:54:00:aa:01:01`, `52-54-00-aa-01-01`, `525400aa0101`,
 /// `5254.00aa.0101` and pxelinux's `01-52-54-00-aa-01-01`, in either case;
 /// always written `52:54:00:aa:01:01`, as iPXE's `${net0/mac}` is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mac([u8; 6]);
 
 /// Why a text is no hardware address of a machine.
@@ -77,17 +79,35 @@ impl FromStr for Mac {
     type Err = InvalidMac;
 
     fn from_str(text: &str) -> Result<Self, InvalidMac> {
-        let invalid = || InvalidMac::Spelling(text.to_owned());
-        // mac_address takes `+1:+2:+3:+4:+5:+6`, seventeen digits and more for
-        // an address: the spelling is checked before it is asked.
-        let pairs = plain_pairs(text).ok_or_else(invalid)?;
-        let parsed: MacAddress = pairs.parse().map_err(|_| invalid())?;
-        let mac = Self(parsed.bytes());
+        let mac = match as_we_write(text) {
+            Some(mac) => mac,
+            None => as_others_write(text)?,
+        };
         if !mac.is_unicast() {
             return Err(InvalidMac::NotOneMachine(text.to_owned()));
         }
         Ok(mac)
     }
+}
+
+/// Read from the spelling that all our records have.
+fn as_we_write(text: &str) -> Option<Mac> {
+    let spelled: &[u8; 17] = text.as_bytes().try_into().ok()?;
+    let mut bytes = [0; 6];
+    for (byte, pair) in bytes.iter_mut().zip(spelled.chunks(3)) {
+        let ([high, low] | [high, low, b':']) = pair else { return None };
+        *byte = number(*high)? << 4 | number(*low)?;
+    }
+    Some(Mac(bytes))
+}
+
+fn as_others_write(text: &str) -> Result<Mac, InvalidMac> {
+    let invalid = || InvalidMac::Spelling(text.to_owned());
+    // mac_address takes `+1:+2:+3:+4:+5:+6`, seventeen digits and more for
+    // an address: the spelling is checked before it is asked.
+    let pairs = plain_pairs(text).ok_or_else(invalid)?;
+    let parsed: MacAddress = pairs.parse().map_err(|_| invalid())?;
+    Ok(Mac(parsed.bytes()))
 }
 
 /// The twelve digits as pairs with colons, or nothing if the text has another
@@ -134,11 +154,9 @@ impl fmt::Debug for Mac {
     }
 }
 
-impl TryFrom<String> for Mac {
-    type Error = InvalidMac;
-
-    fn try_from(text: String) -> Result<Self, InvalidMac> {
-        text.parse()
+impl<'de> Deserialize<'de> for Mac {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        spelled::read(deserializer)
     }
 }
 

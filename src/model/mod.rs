@@ -32,6 +32,7 @@ mod proxied;
 mod select;
 mod shared;
 mod smbios;
+mod spelled;
 mod subnet;
 mod subnet6;
 mod tags;

@@ -2,7 +2,9 @@
 
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::{hexadecimal, spelled};
 
 /// What an instance's URLs have in them that nobody can guess: one for each
 /// purpose, since they are known to different readers. A kernel's command line,
@@ -20,8 +22,8 @@ pub struct Secrets {
 
 /// 128 random bits, new with each Provision: who knows them in a URL was given
 /// that URL.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(into = "String")]
 pub struct Token(pub u128);
 
 impl Token {
@@ -48,16 +50,13 @@ impl FromStr for Token {
     type Err = InvalidToken;
 
     fn from_str(text: &str) -> Result<Self, InvalidToken> {
-        let token = u128::from_str_radix(text, 16).map(Self).map_err(|_| InvalidToken)?;
-        if token.digits() == text { Ok(token) } else { Err(InvalidToken) }
+        hexadecimal::number_of(text, 32).map(Self).ok_or(InvalidToken)
     }
 }
 
-impl TryFrom<String> for Token {
-    type Error = InvalidToken;
-
-    fn try_from(text: String) -> Result<Self, InvalidToken> {
-        text.parse()
+impl<'de> Deserialize<'de> for Token {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        spelled::read(deserializer)
     }
 }
 

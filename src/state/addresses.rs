@@ -199,6 +199,14 @@ impl Addresses {
         self.of_machine.insert(lease.mac, Held::of(addresses));
     }
 
+    /// Very many are about to come; see [`super::State::gathering`].
+    pub(super) fn gather(&mut self, leases: usize, reservations: usize) {
+        self.leases.reserve(leases);
+        self.of_machine.reserve(leases);
+        self.reserved.reserve(reservations);
+        self.reservation_of.reserve(reservations);
+    }
+
     /// The same in less memory; see [`super::State::settled`].
     pub(super) fn settle(&mut self) {
         for stock in &mut self.stocks {

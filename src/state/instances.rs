@@ -220,9 +220,9 @@ impl Instances {
         self.living.insert(instance.id, Box::new(instance));
     }
 
-    pub(super) fn progress(&mut self, id: InstanceId, progress: &Progress) {
+    pub(super) fn progress(&mut self, id: InstanceId, progress: Progress) {
         if let Some(instance) = self.living.get_mut(&id) {
-            instance.progress = progress.clone();
+            instance.progress = progress;
         }
     }
 
@@ -269,6 +269,12 @@ impl Instances {
             self.images.give_back(image);
         }
         self.inits.give_back(&instance.init);
+    }
+
+    /// Very many are about to come; see [`super::State::gathering`].
+    pub(super) fn gather(&mut self, count: usize) {
+        self.by_secret.gather();
+        self.of_machine.reserve(count);
     }
 
     /// The same in less memory; see [`super::State::settled`].

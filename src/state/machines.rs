@@ -226,6 +226,12 @@ impl Machines {
         marks_of(machine, |mark| self.marks.remove(mark, mac));
     }
 
+    /// Very many are about to come; see [`super::State::gathering`].
+    pub(super) fn gather(&mut self, count: usize) {
+        self.marks.gather();
+        self.known.reserve(count);
+    }
+
     /// The same in less memory; see [`super::State::settled`].
     pub(super) fn settle(&mut self) {
         super::settle_set(&mut self.held);

@@ -8,33 +8,53 @@ use std::{
 /// Who shows what. Two things may have the same hash, so whoever is found has to be
 /// looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Marks<Owner: Ord>(BTreeSet<(u64, Owner)>);
+pub(super) struct Marks<Owner: Ord> {
+    sorted: BTreeSet<(u64, Owner)>,
+    /// What came since [`Self::gather`], in no order; nothing at any other time.
+    gathered: Option<Vec<(u64, Owner)>>,
+}
 
 impl<Owner: Ord> Default for Marks<Owner> {
     fn default() -> Self {
-        Self(BTreeSet::new())
+        Self { sorted: BTreeSet::new(), gathered: None }
     }
 }
 
 impl<Owner: Ord + Copy> Marks<Owner> {
     pub(super) fn insert(&mut self, shown: &impl Hash, owner: Owner) {
-        self.0.insert((hash(shown), owner));
+        let mark = (hash(shown), owner);
+        match &mut self.gathered {
+            Some(gathered) => gathered.push(mark),
+            None => drop(self.sorted.insert(mark)),
+        }
     }
 
     pub(super) fn remove(&mut self, shown: &impl Hash, owner: Owner) {
-        self.0.remove(&(hash(shown), owner));
+        self.settle();
+        self.sorted.remove(&(hash(shown), owner));
     }
 
     /// Those that may show it, in their order, and all that do among them. `least` is
     /// an owner before all others.
     pub(super) fn of(&self, shown: &impl Hash, least: Owner) -> Found<'_, Owner> {
         let hash = hash(shown);
-        Found { hash, all: self.0.range((hash, least)..) }
+        let gathered = self.gathered.as_deref().unwrap_or_default().iter();
+        Found { hash, all: self.sorted.range((hash, least)..), gathered }
     }
 
-    /// The same in less memory; see [`super::State::settled`].
+    /// Very many are about to come: they are put in order when all are there, which
+    /// [`Self::settle`] says, or when one is to go. Until then they are found slowly.
+    pub(super) fn gather(&mut self) {
+        self.gathered.get_or_insert_default();
+    }
+
+    /// Puts in order what was gathered, in the least memory; see
+    /// [`super::State::settled`].
     pub(super) fn settle(&mut self) {
-        super::settle_set(&mut self.0);
+        if let Some(gathered) = self.gathered.take() {
+            let sorted = std::mem::take(&mut self.sorted);
+            self.sorted = sorted.into_iter().chain(gathered).collect();
+        }
     }
 }
 
@@ -42,14 +62,16 @@ impl<Owner: Ord + Copy> Marks<Owner> {
 pub(super) struct Found<'a, Owner> {
     hash: u64,
     all: Range<'a, (u64, Owner)>,
+    gathered: std::slice::Iter<'a, (u64, Owner)>,
 }
 
 impl<Owner: Ord + Copy> Iterator for Found<'_, Owner> {
     type Item = Owner;
 
     fn next(&mut self) -> Option<Owner> {
-        let (hash, owner) = self.all.next()?;
-        (*hash == self.hash).then_some(*owner)
+        let sorted = self.all.next().filter(|(hash, _)| *hash == self.hash);
+        let found = sorted.or_else(|| self.gathered.find(|(hash, _)| *hash == self.hash));
+        found.map(|(_, owner)| *owner)
     }
 }
 

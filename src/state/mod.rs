@@ -63,6 +63,17 @@ impl State {
         Self { addresses6: Addresses6::new(subnets), ..self }
     }
 
+    /// The same state, ready for the changes of a whole store, of which so many are
+    /// leases, machines and instances: they come as fast as they can, and
+    /// [`Self::settled`] makes it one that is asked.
+    #[must_use]
+    pub fn gathering(mut self, leases: usize, machines: usize, instances: usize) -> Self {
+        self.addresses.gather(leases, instances);
+        self.machines.gather(machines);
+        self.instances.gather(instances);
+        self
+    }
+
     /// The same state in less memory, for when very much was put into it at once: a tree
     /// that grew at its end is half empty, and one that is made of what is sorted is full.
     #[must_use]
@@ -75,21 +86,29 @@ impl State {
 
     /// Carries out one change. Nothing else changes a state.
     pub fn apply(&mut self, change: &Change) {
+        self.take(change.clone());
+    }
+
+    /// The same with a change that nobody else needs.
+    pub fn take(&mut self, change: Change) {
         match change {
-            Change::Lease(lease) => self.addresses.put(*lease),
+            Change::Lease(lease) => self.addresses.put(lease),
             Change::Kept(_) => {}
-            Change::Lease6(lease) => self.addresses6.put(lease.clone()),
-            Change::Seen(machine) | Change::Machine(machine) => {
-                let mut machine = machine.clone();
-                machine.identity.cards.retain(|card| self.instances.of_machine(*card).is_none());
-                self.machines.put(machine.clone());
+            Change::Lease6(lease) => self.addresses6.put(lease),
+            Change::Seen(mut machine) | Change::Machine(mut machine) => {
+                if !machine.identity.cards.is_empty() {
+                    let is_open = |card: &Mac| self.instances.of_machine(*card).is_none();
+                    machine.identity.cards.retain(is_open);
+                }
+                let mac = machine.mac;
+                self.machines.put(machine);
                 // Whatever is said of it, what an instance has is nobody else's.
-                if let Some(instance) = self.instances.of_machine(machine.mac) {
-                    self.machines.assign(machine.mac, instance.provisioned_at);
+                if let Some(instance) = self.instances.of_machine(mac) {
+                    self.machines.assign(mac, instance.provisioned_at);
                 }
             }
-            Change::Slots(slots) => self.slots = Slots::new(slots),
-            Change::Forgotten(mac) => self.machines.remove(*mac),
+            Change::Slots(slots) => self.slots = Slots::new(&slots),
+            Change::Forgotten(mac) => self.machines.remove(mac),
             Change::Instance(instance) => {
                 if let Some(before) = self.instances.find(instance.id) {
                     self.addresses.unreserve(before.mac);
@@ -100,11 +119,11 @@ impl State {
                 // What an instance is on is a machine, and no other's card.
                 self.machines.detach(instance.mac);
                 self.machines.assign(instance.mac, instance.provisioned_at);
-                self.instances.put(instance.clone());
+                self.instances.put(instance);
             }
-            Change::Progress(id, progress) => self.instances.progress(*id, progress),
+            Change::Progress(id, progress) => self.instances.progress(id, progress),
             Change::Destroyed(destroyed) => {
-                if let Some(instance) = self.instances.destroy(*destroyed) {
+                if let Some(instance) = self.instances.destroy(destroyed) {
                     self.addresses.unreserve(instance.mac);
                     self.machines.release(instance.mac, destroyed.at);
                 }
@@ -445,6 +464,22 @@ pub(crate) mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_gathered_is_the_same_state(
+            happenings in proptest::collection::vec(happening(), 0..40),
+        ) {
+            let mut state = State::new(None);
+            let mut gathered = State::new(None).gathering(9, 9, 9);
+            for change in happenings.iter().flat_map(|happening| {
+                let changes = changes(&state, happening);
+                changes.iter().for_each(|change| state.apply(change));
+                changes
+            }) {
+                gathered.take(change);
+            }
+            prop_assert_eq!(gathered.settled(), state.settled());
+        }
+
         /// The indexes say what the records say, whatever happened.
         #[test]
         fn the_indexes_agree_after_anything(happenings in proptest::collection::vec(happening(), 0..60)) {

@@ -6,19 +6,17 @@
 //! goes to the log (`log`), and from there into the tables, many rows at a time.
 
 use std::{
-    collections::BTreeMap,
-    fs, io,
-    os::unix::fs::FileExt as _,
-    path::{Path, PathBuf},
+    collections::BTreeMap, fs, io, num::NonZero, os::unix::fs::FileExt as _, path::Path,
     sync::mpsc::SyncSender,
 };
 
 use redb::{
-    Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
+    Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend,
+    TableDefinition,
 };
 
 use super::{
-    frame::Damage,
+    later,
     log::{self, Log, ReadError},
     problem::OpenError,
     rows::{self, InvalidRow, Row},
@@ -41,10 +39,13 @@ const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const FOLDED: &str = "folded";
 
 /// How much of the file redb may keep in memory, octets: it is read once, at the start.
-const CACHE: usize = 4 << 20;
+const CACHE: usize = 1 << 20;
 
-/// So many rows are understood by one thread while another takes in those before.
+/// So many rows are understood by one thread while others do those before and behind.
 const ROWS_AT_ONCE: usize = 256;
+
+/// So many threads do that at most: each looks at all rows and understands its own.
+const READERS: usize = 4;
 
 pub(super) struct Disk {
     database: Database,
@@ -83,10 +84,13 @@ impl Disk {
         let wrong = |error: LoadError| error.of(&path);
         let (version, folded) = disk.meta().map_err(wrong)?;
         let files = log::files(directory).map_err(unusable(directory))?;
-        let read = read_log(&files, folded)?;
+        let read = later::read(&files, folded)?;
+        let count = |name| disk.count(name).map_err(wrong);
+        let (machines, instances) = (count(rows::MACHINES)?, count(rows::INSTANCES)?);
+        state = state.gathering(count(rows::LEASES)?, machines, instances);
         disk.load(&mut state).map_err(wrong)?;
         // What the log has came after all that is in the tables, in this order.
-        read.changes.iter().for_each(|change| state.apply(change));
+        read.changes.into_iter().for_each(|change| state.take(change));
         let last = read.last;
         if last > folded || version != VERSION {
             // Nothing is written before all of it could be read.
@@ -158,19 +162,50 @@ impl Disk {
         }
     }
 
-    /// Takes all rows into `state`, which one thread reads and understands while this
-    /// one applies them.
+    /// How many rows a table has.
+    fn count(&self, name: &str) -> Result<usize, LoadError> {
+        let transaction = self.database.begin_read().map_err(redb::Error::from)?;
+        match transaction.open_table(definition(name)) {
+            Ok(table) => {
+                let count = table.len().map_err(redb::Error::from)?;
+                Ok(usize::try_from(count).unwrap_or_default())
+            }
+            Err(redb::TableError::TableDoesNotExist(_)) => Ok(0),
+            Err(error) => Err(redb::Error::from(error).into()),
+        }
+    }
+
+    /// Takes all rows into `state`. Each of some threads understands its share of them,
+    /// and this one applies them in their order.
     fn load(&self, state: &mut State) -> Result<(), LoadError> {
+        let count = std::thread::available_parallelism().map_or(1, NonZero::get).min(READERS);
         std::thread::scope(|scope| {
-            let (some, changes) = std::sync::mpsc::sync_channel(4);
-            let reader = scope.spawn(move || self.read(&some));
-            changes.iter().flatten().for_each(|change| state.apply(&change));
-            reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            let (readers, shares): (Vec<_>, Vec<_>) = (0..count)
+                .map(|own| {
+                    let (some, changes) = std::sync::mpsc::sync_channel(4);
+                    (scope.spawn(move || self.read((own, count), &some)), changes)
+                })
+                .unzip();
+            // The first that has no more has come to the end of all, or to an error.
+            for changes in shares.iter().cycle().map_while(|share| share.recv().ok()) {
+                changes.into_iter().for_each(|change| state.take(change));
+            }
+            // Whoever is not at the end needs not go there.
+            drop(shares);
+            readers.into_iter().try_for_each(|reader| {
+                reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
         })
     }
 
-    /// Sends the changes that make the rows of all tables known, some at a time.
-    fn read(&self, to: &SyncSender<Vec<Change>>) -> Result<(), LoadError> {
+    /// Sends the changes that make the rows of all tables known, [`ROWS_AT_ONCE`] at a
+    /// time: of so many such parts, counted over all tables, each that is this one's.
+    fn read(
+        &self,
+        (own, count): (usize, usize),
+        to: &SyncSender<Vec<Change>>,
+    ) -> Result<(), LoadError> {
+        let (mut turn, mut alike) = (0, rows::Alike::default());
         let transaction = self.database.begin_read().map_err(redb::Error::from)?;
         for name in rows::TABLES {
             let table = match transaction.open_table(definition(name)) {
@@ -179,17 +214,23 @@ impl Disk {
                 Err(redb::TableError::TableDoesNotExist(_)) => continue,
                 Err(error) => return Err(redb::Error::from(error).into()),
             };
-            let mut changes = Vec::with_capacity(ROWS_AT_ONCE);
-            for entry in table.iter().map_err(redb::Error::from)? {
-                let (key, value) = entry.map_err(redb::Error::from)?;
-                changes.push(rows::to_change(name, key.value(), value.value())?);
-                if changes.len() == ROWS_AT_ONCE {
-                    let full = std::mem::replace(&mut changes, Vec::with_capacity(ROWS_AT_ONCE));
-                    // Whoever takes them is there until this has ended.
-                    let _ = to.send(full);
+            let mut entries = table.iter().map_err(redb::Error::from)?.peekable();
+            while entries.peek().is_some() {
+                let room = if turn == own { ROWS_AT_ONCE } else { 0 };
+                let mut changes = Vec::with_capacity(room);
+                for entry in entries.by_ref().take(ROWS_AT_ONCE) {
+                    let (key, value) = entry.map_err(redb::Error::from)?;
+                    if turn == own {
+                        let change = rows::to_change(name, key.value(), value.value())?;
+                        changes.push(alike.same(change));
+                    }
                 }
+                if turn == own && to.send(changes).is_err() {
+                    // Another has failed.
+                    return Ok(());
+                }
+                turn = (turn + 1) % count;
             }
-            let _ = to.send(changes);
         }
         Ok(())
     }
@@ -234,44 +275,6 @@ pub(super) enum FoldError {
     Log(#[from] ReadError),
     #[error(transparent)]
     Redb(#[from] redb::Error),
-}
-
-/// What the log has and the tables have not.
-struct Later {
-    rows: Vec<Row>,
-    /// What the rows say.
-    changes: Vec<Change>,
-    /// The number of the last batch.
-    last: u64,
-}
-
-/// Reads the log behind tables which have all batches up to `folded`.
-fn read_log(files: &[(u64, PathBuf)], folded: u64) -> Result<Later, OpenError> {
-    let mut later = Later { rows: Vec::new(), changes: Vec::new(), last: folded };
-    for (_, path) in files {
-        let damaged = |what: String| OpenError::Damaged { path: path.clone(), what };
-        let batches = log::read(path).map_err(|error| match error {
-            ReadError::File(source) => OpenError::Unusable { path: path.clone(), source },
-            ReadError::Damage(damage) => damaged(damage.to_string()),
-        })?;
-        match batches.numbers {
-            // Folded already; the crash came before the file was removed.
-            Some((_, end)) if end <= later.last => {}
-            Some((found, end)) if found == later.last + 1 => {
-                for row in &batches.rows {
-                    let change = rows::of_row(row).map_err(|error| damaged(error.to_string()))?;
-                    later.changes.extend(change);
-                }
-                later.rows.extend(batches.rows);
-                later.last = end;
-            }
-            Some((found, _)) => {
-                return Err(damaged(Damage::Gap { expected: later.last + 1, found }.to_string()));
-            }
-            None => {}
-        }
-    }
-    Ok(later)
 }
 
 const fn definition(name: &str) -> TableDefinition<'_, &'static str, &'static [u8]> {
@@ -371,6 +374,8 @@ fn open_checked(path: &Path) -> Result<Database, OpenError> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use proptest::prelude::*;
 
     use super::*;

@@ -6,6 +6,7 @@
 
 mod disk;
 mod frame;
+mod later;
 mod log;
 #[doc(hidden)]
 pub mod measured;

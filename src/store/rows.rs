@@ -4,14 +4,18 @@
 //! applying its rows. How far an instance has come has a table of its own: it
 //! changes often, and the instance with its `Init` may be large.
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{
+    Serialize,
+    de::{DeserializeOwned, Error as _},
+};
+use serde_json::Error;
 
 use crate::model::{Change, Destroyed, Instance, InstanceId, Lease, Lease6, Machine, Progress};
 
-const LEASES: &str = "leases";
+pub(super) const LEASES: &str = "leases";
 const LEASES6: &str = "leases6";
-const MACHINES: &str = "machines";
-const INSTANCES: &str = "instances";
+pub(super) const MACHINES: &str = "machines";
+pub(super) const INSTANCES: &str = "instances";
 const PROGRESS: &str = "progress";
 const DESTROYED: &str = "destroyed";
 
@@ -67,12 +71,34 @@ pub(super) fn to_change(table: &str, key: &str, value: &[u8]) -> Result<Change, 
         MACHINES => Change::Seen(read::<Machine>(value).map_err(invalid)?),
         INSTANCES => Change::Instance(read::<Instance>(value).map_err(invalid)?),
         PROGRESS => {
-            let id = serde_json::Value::from(key);
-            let id: InstanceId = serde_json::from_value(id).map_err(invalid)?;
+            let id: InstanceId = key.parse().map_err(|error| invalid(Error::custom(error)))?;
             Change::Progress(id, read::<Progress>(value).map_err(invalid)?)
         }
         _ => Change::Destroyed(read::<Destroyed>(value).map_err(invalid)?),
     })
+}
+
+/// What the last instance that was read has, which the next one mostly has, too: then it
+/// is made once, and both have it.
+#[derive(Default)]
+pub(super) struct Alike(Option<Instance>);
+
+impl Alike {
+    /// The same change, with what is as it was in memory once.
+    pub(super) fn same(&mut self, mut change: Change) -> Change {
+        let Change::Instance(next) = &mut change else { return change };
+        match &self.0 {
+            Some(last)
+                if last.tags == next.tags && last.image == next.image && last.init == next.init =>
+            {
+                next.tags = last.tags.clone();
+                next.image = last.image.clone();
+                next.init = last.init.clone();
+            }
+            _ => self.0 = Some(next.clone()),
+        }
+        change
+    }
 }
 
 /// The change that a row of the log makes known; none if another of its batch says it.
@@ -97,7 +123,9 @@ fn put(table: &'static str, key: String, record: &impl Serialize) -> Row {
 }
 
 fn read<Record: DeserializeOwned>(value: &[u8]) -> Result<Record, serde_json::Error> {
-    serde_json::from_slice(value)
+    // Looked at once as a whole, and not again for each text in it.
+    let text = std::str::from_utf8(value).map_err(Error::custom)?;
+    serde_json::from_str(text)
 }
 
 #[cfg(test)]
