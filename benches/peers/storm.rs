@@ -320,8 +320,8 @@ http {{
 fn table(rows: &[(Rig, Outcome, Usage)]) -> String {
     let mut text = String::from(
         "| server | booted | last after s | median s | longest wait in s for OFFER, ACK, loader, \
-         iPXE's OFFER, ACK, script, kernel | asked again: DHCP, TFTP, HTTP | CPU s | MB | gave up \
-         |\n|---|--:|--:|--:|--:|--:|--:|--:|---|\n",
+         iPXE's OFFER, ACK, script, kernel | asked again: DHCP, TFTP, HTTP | OACKs twice | CPU s | \
+         MB | gave up |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|---|\n",
     );
     for (rig, outcome, usage) in rows {
         text += &row(*rig, outcome, *usage);
@@ -341,12 +341,14 @@ fn row(rig: Rig, outcome: &Outcome, usage: Usage) -> String {
         range.iter().map(|place| STAGES[*place]).map(of).map(|waits: Waits| waits.asked_again).sum()
     };
     format!(
-        "| {} | {} | {last:.2} | {median:.2} | {longest} | {}, {}, {} | {:.2} | {:.0} | {} |",
+        "| {} | {} | {last:.2} | {median:.2} | {longest} | {}, {}, {} | {} | {:.2} | {:.0} | \
+         {} |",
         rig.name(),
         booted.len(),
         again(&[0, 1, 3, 4]),
         again(&[2]),
         again(&[5, 6]),
+        outcome.repeated_oacks,
         usage.cpu,
         usage.memory,
         outcome.troubles(),

@@ -60,6 +60,8 @@ pub(crate) struct Outcome {
     pub(crate) booted: Vec<Duration>,
     /// Why machines gave up, and how many.
     pub(crate) gave_up: BTreeMap<String, u64>,
+    /// OACKs that came once more, to a machine that had one.
+    pub(crate) repeated_oacks: u64,
 }
 
 impl Outcome {
@@ -116,6 +118,11 @@ impl Crowd {
     pub(crate) fn asked_again(&self, stage: Stage) {
         let mut outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
         outcome.stages.entry(stage).or_default().asked_again += 1;
+    }
+
+    pub(crate) fn repeated_oack(&self) {
+        let mut outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
+        outcome.repeated_oacks += 1;
     }
 
     fn ended(&self, ended: Result<(), String>) {

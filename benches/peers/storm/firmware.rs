@@ -206,12 +206,13 @@ async fn blocks(crowd: &Crowd, socket: &UdpSocket, window: usize) -> Result<(), 
             // An OACK once more, which a read that was repeated has brought, is passed over
             // once there are blocks.
             if packet[..2] == [0, 6] {
+                crowd.repeated_oack();
                 if block == 0 {
                     acknowledge(0).await;
                 }
                 continue;
             }
-            return Err("an ERROR in the middle of its loader".to_owned());
+            return Err(format!("{} in the middle of its loader", told(&packet[..length])));
         };
         if u16::from_be_bytes([*high, *low]) != block.wrapping_add(1) {
             if !has_complained {
@@ -233,6 +234,16 @@ async fn blocks(crowd: &Crowd, socket: &UdpSocket, window: usize) -> Result<(), 
             assert_eq!(from + payload.len(), loader.len(), "a whole loader");
             return Ok(());
         }
+    }
+}
+
+/// What a packet is that is no block, in words.
+fn told(packet: &[u8]) -> String {
+    match packet {
+        [0, 5, _, code, words @ ..] => {
+            format!("an ERROR ({code}: {})", String::from_utf8_lossy(words).trim_end_matches('\0'))
+        }
+        other => format!("a packet that begins with {:?}", &other[..other.len().min(4)]),
     }
 }
 
