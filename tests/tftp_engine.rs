@@ -29,6 +29,10 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// Shorter than the first retransmission, which comes after a second.
 const AT_ONCE: Duration = Duration::from_millis(500);
 
+/// A file that is not there, and for how long the server finds that out.
+const SLOW: &str = "slow";
+const STALL: Duration = Duration::from_secs(3);
+
 const BOTH: [Ports; 2] = [Ports::Each, Ports::Single];
 
 /// How EDK2 2022.11 ends a transfer once it knows the size.
@@ -478,6 +482,29 @@ async fn each_file_and_each_refusal_is_told_once_and_a_size_probe_is_neither() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_spoke_in_time_is_heard_by_a_server_that_had_no_time() {
+    let (first, patience) = (STALL / 2, STALL * 2 / 3);
+    let waits = Waits { first, longest: patience, patience };
+    let server = Server::start(Ports::Each, Limits { waits, ..Limits::default() }).await;
+    let mut clients = Vec::new();
+    for _each in 0..30 {
+        let client = client().await;
+        client.send_to(&read("file-5000", ""), server.address).await.unwrap();
+        let (_block, transfer) = receive(&client).await;
+        clients.push((client, transfer));
+    }
+    let another = client().await;
+    another.send_to(&read(SLOW, ""), server.address).await.unwrap();
+    tokio::time::sleep(STALL / 30).await;
+    for (client, transfer) in &clients {
+        acknowledge(client, *transfer, 1).await;
+    }
+    for (client, _transfer) in &clients {
+        expect_blocks(client, 2..=2).await;
+    }
+}
+
 #[tokio::test]
 async fn each_request_that_is_left_lying_is_told() {
     for ports in BOTH {
@@ -613,6 +640,9 @@ impl Server {
         let stop = CancellationToken::new();
         let files = LENGTHS.map(|length| (name(length), content(length)));
         let answer = move |request: &Request, _client: SocketAddr| {
+            if request.file.as_str() == SLOW {
+                std::thread::sleep(STALL);
+            }
             let mut files = files.iter();
             match files.find(|(name, _content)| name == request.file.as_str()) {
                 Some((_name, content)) => Answer::Content(content.clone()),

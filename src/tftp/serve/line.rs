@@ -60,19 +60,26 @@ impl Line {
     /// order, but the two packets come to two sockets: the request must not overtake
     /// the ERROR.
     pub(super) fn asked(&mut self, request: &Request) -> Option<Outcome> {
+        if let Some(outcome) = self.catch_up() {
+            return Some(outcome);
+        }
+        let step = self.transfer.on(&Packet::Read(request.clone()), Instant::now());
+        self.carry_out(step)
+    }
+
+    /// Hears all that the client has sent already.
+    fn catch_up(&mut self) -> Option<Outcome> {
         let mut word = [0; LARGEST_WORD];
         loop {
             let outcome = match self.socket.recv(&mut word) {
                 Ok(length) => self.heard(&word[..length]),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => gone(&error),
-                Err(_none) => break,
+                Err(_none) => return None,
             };
             if outcome.is_some() {
                 return outcome;
             }
         }
-        let step = self.transfer.on(&Packet::Read(request.clone()), Instant::now());
-        self.carry_out(step)
     }
 
     /// What is no TFTP is noise.
@@ -84,6 +91,13 @@ impl Line {
 
     /// Its alarm has come.
     pub(super) fn ring(&mut self, now: Instant) -> Option<Outcome> {
+        // A server with too much to do is late, and what the client has said in time is
+        // still to be read: it is neither sent anything twice for that, nor given up.
+        if self.transfer.deadline() <= now
+            && let Some(outcome) = self.catch_up()
+        {
+            return Some(outcome);
+        }
         let step = self.transfer.on_timeout(now);
         self.carry_out(step)
     }
