@@ -166,23 +166,37 @@ async fn make_noise(server: SocketAddr, stop: CancellationToken) {
 async fn an_ack_repeated_in_a_window_is_answered_at_once() {
     for ports in BOTH {
         let server = Server::start(ports, Limits::default()).await;
-        let client = client().await;
-        client.send_to(&read("file-100000", EDK2), server.address).await.unwrap();
-        let (_oack, transfer) = receive(&client).await;
-        acknowledge(&client, transfer, 0).await;
-        expect_blocks(&client, 1..=4).await;
-        acknowledge(&client, transfer, 4).await;
-        expect_blocks(&client, 5..=8).await;
-        // As if block 5 had been lost.
-        let repeated = Instant::now();
-        acknowledge(&client, transfer, 4).await;
-        expect_blocks(&client, 5..=8).await;
-        assert!(repeated.elapsed() < AT_ONCE, "{:?}", repeated.elapsed());
-        // As if block 7 had been lost.
-        acknowledge(&client, transfer, 6).await;
-        expect_blocks(&client, 7..=10).await;
-        assert!(repeated.elapsed() < AT_ONCE, "{:?}", repeated.elapsed());
+        let mut found = Vec::new();
+        // Where the first answer was held up, the server believes in a long way, and takes
+        // what comes at once for an answer to the first copy. That is not so each time.
+        while !found.contains(&7) {
+            assert!(found.len() < 10, "after the ACK of block 6 came {found:?}");
+            found.push(block_after_a_gap(&server).await);
+        }
     }
+}
+
+/// The block that comes at once after the ACK of block 6, where 5 to 8 were sent twice.
+async fn block_after_a_gap(server: &Server) -> u16 {
+    let client = client().await;
+    client.send_to(&read("file-100000", EDK2), server.address).await.unwrap();
+    let (_oack, transfer) = receive(&client).await;
+    acknowledge(&client, transfer, 0).await;
+    expect_blocks(&client, 1..=4).await;
+    acknowledge(&client, transfer, 4).await;
+    expect_blocks(&client, 5..=8).await;
+    // As if block 5 had been lost.
+    let repeated = Instant::now();
+    acknowledge(&client, transfer, 4).await;
+    expect_blocks(&client, 5..=8).await;
+    assert!(repeated.elapsed() < AT_ONCE, "{:?}", repeated.elapsed());
+    // As if block 7 had been lost.
+    acknowledge(&client, transfer, 6).await;
+    let (packet, _transfer) = receive(&client).await;
+    assert!(repeated.elapsed() < AT_ONCE, "{:?}", repeated.elapsed());
+    let Packet::Data { block, .. } = packet else { panic!("{packet:?}") };
+    client.send_to(&[0, 5, 0, 0, 0], transfer).await.unwrap();
+    block
 }
 
 #[tokio::test]
@@ -419,11 +433,20 @@ async fn each_transfer_has_one_line_in_the_log() {
         .with_ansi(false)
         .with_writer(move || Lines(sender.clone()))
         .finish();
-    // This runtime has one thread, so the server's tasks are on it, too.
+    // The server's thread takes it over from this one.
     let _guard = tracing::subscriber::set_default(subscriber);
     let server = Server::start(Ports::Each, Limits::default()).await;
+    // Another test may come by this line for the first time at this moment, where nobody
+    // wants it, and tracing would keep that in mind for all: it is told to look again.
+    download(server.address, "file-512", EDK2).await;
+    tracing::callsite::rebuild_interest_cache();
     download(server.address, "file-5000", EDK2).await;
-    let line = timeout(LIMIT, lines.recv()).await.unwrap().unwrap();
+    let line = loop {
+        let line = timeout(LIMIT, lines.recv()).await.unwrap().unwrap();
+        if line.contains("file-5000") {
+            break line;
+        }
+    };
     let fields = [
         " INFO ",
         "tftp read",
