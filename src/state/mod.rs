@@ -86,11 +86,11 @@ impl State {
 
     /// Carries out one change. Nothing else changes a state.
     pub fn apply(&mut self, change: &Change) {
-        self.take(change.clone());
+        self.apply_own(change.clone());
     }
 
     /// The same with a change that nobody else needs.
-    pub fn take(&mut self, change: Change) {
+    pub fn apply_own(&mut self, change: Change) {
         match change {
             Change::Lease(lease) => self.addresses.put(lease),
             Change::Kept(_) => {}
@@ -475,7 +475,7 @@ pub(crate) mod tests {
                 changes.iter().for_each(|change| state.apply(change));
                 changes
             }) {
-                gathered.take(change);
+                gathered.apply_own(change);
             }
             prop_assert_eq!(gathered.settled(), state.settled());
         }

@@ -90,7 +90,7 @@ impl Disk {
         state = state.gathering(count(rows::LEASES)?, machines, instances);
         disk.load(&mut state).map_err(wrong)?;
         // What the log has came after all that is in the tables, in this order.
-        read.changes.into_iter().for_each(|change| state.take(change));
+        read.changes.into_iter().for_each(|change| state.apply_own(change));
         let last = read.last;
         if last > folded || version != VERSION {
             // Nothing is written before all of it could be read.
@@ -188,7 +188,7 @@ impl Disk {
                 .unzip();
             // The first that has no more has come to the end of all, or to an error.
             for changes in shares.iter().cycle().map_while(|share| share.recv().ok()) {
-                changes.into_iter().for_each(|change| state.take(change));
+                changes.into_iter().for_each(|change| state.apply_own(change));
             }
             // Whoever is not at the end needs not go there.
             drop(shares);
