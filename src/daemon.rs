@@ -69,6 +69,11 @@ fn allow_many_sockets() {
     }
 }
 
+/// How many file descriptors the process may have.
+fn descriptors() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
 /// Everything bound, nothing answered yet.
 struct Daemon {
     store: Store,
@@ -132,7 +137,7 @@ impl Daemon {
                 info!(address = %listener.local_addr()?, "HTTP");
                 let (store, images) = (store.clone(), images.clone());
                 let (loaders, policy) = (Arc::clone(&loaders), Arc::new(policy.clone()));
-                let settings = http::Settings::default();
+                let settings = http::Settings::within(descriptors());
                 Some((
                     listener,
                     http::Http { store, images, loaders, policy, addressing, settings },

@@ -81,7 +81,8 @@ impl Doors {
             (Some(listener), Some(policy)) => {
                 info!(address = %listener.local_addr()?, "HTTP");
                 let (store, images) = (store.clone(), images.clone());
-                let (loaders, settings) = (Arc::clone(loaders), http::Settings::default());
+                let (loaders, settings) =
+                    (Arc::clone(loaders), http::Settings::within(super::descriptors()));
                 let http = http::Http { store, images, loaders, policy, addressing, settings };
                 Some((listener, http))
             }

@@ -65,6 +65,19 @@ pub struct Settings {
     pub stop_time: Duration,
 }
 
+impl Settings {
+    /// The usual ones, for a process that may have so many file descriptors: a connection
+    /// takes two, one of them for the file that it is sent, and there are others who need
+    /// some, and must always get one, such as the store.
+    #[must_use]
+    pub fn within(descriptors: u64) -> Self {
+        const SHARE: u64 = 8;
+        let usual = Self::default();
+        let room = usize::try_from(descriptors / SHARE).unwrap_or(usize::MAX);
+        Self { connections: room.clamp(1, usual.connections), ..usual }
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -75,6 +88,20 @@ impl Default for Settings {
             stall_time: Duration::from_secs(180),
             digest_time: Duration::from_secs(5),
             stop_time: Duration::from_secs(3),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_descriptors_to_others() {
+        for (descriptors, connections) in
+            [(0, 1), (1024, 128), (20_000, 2500), (524_288, 16_384), (u64::MAX, 16_384)]
+        {
+            assert_eq!(Settings::within(descriptors).connections, connections, "{descriptors}");
         }
     }
 }
