@@ -279,7 +279,7 @@ impl Connection {
         let sent = self.send_bytes(&message).await;
         tracing::info!(
             client = %self.client,
-            path = %wanted,
+            path = wanted.to_string(),
             status = status.as_u16(),
             bytes = if sent.is_ok() { body.len() } else { 0 },
             complete = sent.is_ok(),
