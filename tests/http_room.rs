@@ -380,6 +380,30 @@ async fn over_the_limit_each_waits_for_its_turn_and_who_is_idle_makes_room() {
 }
 
 #[tokio::test]
+async fn who_has_begun_a_request_has_the_usual_time_for_it_while_others_wait() {
+    // Longer than others wait before they ask for the places of those that are idle.
+    let head_time = Duration::from_secs(4);
+    let room = Room::open(Settings { connections: 1, head_time, ..Settings::default() }).await;
+    room.provision(MAC, TOKEN, "vmlinuz").await;
+    let mut first = room.connect().await;
+    first.write_all(b"GET /infrakit.ipxe HTTP/1.1\r\n\r\n").await.expect("sent");
+    Reply::read(&mut first, true).await.expect("a reply");
+    let mut waiting = room.connect().await;
+    waiting.write_all(b"GET /infrakit.ipxe HTTP/1.1\r\n\r\n").await.expect("sent");
+    // A report whose body takes its time is whole.
+    let path = format!("/report/{}/failed", report_token().digits());
+    let head = format!("POST {path} HTTP/1.1\r\nContent-Length: 6\r\n\r\n");
+    first.write_all(head.as_bytes()).await.expect("sent");
+    tokio::time::sleep(head_time * 3 / 4).await;
+    first.write_all(b"broken").await.expect("sent");
+    assert_eq!(Reply::read(&mut first, true).await.expect("a reply").status, 200);
+    assert_eq!(room.progress().failure.as_deref(), Some("broken"));
+    // And a head that does not end gives nobody more time.
+    first.write_all(b"GET /infrakit.ipxe HTTP/1.1\r\nx: ").await.expect("sent");
+    assert_eq!(Reply::read(&mut waiting, true).await.expect("a reply").status, 200);
+}
+
+#[tokio::test]
 async fn stopping_ends_idle_connections_at_once_and_transfers_soon() {
     let settings = Settings { stop_time: Duration::from_millis(300), ..Settings::default() };
     let mut room = Room::open(settings).await;

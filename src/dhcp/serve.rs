@@ -95,7 +95,8 @@ impl Sockets {
 ///
 /// # Errors
 ///
-/// None that a packet could cause: as from [`ears::listen`].
+/// None that a packet could cause: the system has no pair of sockets to give for the
+/// thread that hears, or that thread has panicked.
 pub async fn serve(
     sockets: Sockets,
     (settings, loaders, store): (Settings, Arc<Loaders>, Store),

@@ -17,7 +17,7 @@ use http_body_util::{BodyExt, Empty};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, Interest},
     net::TcpStream,
-    time::{Instant as Deadline, Sleep, sleep_until, timeout, timeout_at},
+    time::{Instant as Deadline, Sleep, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
@@ -71,15 +71,8 @@ pub(super) async fn converse<Routes>(
     loop {
         let received = tokio::select! {
             biased;
-            received = connection.request() => received,
+            received = connection.request(place) => received,
             () = &mut stopped => return,
-            () = place.is_wanted(), if connection.served => {
-                if connection.received.is_empty() {
-                    tracing::debug!(%client, "idle while others wait: closed");
-                    return;
-                }
-                continue;
-            }
         };
         let begun = Instant::now();
         if let Ok(Some((head, _))) = &received
@@ -108,10 +101,9 @@ pub(super) async fn converse<Routes>(
                 (exchange::refused(&refusal), Speech::LAST)
             }
         };
-        let ending = response.extensions().get::<LastOne>().is_some() || !speech.keep_alive;
         match connection.send(&response, speech, begun).await {
-            Ok(()) if ending || stop.is_cancelled() => return connection.finish().await,
-            Ok(()) => connection.served = true,
+            Ok(ending) if ending || stop.is_cancelled() => return connection.finish().await,
+            Ok(_) => connection.served = true,
             Err(error) => {
                 tracing::debug!(%client, %error, "the transfer ended early");
                 return;
@@ -187,14 +179,15 @@ impl Connection {
     }
 
     /// The next head and its body; nothing if no other request has begun.
-    async fn request(&mut self) -> Result<Option<(Head, Vec<u8>)>, ReceiveError> {
-        let Some(head) = self.head().await? else { return Ok(None) };
+    async fn request(&mut self, place: &Place) -> Result<Option<(Head, Vec<u8>)>, ReceiveError> {
+        let Some(head) = self.head(place).await? else { return Ok(None) };
         let body = self.body(&head).await?;
         Ok(Some((head, body)))
     }
 
-    /// The next head; nothing if no other request has begun.
-    async fn head(&mut self) -> Result<Option<Head>, ReceiveError> {
+    /// The next head; nothing if no other request has begun, in time or before somebody
+    /// who waits wants the place.
+    async fn head(&mut self, place: &Place) -> Result<Option<Head>, ReceiveError> {
         let Settings { head_time, idle_time, .. } = self.settings;
         let mut idle = self.served && self.received.is_empty();
         let mut deadline = Deadline::now() + if idle { idle_time } else { head_time };
@@ -207,7 +200,16 @@ impl Connection {
                 Ok(None) => {}
                 Err(refusal) => return Err(ReceiveError::Refused(refusal)),
             }
-            match self.receive(deadline).await {
+            let received = if idle {
+                tokio::select! {
+                    biased;
+                    received = self.receive(deadline) => received,
+                    () = place.is_wanted() => return Ok(None),
+                }
+            } else {
+                self.receive(deadline).await
+            };
+            match received {
                 Ok(0) if self.received.is_empty() => return Ok(None),
                 Ok(0) | Err(_) => return Err(ReceiveError::Gone),
                 Ok(_) => {}
@@ -252,9 +254,8 @@ impl Connection {
         }
         let deadline = Deadline::now() + self.settings.head_time;
         while self.received.len() < length {
-            match timeout_at(deadline, self.stream.read_buf(&mut self.received)).await {
-                Ok(Ok(0) | Err(_)) | Err(_) => return Err(ReceiveError::Gone),
-                Ok(Ok(_)) => {}
+            if !matches!(self.receive(deadline).await, Ok(1..)) {
+                return Err(ReceiveError::Gone);
             }
         }
         Ok(self.received.drain(..length).collect())
@@ -290,13 +291,13 @@ impl Connection {
         sent
     }
 
-    /// Sends the answer and writes its line into the log.
+    /// Sends the answer and writes its line into the log; says whether it was the last.
     async fn send(
         &self,
         response: &Response<Bytes>,
         speech: Speech,
         begun: Instant,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         let ending = response.extensions().get::<LastOne>().is_some() || !speech.keep_alive;
         let headers = response.headers().iter();
         let headers = headers.map(|(name, value)| (name.as_str(), value.as_bytes()));
@@ -322,7 +323,7 @@ impl Connection {
         {
             delivery.tell(bytes, complete);
         }
-        sent
+        sent.map(|()| ending)
     }
 
     async fn send_bytes(&self, mut bytes: &[u8]) -> io::Result<()> {
