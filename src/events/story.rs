@@ -17,7 +17,7 @@ use crate::{
 pub fn story(before: &State, change: &Change, now: Timestamp) -> Vec<Event> {
     match change {
         Change::Lease(lease) => of_lease(before, lease, now).into_iter().collect(),
-        Change::Kept(_) => Vec::new(),
+        Change::Kept(_) | Change::Ahead(_) => Vec::new(),
         Change::Lease6(lease) => of_lease6(before, lease, now).into_iter().collect(),
         Change::Seen(machine) | Change::Machine(machine) => {
             let mut events = of_machine(before, machine, now);
@@ -93,6 +93,7 @@ pub(super) fn of_local_boot(before: &State, change: &Change) -> Option<SentOther
         | Change::Instance(_)
         | Change::Progress(..)
         | Change::Kept(_)
+        | Change::Ahead(_)
         | Change::Slots(_)
         | Change::Destroyed(_) => None,
     }

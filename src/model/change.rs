@@ -2,7 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Destroyed, Instance, InstanceId, Lease, Lease6, Mac, Machine, Progress, Slot};
+use super::{
+    Destroyed, Instance, InstanceId, Lease, Lease6, Mac, Machine, Progress, Slot, Timestamp,
+};
 
 /// One thing that becomes different. Only `State::apply` carries it out, and
 /// only the store writes it down.
@@ -13,6 +15,9 @@ pub enum Change {
     /// The lease of the address holds as it is: nothing becomes different, and the
     /// answer waits until that lease is on disk.
     Kept(Ipv4Addr),
+    /// Of an address that an instance keeps, an ACK whose lease ends by then may leave
+    /// before that lease is on disk ([`crate::state::State::is_kept_for`]).
+    Ahead(Timestamp),
     /// The IPv6 address has this lease from now on.
     Lease6(Lease6),
     /// The machine was seen like this.
@@ -42,6 +47,7 @@ impl Change {
             Self::Seen(_) | Self::Slots(_) => false,
             Self::Progress(_, progress) => progress.is_promise(),
             Self::Kept(_)
+            | Self::Ahead(_)
             | Self::Machine(_)
             | Self::Forgotten(_)
             | Self::Instance(_)

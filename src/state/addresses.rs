@@ -20,6 +20,11 @@ pub struct Addresses {
     of_machine: HashMap<Mac, Held>,
     reserved: HashMap<Ipv4Addr, Mac>,
     reservation_of: HashMap<Mac, Ipv4Addr>,
+    /// By when all leases end that may be acknowledged and not on disk.
+    ahead: Timestamp,
+    /// The same as it was left by those that ran before: of what they acknowledged
+    /// something may be lost.
+    lost_until: Timestamp,
 }
 
 /// What there is to give in one network.
@@ -69,6 +74,8 @@ impl Addresses {
             of_machine: HashMap::new(),
             reserved: HashMap::new(),
             reservation_of: HashMap::new(),
+            ahead: Timestamp::default(),
+            lost_until: Timestamp::default(),
         }
     }
 
@@ -156,6 +163,29 @@ impl Addresses {
         let expired =
             || stock.used.first().filter(|(from, _)| *from <= now).map(|(_, address)| *address);
         wanted.filter(is_free).or_else(|| stock.fresh.first().copied()).or_else(expired)
+    }
+
+    /// By when all leases of addresses that instances keep end that may have been
+    /// acknowledged before they are on disk.
+    #[must_use]
+    pub const fn ahead(&self) -> Timestamp {
+        self.ahead
+    }
+
+    /// By when all such leases end that were acknowledged before the daemon began, and
+    /// may have been lost with it.
+    #[must_use]
+    pub const fn lost_until(&self) -> Timestamp {
+        self.lost_until
+    }
+
+    pub(super) const fn put_ahead(&mut self, until: Timestamp) {
+        self.ahead = until;
+    }
+
+    /// All that was on disk is there; what is lost is lost.
+    pub(super) const fn begin(&mut self) {
+        self.lost_until = self.ahead;
     }
 
     pub(super) fn put(&mut self, lease: Lease) {

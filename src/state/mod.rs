@@ -8,6 +8,7 @@ mod addresses;
 mod addresses6;
 mod conflicts;
 mod instances;
+mod lost;
 mod machines;
 mod marks;
 mod places;
@@ -84,6 +85,13 @@ impl State {
         self
     }
 
+    /// The same state, of which nothing more will be read from disk.
+    #[must_use]
+    pub fn begun(mut self) -> Self {
+        self.addresses.begin();
+        self
+    }
+
     /// Carries out one change. Nothing else changes a state.
     pub fn apply(&mut self, change: &Change) {
         self.apply_own(change.clone());
@@ -94,6 +102,7 @@ impl State {
         match change {
             Change::Lease(lease) => self.addresses.put(lease),
             Change::Kept(_) => {}
+            Change::Ahead(until) => self.addresses.put_ahead(until),
             Change::Lease6(lease) => self.addresses6.put(lease),
             Change::Seen(mut machine) | Change::Machine(mut machine) => {
                 if !machine.identity.cards.is_empty() {
@@ -155,7 +164,10 @@ impl State {
             IpAddr::V4(address) => address,
             IpAddr::V6(address) => return self.addresses6.machine_at(address, now),
         };
-        self.addresses.lease(address).filter(|lease| lease.is_bound(now)).map(|lease| lease.mac)
+        match self.addresses.lease(address).filter(|lease| lease.is_held(now)) {
+            Some(lease) => lease.is_bound(now).then_some(lease.mac),
+            None => self.may_have_lost(address, now),
+        }
     }
 
     /// The IPv6 address that this machine may use now, as far as we gave one of its

@@ -26,12 +26,13 @@ use crate::{model::Change, state::State};
 /// The name of the file in the state directory.
 pub const FILE_NAME: &str = "state.redb";
 
-/// The version of what is in the directory. One that is not known is refused: 3 has a
+/// The version of what is in the directory. One that is not known is refused: 4 says how
+/// far promises may be ahead of it, which whoever does not know it would break; 3 has a
 /// log, which whoever knows the tables alone would pass over.
-pub(super) const VERSION: u64 = 3;
+pub(super) const VERSION: u64 = 4;
 
-/// A version that is read, and made [`VERSION`]: it had tables alone.
-const BEFORE: u64 = 2;
+/// The first version that is read, and made [`VERSION`]: it had tables alone.
+const FIRST: u64 = 2;
 
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 
@@ -101,7 +102,7 @@ impl Disk {
         }
         let number = files.last().map_or(1, |(number, _)| number + 1);
         let log = Log::create(directory, number, last + 1).map_err(unusable(directory))?;
-        Ok((disk, log, state.settled()))
+        Ok((disk, log, state.settled().begun()))
     }
 
     /// Takes a whole file of the log into the tables.
@@ -157,7 +158,7 @@ impl Disk {
             Ok(meta.get(name)?.map_or(0, |number| number.value()))
         };
         match number("version")? {
-            version @ (BEFORE | VERSION) => Ok((version, number(FOLDED)?)),
+            version @ FIRST..=VERSION => Ok((version, number(FOLDED)?)),
             found => Err(LoadError::Version(found)),
         }
     }
@@ -429,19 +430,21 @@ mod tests {
 
     #[test]
     fn a_store_without_a_log_is_read_and_no_daemon_of_that_time_opens_it_again() {
-        let (directory, path, state) = filled();
-        set_version(&path, 2);
-        log::files(directory.path()).expect("there").iter().for_each(|(_, log)| {
-            fs::remove_file(log).expect("removed");
-        });
-        let (disk, _, read) = Disk::open(directory.path(), State::new(None)).expect("known");
-        assert_eq!(read, state);
-        assert_eq!(disk.meta().expect("there").0, 3);
+        for version in [2, 3] {
+            let (directory, path, state) = filled();
+            set_version(&path, version);
+            log::files(directory.path()).expect("there").iter().for_each(|(_, log)| {
+                fs::remove_file(log).expect("removed");
+            });
+            let (disk, _, read) = Disk::open(directory.path(), State::new(None)).expect("known");
+            assert_eq!(read, state);
+            assert_eq!(disk.meta().expect("there").0, VERSION);
+        }
     }
 
     #[test]
     fn a_version_that_is_not_known_is_refused() {
-        for version in [1, 4] {
+        for version in [1, 5] {
             let (directory, path, _) = filled();
             set_version(&path, version);
             let error = Disk::open(directory.path(), State::new(None)).map(|_| ());
@@ -488,7 +491,7 @@ mod tests {
         let error = Disk::open(directory.path(), State::new(None)).map(|_| ()).expect_err("bad");
         assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
         let disk = Disk { database: Database::open(&path).expect("a store") };
-        assert_eq!(disk.meta().expect("there"), (3, 0), "the log is not in the tables");
+        assert_eq!(disk.meta().expect("there"), (VERSION, 0), "the log is not in the tables");
     }
 
     proptest! {

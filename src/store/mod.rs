@@ -4,6 +4,7 @@
 //! to the writer thread and waits until they are on disk; the writer appends
 //! all that has gathered meanwhile at once. Knows no protocol and no policy.
 
+mod ahead;
 mod disk;
 mod frame;
 mod later;
@@ -33,8 +34,9 @@ use crate::{
     model::{Change, Decision, Pool},
     state::State,
 };
+use ahead::{kept_lease, step_ahead};
 use disk::Disk;
-use promise::Promises;
+use promise::{Promises, RestsOn};
 
 /// The state could not be written down; nothing more will be decided.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -62,6 +64,32 @@ struct Inner {
     handed: u64,
     promises: Promises,
     to_writer: Option<std::sync::mpsc::Sender<Vec<Change>>>,
+}
+
+impl Inner {
+    /// What an answer rests on that may be ahead of the lease among its changes; none if
+    /// it may not, or not before a change that is added here. When nothing is written
+    /// any more, no answer is ahead.
+    fn ahead(&self, changes: &mut Vec<Change>) -> Option<RestsOn> {
+        self.to_writer.as_ref()?;
+        let lease = kept_lease(&self.state, changes)?;
+        if let Some(step) = step_ahead(&self.state, &lease) {
+            changes.push(step);
+            return None;
+        }
+        Some(self.promises.before(&lease))
+    }
+
+    /// Writes that all that was acknowledged is on disk, behind all of it, and nothing
+    /// after it. What those who ran before have lost stays so.
+    fn end(&mut self) {
+        let Some(to_writer) = self.to_writer.take() else { return };
+        let lost_until = self.state.addresses.lost_until();
+        if self.state.addresses.ahead() > lost_until {
+            // It is closed when the disk has refused.
+            let _ = to_writer.send(vec![Change::Ahead(lost_until)]);
+        }
+    }
 }
 
 /// How far the writer has come.
@@ -230,7 +258,7 @@ impl Store {
     /// Writes what is still to be written, folds the log into the tables and closes
     /// the file. Decisions after this are refused.
     pub fn close(&self) {
-        self.lock().to_writer = None;
+        self.lock().end();
         let writer = self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(writer) = writer
             && writer.join().is_err()
@@ -246,7 +274,11 @@ impl Store {
         decision: impl FnOnce(&State) -> Decision<Answer>,
     ) -> (Answer, Option<u64>) {
         let mut inner = self.lock();
-        let Decision { answer, changes } = decision(&inner.state);
+        let Decision { answer, mut changes } = decision(&inner.state);
+        let left: Vec<Change> =
+            changes.iter().filter_map(|change| inner.state.left_behind(change)).collect();
+        changes.extend(left);
+        let ahead = inner.ahead(&mut changes);
         for change in &changes {
             self.shared.events.changed(&inner.state, change);
             inner.state.apply(change);
@@ -254,7 +286,7 @@ impl Store {
         if !changes.is_empty() {
             self.shared.changed.send_replace(());
         }
-        let rests_on = inner.promises.rests_on(&changes);
+        let rests_on = ahead.unwrap_or_else(|| inner.promises.rests_on(&changes));
         let kept: Vec<Change> = changes.into_iter().filter(is_kept).collect();
         if kept.is_empty() {
             return (answer, rests_on.of(inner.handed));

@@ -6,12 +6,14 @@
 
 use std::{collections::HashMap, net::Ipv4Addr};
 
-use crate::model::Change;
+use crate::model::{Change, Lease};
 
 /// By which decisions the promises were made that may not be on disk yet.
 #[derive(Debug, Default)]
 pub(super) struct Promises {
     leases: HashMap<Ipv4Addr, u64>,
+    /// The last that said how far leases may be ahead of the disk.
+    ahead: u64,
     /// The leases are looked through for those on disk when they are so many.
     many: usize,
 }
@@ -39,9 +41,7 @@ impl RestsOn {
 }
 
 impl Promises {
-    /// What an answer rests on that comes with these changes. A lease that an instance
-    /// keeps the address of is no exception: without it nobody is believed to be the
-    /// machine, and its boot would fail after a crash.
+    /// What an answer rests on that comes with these changes.
     pub(super) fn rests_on(&self, changes: &[Change]) -> RestsOn {
         let mut earlier = None;
         for change in changes.iter().filter(|change| change.is_promise()) {
@@ -54,13 +54,30 @@ impl Promises {
         earlier.map_or(RestsOn::Nothing, RestsOn::Earlier)
     }
 
+    /// What the answer with this lease rests on, if it may be ahead of the lease: what
+    /// says whose the address is, and what says how far it may be ahead. All that was
+    /// written of the address before is among it, so that nothing older comes back.
+    pub(super) fn before(&self, lease: &Lease) -> RestsOn {
+        let known = self.leases.get(&lease.address).copied().unwrap_or_default();
+        RestsOn::Earlier(known.max(self.ahead))
+    }
+
     /// Remembers what was handed to the writer as the decision of this number, when
     /// it had written all up to `written`.
     pub(super) fn handed(&mut self, changes: &[Change], number: u64, written: u64) {
         const FEW: usize = 1024;
         for change in changes {
-            if let Change::Lease(lease) = change {
-                self.leases.insert(lease.address, number);
+            let address = match change {
+                Change::Lease(lease) => Some(lease.address),
+                Change::Instance(instance) => instance.address,
+                Change::Ahead(_) => {
+                    self.ahead = number;
+                    None
+                }
+                _ => None,
+            };
+            if let Some(address) = address {
+                self.leases.insert(address, number);
             }
         }
         if self.leases.len() > self.many.max(FEW) {
@@ -73,7 +90,7 @@ impl Promises {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Lease, LeaseState, Mac, Timestamp};
+    use crate::model::{LeaseState, Mac, Timestamp};
 
     const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 9);
 

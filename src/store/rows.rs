@@ -10,7 +10,9 @@ use serde::{
 };
 use serde_json::Error;
 
-use crate::model::{Change, Destroyed, Instance, InstanceId, Lease, Lease6, Machine, Progress};
+use crate::model::{
+    Change, Destroyed, Instance, InstanceId, Lease, Lease6, Machine, Progress, Timestamp,
+};
 
 pub(super) const LEASES: &str = "leases";
 const LEASES6: &str = "leases6";
@@ -18,9 +20,15 @@ pub(super) const MACHINES: &str = "machines";
 pub(super) const INSTANCES: &str = "instances";
 const PROGRESS: &str = "progress";
 const DESTROYED: &str = "destroyed";
+const AHEAD: &str = "ahead";
 
-/// Every table, in the order in which they are read.
-pub(super) const TABLES: [&str; 6] = [LEASES, LEASES6, MACHINES, INSTANCES, PROGRESS, DESTROYED];
+/// The key of the one row of that table.
+const UNTIL: &str = "until";
+
+/// Every table, in the order in which they are read. The log has their places here, so
+/// none is moved.
+pub(super) const TABLES: [&str; 7] =
+    [LEASES, LEASES6, MACHINES, INSTANCES, PROGRESS, DESTROYED, AHEAD];
 
 /// What becomes of one row.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,6 +51,7 @@ pub(super) fn of_change(change: &Change) -> Vec<Row> {
     match change {
         Change::Lease(lease) => vec![put(LEASES, lease.address.to_string(), lease)],
         Change::Kept(_) => Vec::new(),
+        Change::Ahead(until) => vec![put(AHEAD, UNTIL.to_owned(), until)],
         Change::Lease6(lease) => vec![put(LEASES6, lease.address.to_string(), lease)],
         Change::Seen(machine) | Change::Machine(machine) => {
             vec![put(MACHINES, machine.mac.to_string(), machine)]
@@ -74,6 +83,7 @@ pub(super) fn to_change(table: &str, key: &str, value: &[u8]) -> Result<Change, 
             let id: InstanceId = key.parse().map_err(|error| invalid(Error::custom(error)))?;
             Change::Progress(id, read::<Progress>(value).map_err(invalid)?)
         }
+        AHEAD => Change::Ahead(read::<Timestamp>(value).map_err(invalid)?),
         _ => Change::Destroyed(read::<Destroyed>(value).map_err(invalid)?),
     })
 }
@@ -131,7 +141,7 @@ fn read<Record: DeserializeOwned>(value: &[u8]) -> Result<Record, serde_json::Er
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Duid, Holder, LeaseState, Mac, Reason, Timestamp, testing};
+    use crate::model::{Duid, Holder, LeaseState, Mac, Reason, testing};
 
     #[test]
     fn a_put_row_is_read_as_the_change_that_made_it() {
@@ -170,6 +180,7 @@ mod tests {
             Change::Instance(instance),
             Change::Progress(id, progress),
             Change::Destroyed(destroyed),
+            Change::Ahead(Timestamp(8)),
         ] {
             let rows = of_change(&change);
             let Some(Row::Put { table, key, value }) = rows.last() else {
