@@ -14,6 +14,7 @@ pub mod measured;
 mod problem;
 mod promise;
 mod promised;
+mod queue;
 mod rows;
 mod writer;
 
@@ -37,6 +38,7 @@ use crate::{
 use ahead::{kept_lease, step_ahead};
 use disk::Disk;
 use promise::{Promises, RestsOn};
+use queue::Queue;
 
 /// The state could not be written down; nothing more will be decided.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -63,7 +65,8 @@ struct Inner {
     /// How many decisions were handed to the writer; the number of the last.
     handed: u64,
     promises: Promises,
-    to_writer: Option<std::sync::mpsc::Sender<Vec<Change>>>,
+    /// None when all is closed.
+    to_writer: Option<Arc<Queue>>,
 }
 
 impl Inner {
@@ -80,15 +83,29 @@ impl Inner {
         Some(self.promises.before(&lease))
     }
 
+    /// Somebody waits for what was handed to the writer.
+    fn hurry(&self) {
+        if let Some(to_writer) = &self.to_writer {
+            to_writer.hurry();
+        }
+    }
+
     /// Writes that all that was acknowledged is on disk, behind all of it, and nothing
     /// after it. What those who ran before have lost stays so.
     fn end(&mut self) {
         let Some(to_writer) = self.to_writer.take() else { return };
         let lost_until = self.state.addresses.lost_until();
         if self.state.addresses.ahead() > lost_until {
-            // It is closed when the disk has refused.
-            let _ = to_writer.send(vec![Change::Ahead(lost_until)]);
+            to_writer.push(vec![Change::Ahead(lost_until)]);
         }
+        to_writer.close();
+    }
+}
+
+impl Drop for Inner {
+    /// The writer ends when nobody is left who could hand it anything.
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -124,11 +141,12 @@ impl Store {
     /// As [`Self::open`].
     pub fn open_over(directory: &Path, state: State) -> Result<Self, OpenError> {
         let (disk, log, state) = Disk::open(directory, state)?;
-        let (to_writer, decisions) = std::sync::mpsc::channel();
+        let queue = Arc::new(Queue::default());
         let (report, progress) = watch::channel(Progress::Written(0));
-        let writer = writer::start(disk, log, decisions, report).map_err(OpenError::Thread)?;
+        let writer =
+            writer::start(disk, log, Arc::clone(&queue), report).map_err(OpenError::Thread)?;
         let promises = Promises::default();
-        let inner = Inner { state, handed: 0, promises, to_writer: Some(to_writer) };
+        let inner = Inner { state, handed: 0, promises, to_writer: Some(queue) };
         Ok(Self {
             shared: Arc::new(Shared {
                 inner: Mutex::new(inner),
@@ -208,6 +226,7 @@ impl Store {
     ) -> Result<Answer, Unwritable> {
         let (answer, number) = {
             let inner = self.lock();
+            inner.hurry();
             (question(&inner.state), inner.handed)
         };
         self.is_written(number).await?;
@@ -288,17 +307,21 @@ impl Store {
         }
         let rests_on = ahead.unwrap_or_else(|| inner.promises.rests_on(&changes));
         let kept: Vec<Change> = changes.into_iter().filter(is_kept).collect();
-        if kept.is_empty() {
-            return (answer, rests_on.of(inner.handed));
+        let written = self.written_up_to().unwrap_or_default();
+        if !kept.is_empty() {
+            inner.handed += 1;
+            let number = inner.handed;
+            inner.promises.handed(&kept, number, written);
+            // That there is none shows when the answer waits for its number.
+            if let Some(to_writer) = &inner.to_writer {
+                to_writer.push(kept);
+            }
         }
-        inner.handed += 1;
-        let number = inner.handed;
-        inner.promises.handed(&kept, number, self.written_up_to().unwrap_or_default());
-        // A closed channel shows when the answer waits for its number.
-        if let Some(to_writer) = &inner.to_writer {
-            let _ = to_writer.send(kept);
+        let wait_for = rests_on.of(inner.handed);
+        if wait_for > Some(written) {
+            inner.hurry();
         }
-        (answer, rests_on.of(number))
+        (answer, wait_for)
     }
 
     /// The number of the last decision that is on disk; none when the disk has refused.

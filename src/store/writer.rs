@@ -14,21 +14,17 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{Progress, Unwritable, disk::Disk, log::Log};
-use crate::model::Change;
+use super::{Progress, Unwritable, disk::Disk, log::Log, queue::Queue};
 
 /// So many octets of log are folded at once: some 30,000 leases, which are read
 /// in a quarter of a second when the daemon was killed.
 const FOLD_AT: u64 = 4 << 20;
 
-/// More decisions than this in one batch would make the first ones wait for the last.
-const AT_ONCE: usize = 4096;
-
-/// Starts the thread; it ends when `decisions` does, and leaves no log then.
+/// Starts the thread; it ends when `decisions` are closed, and leaves no log then.
 pub(super) fn start(
     disk: Disk,
     log: Log,
-    decisions: Receiver<Vec<Change>>,
+    decisions: Arc<Queue>,
     report: watch::Sender<Progress>,
 ) -> io::Result<thread::JoinHandle<()>> {
     let folding = Folding::start(Arc::new(disk))?;
@@ -43,13 +39,11 @@ pub(super) fn start(
 fn write_all(
     mut log: Log,
     mut folding: Folding,
-    decisions: &Receiver<Vec<Change>>,
+    decisions: &Queue,
     report: &watch::Sender<Progress>,
 ) -> Result<(), String> {
     let mut written = 0;
-    while let Ok(first) = decisions.recv() {
-        let batch: Vec<Vec<Change>> =
-            std::iter::once(first).chain(decisions.try_iter().take(AT_ONCE - 1)).collect();
+    while let Some(batch) = decisions.take() {
         log.append(batch.iter().flatten()).map_err(|error| error.to_string())?;
         written += batch.len() as u64;
         report.send_replace(Progress::Written(written));
