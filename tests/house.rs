@@ -24,6 +24,7 @@ const HANDS: &[&str] = &[
     "store/disk.rs",
     "store/log.rs",
     "store/promised.rs",
+    "store/queue.rs",
     "store/writer.rs",
     "files/",
     "dhcp/serve.rs",
