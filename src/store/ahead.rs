@@ -10,7 +10,7 @@ use crate::{
 
 /// How far beyond the lease that needs it [`Change::Ahead`] goes: that many seconds of
 /// leases wait for one.
-const STEP: Duration = Duration::from_mins(15);
+const STEP: Duration = Duration::from_secs(15 * 60);
 
 /// The lease that is all that these changes promise, if its address is kept for its
 /// machine anyway.
