@@ -1,5 +1,6 @@
 //! The listener: who is let in, and how all of it ends. No policy here.
 
+mod alarm;
 mod connection;
 mod exchange;
 mod paces;

@@ -7,7 +7,7 @@ use std::{
     convert::Infallible,
     io,
     net::IpAddr,
-    pin::{Pin, pin},
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,16 +17,17 @@ use http_body_util::{BodyExt, Empty};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, Interest},
     net::TcpStream,
-    time::{Instant as Deadline, Sleep, sleep_until, timeout},
+    time::{Instant as Deadline, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 use warp::http::{Request, Response, StatusCode, Uri};
 
 use super::{
+    alarm::Alarm,
     exchange::{self, Delivery, LastOne, Part, Shown},
     paces::Paced,
-    places::Place,
+    places::{GRACE, Place},
     scripts::{self, Script},
     speech::Speech,
 };
@@ -118,7 +119,7 @@ pub(super) async fn turn_away(
     (client, settings, events): (IpAddr, Settings, Bus),
 ) {
     exchange::tell_refused(&events, client, "a connection", &Refusal::Crowded);
-    let connection = Connection::new(stream, client, settings);
+    let mut connection = Connection::new(stream, client, settings);
     let response = exchange::refused(&Refusal::Crowded);
     if connection.send(&response, Speech::LAST, Instant::now()).await.is_ok() {
         connection.finish().await;
@@ -162,9 +163,7 @@ struct Connection {
     received: Vec<u8>,
     /// Whether a request was answered: the next one may take its time to come.
     served: bool,
-    /// Wakes at the end of the client's time or before it: to set it anew for each
-    /// request would take all connections' lock on the timers twice.
-    alarm: Pin<Box<Sleep>>,
+    alarm: Alarm,
 }
 
 impl Connection {
@@ -174,7 +173,7 @@ impl Connection {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%client, %error, "no TCP_NODELAY");
         }
-        let alarm = Box::pin(sleep_until(Deadline::now() + settings.head_time));
+        let alarm = Alarm::new(settings.head_time);
         Self { stream, client, settings, received: Vec::new(), served: false, alarm }
     }
 
@@ -200,15 +199,8 @@ impl Connection {
                 Ok(None) => {}
                 Err(refusal) => return Err(ReceiveError::Refused(refusal)),
             }
-            let received = if idle {
-                tokio::select! {
-                    biased;
-                    received = self.receive(deadline) => received,
-                    () = place.is_wanted() => return Ok(None),
-                }
-            } else {
-                self.receive(deadline).await
-            };
+            let received =
+                if idle { self.idle(deadline, place).await } else { self.receive(deadline).await };
             match received {
                 Ok(0) if self.received.is_empty() => return Ok(None),
                 Ok(0) | Err(_) => return Err(ReceiveError::Gone),
@@ -221,23 +213,26 @@ impl Connection {
         }
     }
 
+    /// The beginning of the next request; nothing if somebody who waits wants the place.
+    async fn idle(&mut self, deadline: Deadline, place: &Place) -> io::Result<usize> {
+        // Who asks again at once does not come to be asked for its place: that would take
+        // locks which all connections share.
+        let grace = deadline.min(Deadline::now() + GRACE);
+        match self.receive(grace).await {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut && grace < deadline => {}
+            received => return received,
+        }
+        tokio::select! {
+            biased;
+            received = self.receive(deadline) => received,
+            () = place.is_wanted() => Ok(0),
+        }
+    }
+
     /// More of what the client sends, until its time is over.
     async fn receive(&mut self, deadline: Deadline) -> io::Result<usize> {
         self.received.reserve(ROOM);
-        if self.alarm.deadline() > deadline {
-            self.alarm.as_mut().reset(deadline);
-        }
-        loop {
-            tokio::select! {
-                biased;
-                received = self.stream.read_buf(&mut self.received) => return received,
-                () = self.alarm.as_mut() => {}
-            }
-            if Deadline::now() >= deadline {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            self.alarm.as_mut().reset(deadline);
-        }
+        self.alarm.limit(deadline, self.stream.read_buf(&mut self.received)).await
     }
 
     /// The body behind this head, which may take as long as a head.
@@ -293,7 +288,7 @@ impl Connection {
 
     /// Sends the answer and writes its line into the log; says whether it was the last.
     async fn send(
-        &self,
+        &mut self,
         response: &Response<Bytes>,
         speech: Speech,
         begun: Instant,
@@ -326,14 +321,14 @@ impl Connection {
         sent.map(|()| ending)
     }
 
-    async fn send_bytes(&self, mut bytes: &[u8]) -> io::Result<()> {
+    async fn send_bytes(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         // Nearly always there is room, and nothing to wait for.
         if let Ok(count) = self.stream.try_write(bytes) {
             bytes = &bytes[count..];
         }
         while !bytes.is_empty() {
             let writing = self.stream.async_io(Interest::WRITABLE, || self.stream.try_write(bytes));
-            match timeout(self.settings.stall_time, writing).await?? {
+            match self.alarm.limit(self.stalls_at(), writing).await? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
                 count => bytes = &bytes[count..],
             }
@@ -341,10 +336,15 @@ impl Connection {
         Ok(())
     }
 
+    /// When what is not even begun to be sent now has taken too long.
+    fn stalls_at(&self) -> Deadline {
+        Deadline::now() + self.settings.stall_time
+    }
+
     /// A file that changes meanwhile is not sent to its end: the client must
     /// see that what it has is not what was checked. Neither is one whose
     /// instance was destroyed meanwhile.
-    async fn send_part(&self, part: &Part, sent: &mut u64) -> io::Result<()> {
+    async fn send_part(&mut self, part: &Part, sent: &mut u64) -> io::Result<()> {
         let (mut place, end) = (part.first, part.first + part.length);
         let most = part.pace.as_ref().map_or(PIECE, Paced::piece);
         if let Some(Err(error)) = part.pace.as_ref().map(|pace| pace.begin(&self.stream)) {
@@ -365,7 +365,7 @@ impl Connection {
                 rustix::fs::sendfile(&self.stream, &part.file.file, Some(&mut offset), piece)
                     .map_err(io::Error::from)
             });
-            match timeout(self.settings.stall_time, sending).await?? {
+            match self.alarm.limit(self.stalls_at(), sending).await? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 count => {
                     place += count as u64;

@@ -8,14 +8,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::Notify,
-    time::{sleep, timeout},
-};
+use tokio::{sync::Notify, time::timeout};
 
 /// How long a connection may be silent between two requests while others wait for
 /// its place.
-const GRACE: Duration = Duration::from_secs(1);
+pub(super) const GRACE: Duration = Duration::from_secs(1);
 
 /// Counts of connections, with their limits.
 #[derive(Debug, Clone)]
@@ -87,10 +84,9 @@ impl Places {
 }
 
 impl Place {
-    /// Comes when somebody else waits for a place, and this one is kept for nothing since
-    /// this was called.
+    /// Comes when somebody else waits for a place. To be asked about one that was kept
+    /// for nothing for [`GRACE`].
     pub(super) async fn is_wanted(&self) {
-        sleep(GRACE).await;
         self.shared.wanted.notified().await;
     }
 }
@@ -151,15 +147,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_place_is_wanted_back_only_while_somebody_waits_and_it_was_idle_for_a_while() {
+    async fn a_place_is_wanted_back_only_while_somebody_waits() {
         let places = Places::new(1, 1);
         let place = places.take([10, 0, 0, 1].into()).expect("free");
         assert!(timeout(GRACE * 3 / 2, place.is_wanted()).await.is_err(), "nobody waits");
-        let waiting = places.some_is_free();
-        tokio::select! {
-            () = waiting => panic!("nothing was given back"),
-            soon = timeout(GRACE / 2, place.is_wanted()) => assert!(soon.is_err(), "too soon"),
-        }
         tokio::select! {
             () = places.some_is_free() => panic!("nothing was given back"),
             wanted = timeout(GRACE * 4, place.is_wanted()) => wanted.expect("it is in the way"),
