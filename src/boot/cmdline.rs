@@ -144,7 +144,8 @@ pub fn render(template: &str, variables: &Variables) -> Result<String, InvalidCm
 /// engine does it or says why not.
 fn plainly(template: &str, variables: &Variables) -> Option<String> {
     const ROOM: usize = 128;
-    let is_text = |text: &str| !text.contains("{%") && !text.contains("{#");
+    let begins_more = |pair: &[u8]| matches!(pair, b"{%" | b"{#");
+    let is_text = |text: &str| !text.as_bytes().windows(2).any(begins_more);
     let mut rendered = String::with_capacity(template.len() + ROOM);
     let mut rest = template;
     while let Some((text, behind)) = rest.split_once("{{") {
@@ -209,6 +210,9 @@ pub fn complete(
     initrds: usize,
 ) -> Result<String, InvalidCmdLine> {
     let own = render(template, variables)?;
+    if initrds == 0 {
+        return Ok(own);
+    }
     // The names come first: behind a `--` of the operator's they would be
     // arguments of init. UEFI with iPXE of 2019 panics the kernel without them.
     let names = (0..initrds).map(|number| format!("initrd=initrd.{number}"));
@@ -262,11 +266,15 @@ pub(super) fn describe(error: &minijinja::Error) -> InvalidCmdLine {
 }
 
 fn one_line(line: String) -> Result<String, InvalidCmdLine> {
-    let line = line.trim().to_owned();
+    let trimmed = line.trim();
+    let line = if trimmed.len() == line.len() { line } else { trimmed.to_owned() };
     if line.chars().any(char::is_control) {
         return Err(InvalidCmdLine::ControlCharacter);
     }
-    if let Some(word) = line.split_whitespace().find(|word| matches!(*word, "||" | "&&" | ";")) {
+    // Few lines have any of these letters: only then its words are looked at.
+    if line.contains(['|', '&', ';'])
+        && let Some(word) = line.split_whitespace().find(|word| matches!(*word, "||" | "&&" | ";"))
+    {
         return Err(InvalidCmdLine::IpxeWord(word.to_owned()));
     }
     if line.ends_with('\\') {

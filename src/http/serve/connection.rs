@@ -3,6 +3,8 @@
 //! Files do not go through user space: at 100 MB and 16 connections that is
 //! four times the rate of `warp::fs` for a twentieth of its CPU time.
 
+mod outgoing;
+
 use std::{
     convert::Infallible,
     io,
@@ -15,7 +17,7 @@ use std::{
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, Interest},
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::{Instant as Deadline, timeout},
 };
@@ -40,10 +42,6 @@ use crate::{
         request::body_to_read,
     },
 };
-
-/// What one call of sendfile is asked for: enough that the call costs nothing,
-/// not so much that one transfer keeps the thread.
-const PIECE: u64 = 1 << 20;
 
 /// How long, and how much of, what a refused client still sends is read: a
 /// connection closed with bytes unread is reset, and the reason with it.
@@ -319,64 +317,6 @@ impl Connection {
             delivery.tell(bytes, complete);
         }
         sent.map(|()| ending)
-    }
-
-    async fn send_bytes(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        // Nearly always there is room, and nothing to wait for.
-        if let Ok(count) = self.stream.try_write(bytes) {
-            bytes = &bytes[count..];
-        }
-        while !bytes.is_empty() {
-            let writing = self.stream.async_io(Interest::WRITABLE, || self.stream.try_write(bytes));
-            match self.alarm.limit(self.stalls_at(), writing).await? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                count => bytes = &bytes[count..],
-            }
-        }
-        Ok(())
-    }
-
-    /// When what is not even begun to be sent now has taken too long.
-    fn stalls_at(&self) -> Deadline {
-        Deadline::now() + self.settings.stall_time
-    }
-
-    /// A file that changes meanwhile is not sent to its end: the client must
-    /// see that what it has is not what was checked. Neither is one whose
-    /// instance was destroyed meanwhile.
-    async fn send_part(&mut self, part: &Part, sent: &mut u64) -> io::Result<()> {
-        let (mut place, end) = (part.first, part.first + part.length);
-        let most = part.pace.as_ref().map_or(PIECE, Paced::piece);
-        if let Some(Err(error)) = part.pace.as_ref().map(|pace| pace.begin(&self.stream)) {
-            tracing::debug!(client = %self.client, %error, "no pacing by the kernel");
-        }
-        while place < end {
-            let piece = usize::try_from(most.min(end - place)).unwrap_or(usize::MAX);
-            if !part.file.is_unchanged() {
-                tracing::error!(client = %self.client, "a boot file changed while it was sent");
-                return Err(io::ErrorKind::InvalidData.into());
-            }
-            if !part.is_granted() {
-                tracing::info!(client = %self.client, "its instance is gone: a transfer is cut");
-                return Err(io::ErrorKind::PermissionDenied.into());
-            }
-            let sending = self.stream.async_io(Interest::WRITABLE, || {
-                let mut offset = place;
-                rustix::fs::sendfile(&self.stream, &part.file.file, Some(&mut offset), piece)
-                    .map_err(io::Error::from)
-            });
-            match self.alarm.limit(self.stalls_at(), sending).await? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                count => {
-                    place += count as u64;
-                    *sent += count as u64;
-                    if let Some(pace) = &part.pace {
-                        pace.sent(count as u64).await;
-                    }
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Closes so that the client can read the last answer to its end.
