@@ -14,6 +14,7 @@ mod lab;
 mod load;
 mod machine;
 mod meter;
+mod perfdhcp;
 mod report;
 mod reserve;
 mod server;
@@ -48,6 +49,7 @@ fn main() {
     let mut out = report::Out::default();
     out.say(&said_of_the_run(&lab, is_quick));
     dhcp::measure(&lab, is_quick, (&mut out, &only));
+    perfdhcp::measure(&lab, is_quick, (&mut out, &only));
     tftp::measure(&lab, is_quick, (&mut out, &only));
     http::measure(&lab, is_quick, (&mut out, &only));
     let is_whole = storm::measure(&lab, is_quick, (&mut out, &only));
