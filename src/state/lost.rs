@@ -28,23 +28,16 @@ impl State {
     }
 
     /// The lease that this change leaves behind in this state, and that nobody has
-    /// written down: a machine that loses its reservation may use its address until the
-    /// end of a lease which was lost.
+    /// written down: a machine that loses its reservation, which lives as long as its
+    /// instance, may use its address until the end of a lease which was lost.
     #[must_use]
     pub fn left_behind(&self, change: &Change) -> Option<Change> {
-        let (id, now) = match change {
-            Change::Destroyed(destroyed) => (destroyed.id, destroyed.at),
-            Change::Instance(instance) => (instance.id, Timestamp::default()),
-            _ => return None,
-        };
-        let before = self.instances.find(id)?;
+        let Change::Destroyed(destroyed) = change else { return None };
+        let (now, expires) = (destroyed.at, self.addresses.lost_until());
+        let before = self.instances.find(destroyed.id)?;
         let address = before.address?;
-        let stays = matches!(change, Change::Instance(after)
-            if (after.mac, after.address) == (before.mac, before.address));
-        let expires = self.addresses.lost_until();
         let known = self.addresses.lease(address).filter(|lease| lease.is_held(now));
-        let is_known = known.is_some_and(|lease| lease.expires >= expires);
-        if stays || is_known || now >= expires {
+        if now >= expires || known.is_some_and(|lease| lease.expires >= expires) {
             return None;
         }
         let (mac, state) = (before.mac, LeaseState::Bound);
