@@ -105,19 +105,12 @@ pub(crate) fn measure(lab: &Lab, is_quick: bool, (out, only): (&mut Out, &str)) 
     starts(lab, is_quick, (out, only));
 }
 
-/// Whether this server is among those that `KINDS` names, and is there.
-pub(crate) fn is_chosen(kind: Kind) -> bool {
-    let chosen = std::env::var("KINDS").unwrap_or_default();
-    let is_named = chosen.is_empty() || chosen.split(';').any(|name| name == kind.name());
-    is_named && (kind != Kind::Before || std::env::var_os("REMOTEBOOT_BEFORE").is_some())
-}
-
 fn wanted(kind: Kind, case: &Case) -> bool {
     // It reads a hundred thousand hosts for more than a minute.
     let has_too_many = kind == Kind::Dnsmasq && case.task.reserved > 10_000;
     // The store that is made for it may be of a later version.
     let is_too_late = kind == Kind::Before && case.task.reserved > 0;
-    is_chosen(kind) && !is_too_late && !has_too_many
+    kind.is_chosen() && !is_too_late && !has_too_many
 }
 
 fn prepare(case: &Case, kind: Kind) -> HashMap<std::net::Ipv4Addr, u32> {

@@ -5,7 +5,6 @@
 use std::{fmt::Write as _, process::Command};
 
 use crate::{
-    dhcp,
     lab::{Lab, SERVER},
     report::{Out, spread},
     server::{Kind, Server, Task},
@@ -43,7 +42,7 @@ pub(crate) fn measure(lab: &Lab, is_quick: bool, (out, only): (&mut Out, &str)) 
          after ms | ACK after ms |\n|--:|---|--:|--:|--:|--:|--:|\n"
     );
     for rate in rates {
-        let kinds: Vec<Kind> = KINDS.into_iter().filter(|kind| dhcp::is_chosen(*kind)).collect();
+        let kinds: Vec<Kind> = KINDS.into_iter().filter(|kind| kind.is_chosen()).collect();
         let mut runs = Vec::new();
         for _ in 0..rounds {
             runs.extend(kinds.iter().map(|kind| (*kind, run(lab, *kind, *rate))));

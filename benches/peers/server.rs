@@ -55,6 +55,13 @@ impl Kind {
             Self::BareWithoutDisk => "bare, no disk",
         }
     }
+
+    /// Whether it is among those that `KINDS` names, if it names any, and is there.
+    pub(crate) fn is_chosen(self) -> bool {
+        let chosen = std::env::var("KINDS").unwrap_or_default();
+        let is_named = chosen.is_empty() || chosen.split(';').any(|name| name == self.name());
+        is_named && (self != Self::Before || std::env::var_os("REMOTEBOOT_BEFORE").is_some())
+    }
 }
 
 /// What a server has to serve.

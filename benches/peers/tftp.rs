@@ -100,12 +100,9 @@ pub(crate) fn measure(lab: &Lab, is_quick: bool, (out, only): (&mut Out, &str)) 
 }
 
 fn kinds() -> impl Iterator<Item = Kind> {
-    let has_before = std::env::var_os("REMOTEBOOT_BEFORE").is_some();
-    let wanted = std::env::var("KINDS").unwrap_or_default();
     [Kind::Ours, Kind::Before, Kind::Dnsmasq, Kind::TftpdHpa, Kind::Atftpd]
         .into_iter()
-        .filter(move |kind| has_before || *kind != Kind::Before)
-        .filter(move |kind| wanted.is_empty() || wanted.split(',').any(|it| it == kind.name()))
+        .filter(|kind| kind.is_chosen())
 }
 
 fn settings(is_quick: bool) -> Vec<Setting> {
