@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lab::{Host, Lab, Lease, ip};
+use lab::{Daemon, Host, Lab, Lease, ip};
 use serde_json::json;
 
 #[test]
@@ -236,6 +236,47 @@ fn an_address_that_a_host_took_by_hand_is_never_offered() {
         let named = lines.iter().filter(|line| line.contains(&format!("address={address} ")));
         assert_eq!(named.count(), 1, "each is said once: {lines:?}");
     }
+}
+
+/// How often the daemon has looked at the address.
+fn looks(daemon: &Daemon, address: &str) -> usize {
+    let named = format!("address={address} ");
+    daemon.log().lines().filter(|line| line.contains("looked at") && line.contains(&named)).count()
+}
+
+/// Waits until the daemon has looked at the address.
+fn wait_for_a_look(daemon: &Daemon, address: &str) {
+    let until = Instant::now() + Duration::from_secs(20);
+    while looks(daemon, address) == 0 {
+        assert!(Instant::now() < until, "not looked at: {}", daemon.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+#[ignore = "makes network namespaces: needs root, run `make test`"]
+fn who_comes_first_need_not_wait_for_a_look_at_its_address() {
+    let lab = Lab::new();
+    let daemon = lab.daemon(&["--log=5"]);
+    let host = Host::new(&lab, 1, "br0");
+    wait_for_a_look(&daemon, "10.77.0.100");
+    let lease = host.lease(&[]).expect("a lease");
+    assert_eq!(lease.address, "10.77.0.100");
+    assert_eq!(looks(&daemon, "10.77.0.100"), 1, "not again for it: {}", daemon.log());
+}
+
+#[test]
+#[ignore = "makes network namespaces: needs root, run `make test`"]
+fn who_takes_an_address_by_hand_after_it_was_looked_at_is_heard_when_it_speaks() {
+    let lab = Lab::new();
+    let daemon = lab.daemon(&["--log=5"]);
+    let host = Host::new(&lab, 1, "br0");
+    wait_for_a_look(&daemon, "10.77.0.100");
+    let late = squatter(&lab, 50, "br0", "10.77.0.100");
+    late.must("busybox", &["ping", "-c", "1", "-w", "5", "10.77.0.1"]);
+    let lease = host.lease(&[]).expect("a lease");
+    assert_eq!(lease.address, "10.77.0.101");
+    assert!(daemon.log().contains("somebody uses it without a lease"), "{}", daemon.log());
 }
 
 #[test]

@@ -152,7 +152,8 @@ const BEFORE: &[Description] = &[
         form: Form::Switch,
         heading: "DHCP",
         help: "Asks on the network whether somebody uses an address, before a machine is offered \
-               it for the first time; that takes 0.4 seconds [default: true]",
+               it for the first time: ahead of time on our own links, else that takes 0.4 \
+               seconds [default: true]",
     },
     Description {
         setting: Setting::DeclineHold,

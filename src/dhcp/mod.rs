@@ -14,6 +14,7 @@ mod late;
 mod layout;
 mod lease;
 mod link;
+mod lookout;
 mod options;
 pub mod others;
 mod overlay;

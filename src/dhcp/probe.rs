@@ -7,7 +7,7 @@ use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
     sync::{Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use etherparse::{
@@ -18,8 +18,8 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::{net::UdpSocket, sync::oneshot, task::JoinSet};
 use tracing::{debug, info};
 
-use super::{answer::Probed, link};
-use crate::model::{Mac, Subnets};
+use super::{answer::Probed, link, lookout::Sightings};
+use crate::model::{Mac, Subnets, Timestamp};
 
 /// How long an answer is waited for: on a link it takes well under a millisecond,
 /// through a few routers some. UEFI collects offers for 3.7 s, iPXE asks again
@@ -35,6 +35,8 @@ pub(super) struct Prober {
     /// By the adapters.
     links: HashMap<String, Ears>,
     beyond: Option<Ears>,
+    /// What was seen on our links.
+    sightings: Mutex<Sightings>,
 }
 
 impl Prober {
@@ -49,7 +51,8 @@ impl Prober {
         let links = links.collect();
         let is_beyond = subnets.iter().any(|subnet| subnet.adapter.is_none());
         let echo = || or_nothing(Voice::echo().and_then(Ears::new), "relays");
-        Self { links, beyond: is_beyond.then(echo).flatten() }
+        let sightings = Mutex::default();
+        Self { links, beyond: is_beyond.then(echo).flatten(), sightings }
     }
 
     /// Hears the answers until it is dropped.
@@ -59,7 +62,7 @@ impl Prober {
             let prober = std::sync::Arc::clone(self);
             tasks.spawn(async move {
                 if let Some(ears) = prober.ears(name.as_deref()) {
-                    ears.listen().await;
+                    ears.listen(|address| prober.seen(|seen| seen.heard(address))).await;
                 }
             });
         }
@@ -68,10 +71,37 @@ impl Prober {
     /// Asks who uses the address, on our link or, without an adapter, beyond a
     /// router.
     pub(super) async fn probe(&self, address: Ipv4Addr, adapter: Option<&str>) -> Probed {
-        match self.ears(adapter) {
-            Some(ears) => ears.probe(address).await,
-            None => Probed::Quiet(address),
+        let Some(ears) = self.ears(adapter) else { return Probed::Quiet(address) };
+        let probed = match ears.probe(address).await {
+            Ok(probed) => probed,
+            Err(error) => {
+                // No way leads to it: that says nothing of it later.
+                debug!(%error, %address, "cannot be asked for");
+                return Probed::Quiet(address);
+            }
+        };
+        debug!(%address, ?probed, "looked at");
+        if adapter.is_some() {
+            let is_quiet = matches!(probed, Probed::Quiet(_));
+            self.seen(|seen| seen.keep(address, is_quiet, now()));
         }
+        probed
+    }
+
+    /// Whether a look of a short while ago is as good as one now.
+    pub(super) fn vouches_for(&self, address: Ipv4Addr) -> bool {
+        self.seen(|seen| seen.vouch_for(address, now()))
+    }
+
+    /// Those of the addresses, each with its adapter, that are to be looked at ahead of
+    /// time now.
+    pub(super) fn due<'a>(&self, addresses: Vec<(Ipv4Addr, &'a str)>) -> Vec<(Ipv4Addr, &'a str)> {
+        self.seen(|seen| seen.due(addresses, now()))
+    }
+
+    fn seen<T>(&self, act: impl FnOnce(&mut Sightings) -> T) -> T {
+        // Nothing in it is left half done by a panic.
+        act(&mut self.sightings.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn ears(&self, adapter: Option<&str>) -> Option<&Ears> {
@@ -80,6 +110,10 @@ impl Prober {
             None => self.beyond.as_ref(),
         }
     }
+}
+
+fn now() -> Timestamp {
+    Timestamp::from(SystemTime::now())
 }
 
 fn or_nothing<T>(opened: io::Result<T>, place: &str) -> Option<T> {
@@ -108,19 +142,19 @@ impl Ears {
         Ok(Self { ear, mouth: socket, voice, waiting: Mutex::default() })
     }
 
-    async fn probe(&self, address: Ipv4Addr) -> Probed {
+    /// Fails where it cannot be asked: waiting would not help.
+    async fn probe(&self, address: Ipv4Addr) -> io::Result<Probed> {
         let (tell, mut told) = oneshot::channel();
         self.with(|waiting| waiting.entry(address).or_default().push(tell));
-        let mut probed = Probed::Quiet(address);
+        let mut probed = Ok(Probed::Quiet(address));
         for _ in 0..ATTEMPTS {
             if let Err(error) = self.voice.ask(&self.mouth, address) {
-                // No way leads to it: waiting would not help.
-                debug!(%error, %address, "cannot be asked for");
+                probed = Err(error);
                 break;
             }
             match tokio::time::timeout(LIMIT / ATTEMPTS, &mut told).await {
                 Ok(Ok(card)) => {
-                    probed = Probed::Answered { address, card };
+                    probed = Ok(Probed::Answered { address, card });
                     break;
                 }
                 // Nobody listens any more: the daemon ends.
@@ -140,7 +174,7 @@ impl Ears {
         probed
     }
 
-    async fn listen(&self) {
+    async fn listen(&self, heard: impl Fn(Ipv4Addr)) {
         let mut buffer = [0; 2048];
         loop {
             let length = match self.ear.recv(&mut buffer).await {
@@ -153,6 +187,7 @@ impl Ears {
                 }
             };
             let Some((address, card)) = self.voice.heard(&buffer[..length]) else { continue };
+            heard(address);
             let told = self.with(|waiting| waiting.remove(&address)).unwrap_or_default();
             for tell in told {
                 // Who waits no longer needs no answer.

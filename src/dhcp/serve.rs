@@ -1,6 +1,7 @@
 //! The sockets of DHCP: receive, decide, send. Holds no opinion.
 
 mod ears;
+mod lookout;
 mod promised;
 mod room;
 mod tell;
@@ -108,6 +109,10 @@ pub async fn serve(
     if let Some(watch) = settings.watch {
         let (subnets, bus) = (settings.subnets.clone(), store.events().clone());
         tasks.spawn(others::watch(watch, (subnets, sockets.port), bus));
+    }
+    if settings.role == Role::Server && settings.probe {
+        let (prober, subnets) = (Arc::clone(&prober), settings.subnets.clone());
+        tasks.spawn(lookout::look_ahead(prober, subnets, store.clone()));
     }
     // As many as are worked on at once, at most.
     let (keep, kept) = mpsc::unbounded_channel();

@@ -62,6 +62,14 @@ impl Held {
     }
 }
 
+impl Stock {
+    /// What may be given at `now`, in the order in which it is.
+    fn next(&self, now: Timestamp) -> impl Iterator<Item = Ipv4Addr> {
+        let expired = self.used.iter().take_while(move |(from, _)| *from <= now);
+        self.fresh.iter().copied().chain(expired.map(|(_, address)| *address))
+    }
+}
+
 impl Addresses {
     pub(super) fn new(pools: impl IntoIterator<Item = Pool>) -> Self {
         let stock =
@@ -160,9 +168,14 @@ impl Addresses {
             let held = self.lease(*address).is_some_and(|lease| lease.is_held(now));
             stock.pool.contains(*address) && !held && self.reserved_for(*address).is_none()
         };
-        let expired =
-            || stock.used.first().filter(|(from, _)| *from <= now).map(|(_, address)| *address);
-        wanted.filter(is_free).or_else(|| stock.fresh.first().copied()).or_else(expired)
+        wanted.filter(is_free).or_else(|| stock.next(now).next())
+    }
+
+    /// The addresses of this network's pool that [`Self::free`] gives next, in this order.
+    pub fn next_free(&self, network: Ipv4Net, now: Timestamp) -> impl Iterator<Item = Ipv4Addr> {
+        self.place(network.network())
+            .into_iter()
+            .flat_map(move |place| self.stocks[place].next(now))
     }
 
     /// By when all leases of addresses that instances keep end that may have been

@@ -81,7 +81,7 @@ impl Instances {
     }
 
     /// Every living instance, oldest first.
-    pub fn all(&self) -> impl Iterator<Item = &Instance> {
+    pub fn all(&self) -> impl DoubleEndedIterator<Item = &Instance> {
         self.living.values().map(Box::as_ref)
     }
 

@@ -70,15 +70,24 @@ impl Room {
     /// Decides on a request that has just come, and does what can be done at once.
     pub(super) fn hear(self: &Arc<Self>, asked: Asked) {
         self.notice(&asked.request);
-        match self.store.decide_at_once(|state| {
-            let question = question(&asked, Probed::Nothing);
-            let catalogue = self.loaders.catalogue();
-            answer::answer(state, (&self.settings, &catalogue), question, now())
-        }) {
+        let mut decided = self.decide(&asked, Probed::Nothing);
+        if let Decided::Now(Answer::Probe { address, .. }) = decided
+            && self.prober.vouches_for(address)
+        {
+            decided = self.decide(&asked, Probed::Quiet(address));
+        }
+        match decided {
             Decided::Now(answer) => self.carry_out(answer, asked),
             // Its task ends with the room only.
             Decided::Promised(answer) => drop(self.keep.send(answer.with(asked))),
         }
+    }
+
+    fn decide(&self, asked: &Asked, probed: Probed) -> Decided<Answer> {
+        self.store.decide_at_once(|state| {
+            let catalogue = self.loaders.catalogue();
+            answer::answer(state, (&self.settings, &catalogue), question(asked, probed), now())
+        })
     }
 
     /// Does what was decided, all of whose promises are on disk.
