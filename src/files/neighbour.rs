@@ -1,6 +1,20 @@
 //! The hardware address that the kernel has for an address: its ARP table.
+//!
+//! It is asked for the one address, over netlink, where the way to it says on which
+//! interface it is. What cannot be found so is looked for in the whole table: the
+//! way that we are told need not be that of the packets (a VRF, a rule of the
+//! routing), and whose card is not known is believed who it says it is.
 
-use std::net::Ipv4Addr;
+mod message;
+mod netlink;
+
+use std::{
+    net::Ipv4Addr,
+    sync::{
+        Once,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use crate::model::Mac;
 
@@ -10,9 +24,34 @@ const TABLE: &str = "/proc/net/arp";
 /// `ATF_COM` of `linux/if_arp.h`: the entry is complete.
 const COMPLETE: u32 = 2;
 
-/// The card that answers for this address, if the kernel knows.
+/// The card that answers for this address, if the kernel knows. Of an address that
+/// several interfaces have neighbours for, it is the one to which our answers go.
+///
+/// Never that of a router: an address beyond one has no entry of its own.
 #[must_use]
 pub fn neighbour(address: Ipv4Addr) -> Option<Mac> {
+    on_our_way(address).or_else(|| in_the_table(address))
+}
+
+/// The neighbour on the interface by which we reach it, if there is no router between.
+fn on_our_way(address: Ipv4Addr) -> Option<Mac> {
+    static IS_REFUSED: AtomicBool = AtomicBool::new(false);
+    static WARNED: Once = Once::new();
+    if IS_REFUSED.load(Ordering::Relaxed) {
+        return None;
+    }
+    netlink::ask(address).unwrap_or_else(|error| {
+        if netlink::is_refusal(error) {
+            IS_REFUSED.store(true, Ordering::Relaxed);
+        }
+        WARNED.call_once(|| {
+            tracing::warn!(%error, "cannot ask the kernel for one neighbour, {TABLE} is read instead");
+        });
+        None
+    })
+}
+
+fn in_the_table(address: Ipv4Addr) -> Option<Mac> {
     match std::fs::read_to_string(TABLE) {
         Ok(table) => find(&table, address),
         Err(error) => {
@@ -34,23 +73,4 @@ fn find(table: &str, address: Ipv4Addr) -> Option<Mac> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SHOWN: &str = "\
-IP address       HW type     Flags       HW address            Mask     Device
-10.0.0.9         0x1         0x2         52:54:00:aa:01:01     *        eth0
-10.0.0.10        0x1         0x0         00:00:00:00:00:00     *        eth0
-10.0.0.90        0x1         0x6         52:54:00:aa:01:02     *        eth0
-";
-
-    #[test]
-    fn only_complete_rows_of_the_address_itself_count() {
-        let mac = |last| Some(Mac::new([0x52, 0x54, 0, 0xaa, 1, last]));
-        assert_eq!(find(SHOWN, [10, 0, 0, 9].into()), mac(1));
-        assert_eq!(find(SHOWN, [10, 0, 0, 90].into()), mac(2));
-        assert_eq!(find(SHOWN, [10, 0, 0, 10].into()), None);
-        assert_eq!(find(SHOWN, [10, 0, 0, 1].into()), None);
-        assert_eq!(find("", [10, 0, 0, 1].into()), None);
-    }
-}
+mod tests;
