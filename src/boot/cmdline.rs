@@ -4,7 +4,7 @@
 //! hands on as it is. Pure.
 
 use std::{
-    fmt,
+    fmt::{self, Write as _},
     net::IpAddr,
     sync::{Arc, LazyLock},
 };
@@ -132,8 +132,12 @@ pub(super) fn unknown_name(
 /// [`InvalidCmdLine`] if it uses what is not there, such as a tag or a logical
 /// ID that the instance has not, or comes out as something iPXE can't hand on.
 pub fn render(template: &str, variables: &Variables) -> Result<String, InvalidCmdLine> {
+    one_line(filled_in(template, variables)?)
+}
+
+fn filled_in(template: &str, variables: &Variables) -> Result<String, InvalidCmdLine> {
     match plainly(template, variables) {
-        Some(rendered) => one_line(rendered),
+        Some(rendered) => Ok(rendered),
         None => by_engine(template, variables),
     }
 }
@@ -154,31 +158,32 @@ fn plainly(template: &str, variables: &Variables) -> Option<String> {
             return None;
         }
         rendered.push_str(text);
-        rendered.push_str(&named(name.trim_matches(' '), variables)?);
+        name_to(&mut rendered, name.trim_matches(' '), variables)?;
         rest = after;
     }
     rendered.push_str(rest);
     is_text(rest).then_some(rendered)
 }
 
-/// What this name stands for, if it is there.
-fn named(name: &str, variables: &Variables) -> Option<String> {
+/// Writes what this name stands for, if it is there.
+fn name_to(line: &mut String, name: &str, variables: &Variables) -> Option<()> {
     let Variables { mac, machine, ip, server, vlan, authority, instance } = *variables;
     let url = |url: fn(&str, &Instance) -> String| Some(url(authority?, instance?));
     match name {
-        "mac" => Some(mac.to_string()),
-        "machine" => Some(machine.to_string()),
-        "ip" => Some(ip.to_string()),
-        "server" => Some(server.to_string()),
-        "vlan" => Some(u16::from(vlan?).to_string()),
-        "hostname" => Some(instance?.hostname.as_str().to_owned()),
-        "id" => Some(instance?.id.to_string()),
-        "index" => Some(instance?.index?.to_string()),
-        "nocloud" => url(urls::nocloud),
-        "init" => url(urls::init),
-        "report" => url(urls::report),
-        _ => None,
+        "mac" => write!(line, "{mac}"),
+        "machine" => write!(line, "{machine}"),
+        "ip" => write!(line, "{ip}"),
+        "server" => write!(line, "{server}"),
+        "vlan" => write!(line, "{}", u16::from(vlan?)),
+        "hostname" => line.write_str(instance?.hostname.as_str()),
+        "id" => write!(line, "{}", instance?.id),
+        "index" => write!(line, "{}", instance?.index?),
+        "nocloud" => line.write_str(&url(urls::nocloud)?),
+        "init" => line.write_str(&url(urls::init)?),
+        "report" => line.write_str(&url(urls::report)?),
+        _ => return None,
     }
+    .ok()
 }
 
 fn by_engine(template: &str, variables: &Variables) -> Result<String, InvalidCmdLine> {
@@ -194,8 +199,7 @@ fn by_engine(template: &str, variables: &Variables) -> Result<String, InvalidCmd
     if let Some(instance) = variables.instance {
         values = context! { ..values, ..of_instance(template, instance, variables) };
     }
-    let rendered = parsed.render(values);
-    one_line(rendered.map_err(|error| describe(&error))?)
+    parsed.render(values).map_err(|error| describe(&error))
 }
 
 /// The command line of this machine as its kernel gets it: with the names of this
@@ -209,14 +213,18 @@ pub fn complete(
     variables: &Variables,
     initrds: usize,
 ) -> Result<String, InvalidCmdLine> {
-    let own = render(template, variables)?;
+    let own = filled_in(template, variables)?;
     if initrds == 0 {
-        return Ok(own);
+        return one_line(own);
     }
     // The names come first: behind a `--` of the operator's they would be
     // arguments of init. UEFI with iPXE of 2019 panics the kernel without them.
-    let names = (0..initrds).map(|number| format!("initrd=initrd.{number}"));
-    let whole = names.chain((!own.is_empty()).then_some(own)).collect::<Vec<_>>().join(" ");
+    const NAME: usize = "initrd=initrd.00 ".len();
+    let mut whole = String::with_capacity(initrds * NAME + own.len());
+    for number in 0..initrds {
+        write!(whole, "initrd=initrd.{number} ").expect("writing to a String has no errors");
+    }
+    whole.push_str(own.trim());
     one_line(whole)
 }
 
@@ -268,13 +276,14 @@ pub(super) fn describe(error: &minijinja::Error) -> InvalidCmdLine {
 fn one_line(line: String) -> Result<String, InvalidCmdLine> {
     let trimmed = line.trim();
     let line = if trimmed.len() == line.len() { line } else { trimmed.to_owned() };
-    if line.chars().any(char::is_control) {
+    // Nearly all lines are ASCII, which takes a look at each octet.
+    let is_printable = line.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    if !is_printable && line.chars().any(char::is_control) {
         return Err(InvalidCmdLine::ControlCharacter);
     }
-    // Few lines have any of these letters: only then its words are looked at.
-    if line.contains(['|', '&', ';'])
-        && let Some(word) = line.split_whitespace().find(|word| matches!(*word, "||" | "&&" | ";"))
-    {
+    // iPXE ends a word at a blank (`isspace`); all others are control characters.
+    let ends_a_command = |word: &&str| matches!(*word, "||" | "&&" | ";");
+    if let Some(word) = line.split(' ').find(ends_a_command) {
         return Err(InvalidCmdLine::IpxeWord(word.to_owned()));
     }
     if line.ends_with('\\') {
@@ -452,7 +461,7 @@ mod tests {
             let authority = Some("10.0.0.1:8080");
             let variables = Variables { mac, machine: mac, ip, server, authority, vlan, instance };
             if let Some(plain) = plainly(&template, &variables) {
-                prop_assert_eq!(one_line(plain), by_engine(&template, &variables));
+                prop_assert_eq!(one_line(plain), by_engine(&template, &variables).and_then(one_line));
             }
         }
 

@@ -158,7 +158,7 @@ pub(super) fn within_boot(next: Next<'_>, asker: Asker) -> (Next<'_>, bool) {
 
 /// The URL at which this machine asks again.
 fn own_url(policy: &Policy, mac: Mac) -> String {
-    format!("http://{}/ipxe/{}.ipxe", policy.authority, mac.hyphenated())
+    ["http://", &policy.authority, "/ipxe/", &mac.hyphenated(), ".ipxe"].concat()
 }
 
 fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
@@ -232,27 +232,30 @@ fn boot(text: &mut String, plan: &Plan, own_url: &str) {
     show_box(text, hostname, policy, (*mac, *address));
     text.push_str("imgfree ||\n");
     for (number, url) in urls.iter().enumerate() {
-        let command = match number.checked_sub(1) {
-            None => format!("kernel --name vmlinuz {url} {cmdline}").trim_end().to_owned(),
+        let (own, following) = (number.to_string(), (number + 1).to_string());
+        let image = match number.checked_sub(1) {
+            None => ["kernel --name vmlinuz ", url, " ", cmdline].concat(),
             Some(initrd) => format!("initrd --name initrd.{initrd} {url}"),
         };
-        let following = number + 1;
         // Five attempts with 1, 2, 4 and 8 seconds between them.
-        line(
-            text,
-            format_args!(
-                ":loaded{number}\n\
-                 set trying {url}\n\
-                 set wait:int32 1\n\
-                 :load{number}\n\
-                 {command} && goto loaded{following} ||\n\
-                 iseq ${{wait}} 16 && goto trouble ||\n\
-                 echo remoteboot: cannot load ${{trying}}, again in ${{wait}} s\n\
-                 sleep ${{wait}} ||\n\
-                 inc wait ${{wait}} ||\n\
-                 goto load{number}\n"
-            ),
-        );
+        let parts = [
+            ":loaded",
+            &own,
+            "\nset trying ",
+            url,
+            "\nset wait:int32 1\n:load",
+            &own,
+            "\n",
+            image.trim_end(),
+            " && goto loaded",
+            &following,
+            " ||\niseq ${wait} 16 && goto trouble ||\n\
+             echo remoteboot: cannot load ${trying}, again in ${wait} s\n\
+             sleep ${wait} ||\ninc wait ${wait} ||\ngoto load",
+            &own,
+            "\n",
+        ];
+        parts.into_iter().for_each(|part| text.push_str(part));
     }
     line(text, format_args!(":loaded{}\n", urls.len()));
     text.push_str(

@@ -8,31 +8,32 @@ use crate::model::Instance;
 #[must_use]
 pub fn file(authority: &str, instance: &Instance, number: usize, encoded_name: &str) -> String {
     let token = instance.secrets.files.digits();
-    format!("http://{authority}/boot/{token}/{number}/{encoded_name}")
+    let number = number.to_string();
+    ["http://", authority, "/boot/", &token, "/", &number, "/", encoded_name].concat()
 }
 
 /// Below which `user-data`, `meta-data` and `vendor-data` are: `{{ nocloud }}`,
 /// with the slash at its end that cloud-init wants.
 #[must_use]
 pub fn nocloud(authority: &str, instance: &Instance) -> String {
-    format!("http://{authority}/init/{}/", instance.secrets.init.digits())
+    ["http://", authority, "/init/", &instance.secrets.init.digits(), "/"].concat()
 }
 
 /// Of the Ignition configuration: `{{ ignition }}`.
 #[must_use]
 pub fn ignition(authority: &str, instance: &Instance) -> String {
-    format!("{}ignition", nocloud(authority, instance))
+    nocloud(authority, instance) + "ignition"
 }
 
 /// Of `Init` as it was given: `{{ init }}`.
 #[must_use]
 pub fn init(authority: &str, instance: &Instance) -> String {
-    format!("{}init", nocloud(authority, instance))
+    nocloud(authority, instance) + "init"
 }
 
 /// Where the machine reports in, and asks whether it is still wanted:
 /// `{{ report }}`, without a slash at its end.
 #[must_use]
 pub fn report(authority: &str, instance: &Instance) -> String {
-    format!("http://{authority}/report/{}", instance.secrets.report.digits())
+    ["http://", authority, "/report/", &instance.secrets.report.digits()].concat()
 }

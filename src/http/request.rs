@@ -245,6 +245,9 @@ fn place(digits: &str) -> Option<usize> {
 
 /// RFC 3986 §2.1, once: the result is not looked at for percent signs again.
 fn decoded(part: &str) -> Result<String, Refusal> {
+    if part.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'%') {
+        return Ok(part.to_owned());
+    }
     let mut bytes = Vec::with_capacity(part.len());
     let mut rest = part.bytes();
     while let Some(byte) = rest.next() {

@@ -6,6 +6,15 @@ pub(super) const fn digits(byte: u8) -> [u8; 2] {
     [DIGITS[(byte >> 4) as usize], DIGITS[(byte & 15) as usize]]
 }
 
+/// The 32 digits of a number, in ASCII.
+pub(super) fn digits_of(number: u128) -> [u8; 32] {
+    let mut written = [0; 32];
+    for (pair, byte) in written.chunks_exact_mut(2).zip(number.to_be_bytes()) {
+        pair.copy_from_slice(&digits(byte));
+    }
+    written
+}
+
 /// What such a digit stands for; none for any other character, a capital letter, too.
 pub(super) const fn number(digit: u8) -> Option<u8> {
     match digit {
@@ -42,6 +51,9 @@ mod tests {
 
     #[test]
     fn a_number_has_its_digits_and_no_others() {
+        for number in [0, 0xab, u128::MAX, 0x0123_4567_89ab_cdef_0f1e_2d3c_4b5a_6978] {
+            assert_eq!(text(&digits_of(number)), format!("{number:032x}"));
+        }
         assert_eq!(number_of(&"f".repeat(32), 32), Some(u128::MAX));
         for (digits, length) in [("0F", 2), ("+1", 2), ("1", 2), ("001", 2), ("g0", 2)] {
             assert_eq!(number_of(digits, length), None, "{digits}");

@@ -58,9 +58,9 @@ impl Mac {
         bytes != [0; 6] && bytes[0] & 1 == 0
     }
 
-    /// Six pairs with colons, in ASCII.
-    fn spelled(self) -> [u8; 17] {
-        let mut spelled = [b':'; 17];
+    /// Six pairs with this between them, in ASCII.
+    fn spelled(self, separator: u8) -> [u8; 17] {
+        let mut spelled = [separator; 17];
         for (place, byte) in self.0.into_iter().enumerate() {
             spelled[3 * place..3 * place + 2].copy_from_slice(&digits(byte));
         }
@@ -71,7 +71,7 @@ impl Mac {
     /// path or a file name.
     #[must_use]
     pub fn hyphenated(self) -> String {
-        self.to_string().replace(':', "-")
+        text(&self.spelled(b'-')).to_owned()
     }
 }
 
@@ -90,12 +90,19 @@ impl FromStr for Mac {
     }
 }
 
-/// Read from the spelling that all our records have.
+/// Read from the spelling that all our records have, and that our URLs have.
 fn as_we_write(text: &str) -> Option<Mac> {
     let spelled: &[u8; 17] = text.as_bytes().try_into().ok()?;
+    let separator = spelled[2];
+    if !matches!(separator, b':' | b'-') {
+        return None;
+    }
     let mut bytes = [0; 6];
     for (byte, pair) in bytes.iter_mut().zip(spelled.chunks(3)) {
-        let ([high, low] | [high, low, b':']) = pair else { return None };
+        let [high, low, behind @ ..] = pair else { return None };
+        if !behind.is_empty() && behind != [separator] {
+            return None;
+        }
         *byte = number(*high)? << 4 | number(*low)?;
     }
     Some(Mac(bytes))
@@ -137,14 +144,14 @@ fn plain_pairs(text: &str) -> Option<String> {
 
 impl fmt::Display for Mac {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.pad(text(&self.spelled()))
+        formatter.pad(text(&self.spelled(b':')))
     }
 }
 
 impl Serialize for Mac {
     /// As it is written, without a `String` between: Describe writes many.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(text(&self.spelled()))
+        serializer.serialize_str(text(&self.spelled(b':')))
     }
 }
 

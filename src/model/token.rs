@@ -30,7 +30,7 @@ impl Token {
     /// The 32 digits of the URL.
     #[must_use]
     pub fn digits(self) -> String {
-        format!("{:032x}", self.0)
+        hexadecimal::text(&hexadecimal::digits_of(self.0)).to_owned()
     }
 }
 

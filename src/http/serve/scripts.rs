@@ -45,9 +45,14 @@ pub(super) async fn script(http: &Http, head: &Head, client: IpAddr) -> Option<S
     Some(Script { reply: reply::script(text), wanted: request.wanted })
 }
 
+/// What a plain target is made of.
+const fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'/' | b'.' | b'-' | b'_' | b'?' | b'=' | b':' | b'%')
+}
+
 /// The request, if it is a plain one for a script.
 fn asked(head: &Head) -> Option<Request> {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/.-_?=:%".contains(&byte);
     let target = head.target.as_str();
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let may_be_one = path.ends_with(".ipxe") || path.contains("grub.cfg");
