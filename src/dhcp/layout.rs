@@ -55,7 +55,9 @@ pub(super) fn fit(mut options: Vec<Told>, space: Space) -> Result<Layout, usize>
     loop {
         let size: usize = options.iter().map(size_of).sum();
         if size <= space.options {
-            return Ok(Layout { options: written(&options), ..Layout::default() });
+            let mut bytes = Vec::with_capacity(size);
+            options.iter().for_each(|told| write(told, &mut bytes));
+            return Ok(Layout { options: bytes, ..Layout::default() });
         }
         let least = options.last().map(|told| told.rank);
         if space.overload
@@ -83,12 +85,6 @@ fn spread(options: &[Told], room: usize) -> Option<Layout> {
     let used = u8::from(!file.is_empty()) + 2 * u8::from(!sname.is_empty());
     options.extend_from_slice(&[52, 1, used]);
     Some(Layout { options, file, sname })
-}
-
-fn written(options: &[Told]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    options.iter().for_each(|told| write(told, &mut bytes));
-    bytes
 }
 
 fn write(told: &Told, bytes: &mut Vec<u8>) {

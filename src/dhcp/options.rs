@@ -1,7 +1,5 @@
 //! Which options an answer has, and how much each matters to the client. Pure.
 
-use std::collections::BTreeMap;
-
 use super::{
     answer::{BootFile, Reply, ReplyKind},
     layout::{Rank, Told},
@@ -37,7 +35,7 @@ const OF_BOOTING: [u8; 6] = [43, 60, 66, 67, 150, 175];
 
 /// The options of this answer but 82, which is not ours.
 pub(super) fn of(request: &Request, reply: &Reply) -> Vec<Told> {
-    let mut all = Collected::default();
+    let mut all = Collected(Vec::with_capacity(ROOM));
     let is_proxy = is_proxy(reply.kind);
     if is_proxy {
         // The network is the other server's to describe.
@@ -77,12 +75,22 @@ const fn is_proxy(kind: ReplyKind) -> bool {
     }
 }
 
-#[derive(Default)]
-struct Collected(BTreeMap<u8, Vec<u8>>);
+/// Options that most answers have room in.
+const ROOM: usize = 24;
+
+/// Options in the order in which they were set, each once: they are few.
+struct Collected(Vec<(u8, Vec<u8>)>);
 
 impl Collected {
     fn set(&mut self, code: u8, value: &[u8]) {
-        self.0.insert(code, value.to_vec());
+        match self.get_mut(code) {
+            Some(known) => *known = value.to_vec(),
+            None => self.0.push((code, value.to_vec())),
+        }
+    }
+
+    fn get_mut(&mut self, code: u8) -> Option<&mut Vec<u8>> {
+        self.0.iter_mut().find(|(known, _)| *known == code).map(|(_, value)| value)
     }
 
     fn layer(&mut self, options: &DhcpOptions) {
@@ -110,16 +118,16 @@ impl Collected {
             self.set(12, hostname.as_str().as_bytes());
         }
         // Who takes option 121 leaves option 3 aside (RFC 3442).
-        let router = self.0.get(&3).cloned().unwrap_or_default();
-        if let Some(routes) = self.0.get_mut(&121).filter(|routes| !Route::has_default(routes)) {
+        let router = self.get_mut(3).cloned();
+        if let Some(routes) = self.get_mut(121).filter(|routes| !Route::has_default(routes)) {
             routes.push(0);
-            routes.extend(router);
+            routes.extend(router.unwrap_or_default());
         }
     }
 
     fn boot(&mut self, request: &Request, reply: &Reply) {
         let Ok(boot) = &reply.boot else { return };
-        self.0.retain(|code, _| !OF_BOOTING.contains(code));
+        self.0.retain(|(code, _)| !OF_BOOTING.contains(code));
         self.set(67, boot.name().as_bytes());
         let is_proxy = is_proxy(reply.kind);
         let asks_boot_server =
@@ -158,18 +166,19 @@ impl Collected {
         }
     }
 
-    /// All of them with their ranks, those that are needed in their order.
+    /// All of them with their ranks: those that are needed in their order, others by
+    /// their codes.
     fn ranked(mut self, parameters: &[u8]) -> Vec<Told> {
-        let needed: Vec<Told> = NEEDED
-            .into_iter()
-            .filter_map(|code| {
-                Some(Told { code, value: self.0.remove(&code)?, rank: Rank::Needed })
-            })
-            .collect();
-        let others = self.0.into_iter().map(|(code, value)| {
+        let needed = |code: u8| NEEDED.iter().position(|needed| *needed == code);
+        self.0.sort_unstable_by_key(|(code, _)| (needed(*code).unwrap_or(NEEDED.len()), *code));
+        let told = self.0.into_iter().map(|(code, value)| {
             let place = parameters.iter().position(|asked| *asked == code);
-            Told { code, value, rank: place.map_or(Rank::Spare, Rank::Asked) }
+            let rank = match needed(code) {
+                Some(_) => Rank::Needed,
+                None => place.map_or(Rank::Spare, Rank::Asked),
+            };
+            Told { code, value, rank }
         });
-        needed.into_iter().chain(others).collect()
+        told.collect()
     }
 }
