@@ -284,6 +284,7 @@ fn engine(tftp: &Tftp) -> (Ports, Limits) {
     let count = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
     let limits = Limits {
         block_size: tftp.block_size.unwrap_or(usual.block_size),
+        may_fragment: tftp.fragments,
         transfers: count(tftp.transfers),
         transfers_per_client: count(tftp.transfers_per_client),
         ..usual

@@ -18,6 +18,8 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Ours,
+    /// With blocks by TFTP that need IP fragments.
+    Fragments,
     /// Another build of the daemon, which `REMOTEBOOT_BEFORE` names.
     Before,
     /// With its default, one thread for packets.
@@ -42,6 +44,7 @@ impl Kind {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Ours => "remoteboot",
+            Self::Fragments => "remoteboot, fragments",
             Self::Before => "remoteboot, before",
             Self::Kea => "Kea",
             Self::KeaThreads => "Kea, threads",
@@ -283,7 +286,7 @@ fn command(lab: &Lab, kind: Kind, task: Task, folder: &Path) -> Command {
             }
             command
         }
-        Kind::TftpdHpa | Kind::Atftpd | Kind::Nginx | Kind::NginxProxy => {
+        Kind::Fragments | Kind::TftpdHpa | Kind::Atftpd | Kind::Nginx | Kind::NginxProxy => {
             panic!("{kind:?} is no DHCP server")
         }
         Kind::Bare | Kind::BareWithoutDisk => {

@@ -34,6 +34,9 @@ const MANY: usize = 1000;
 const MTU: u32 = 1500;
 const LARGE_MTU: u32 = 9000;
 
+/// Octets of it before a block: of IPv4, of UDP and of TFTP.
+const HEADERS: usize = 20 + 8 + 4;
+
 /// What is asked for, and by how many.
 #[derive(Debug, Clone, Copy)]
 struct Setting {
@@ -88,7 +91,8 @@ pub(crate) fn measure(lab: &Lab, is_quick: bool, (out, only): (&mut Out, &str)) 
                 out.say(&format!("\n### {heading}, of {length} octets\n\n{HEAD}"));
             }
             set_mtu(lab, setting.mtu);
-            let peers: Vec<Peer> = kinds().map(|kind| Peer::start(lab, kind, &files)).collect();
+            let peers: Vec<Peer> =
+                setting.kinds().map(|kind| Peer::start(lab, kind, &files)).collect();
             let mut turns = Vec::new();
             for round in 0..rounds {
                 turns.extend(peers.iter().map(|peer| peer.turn(setting, round, &file)));
@@ -100,7 +104,7 @@ pub(crate) fn measure(lab: &Lab, is_quick: bool, (out, only): (&mut Out, &str)) 
 }
 
 fn kinds() -> impl Iterator<Item = Kind> {
-    [Kind::Ours, Kind::Before, Kind::Dnsmasq, Kind::TftpdHpa, Kind::Atftpd]
+    [Kind::Ours, Kind::Fragments, Kind::Before, Kind::Dnsmasq, Kind::TftpdHpa, Kind::Atftpd]
         .into_iter()
         .filter(|kind| kind.is_chosen())
 }
@@ -131,6 +135,12 @@ fn settings(is_quick: bool) -> Vec<Setting> {
 }
 
 impl Setting {
+    /// Who is asked: where all blocks fit into a packet, fragments make no difference.
+    fn kinds(&self) -> impl Iterator<Item = Kind> {
+        let fits = self.block + HEADERS <= self.mtu as usize;
+        kinds().filter(move |kind| *kind != Kind::Fragments || !fits)
+    }
+
     fn heading(&self) -> String {
         let clients =
             if self.clients == 1 { "1 client" } else { &format!("{} clients", self.clients) };
@@ -190,7 +200,7 @@ const HEAD: &str = "\
 /// The rows of one setting: medians, and ratios of one round.
 fn rows(setting: &Setting, turns: &[Turn]) -> String {
     let mut text = String::new();
-    for kind in kinds() {
+    for kind in setting.kinds() {
         let own = || turns.iter().filter(|turn| turn.kind == kind);
         let middle = |value: fn(&Turn) -> f64| spread(own().map(value).collect()).0;
         let ratios = own().filter_map(|turn| {
@@ -246,13 +256,16 @@ fn command(
 ) -> Command {
     let address = address.to_string();
     match kind {
-        Kind::Ours | Kind::Before => {
+        Kind::Ours | Kind::Fragments | Kind::Before => {
             let mut command = lab.command(&daemon(kind));
             command.arg("--state-dir").arg(folder.join("state"));
             command.arg("--plugins").arg(folder.join("plugins"));
             command.args(["--adapter", ADAPTER, "--address-tftp", &address]);
             command.args(["--enable-tftp", "--log", "1", "--ipxe-dir"]).arg(files);
             command.args(["--tftp-transfers", "4096", "--tftp-transfers-per-client", "4096"]);
+            if kind == Kind::Fragments {
+                command.arg("--tftp-fragments");
+            }
             command
         }
         Kind::TftpdHpa => {

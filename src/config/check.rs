@@ -635,6 +635,7 @@ pub(super) mod tests {
             "--lease-time=600",
             "--listen=127.0.0.1:9",
             "--inventory=listed.toml",
+            "--tftp-fragments",
         ];
         let proxy = ["--dhcp=proxy", "--adapter=eth0"];
         let auto = ["--dhcp=auto", "--adapter=eth0"];

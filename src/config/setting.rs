@@ -40,6 +40,7 @@ pub enum Setting {
     TftpPort,
     TftpSinglePort,
     TftpBlockSize,
+    TftpFragments,
     TftpTransfers,
     TftpTransfersPerClient,
     IpxePath,

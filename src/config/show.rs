@@ -133,6 +133,7 @@ fn effective(setting: Setting, config: &Config) -> Option<String> {
         Setting::TftpBlockSize => {
             tftp.and_then(|tftp| tftp.block_size).map(|size| size.to_string())
         }
+        Setting::TftpFragments => tftp.map(|tftp| tftp.fragments.to_string()),
         Setting::TftpTransfers => tftp.map(|tftp| tftp.transfers.to_string()),
         Setting::TftpTransfersPerClient => tftp.map(|tftp| tftp.transfers_per_client.to_string()),
         Setting::IpxePath => config.ipxe_path.as_deref().map(path),

@@ -13,6 +13,8 @@ pub struct Tftp {
     pub single_port: bool,
     /// The largest block, octets (RFC 2348); none is as large as the path takes.
     pub block_size: Option<u16>,
+    /// Whether a block may need IP fragments on the way.
+    pub fragments: bool,
     /// Transfers at one time, at least 1.
     pub transfers: u32,
     /// Transfers at one time of one address, at least 1.
@@ -38,6 +40,7 @@ pub(super) fn tftp<const COUNT: usize>(
     let single_port = checker.switch(Setting::TftpSinglePort);
     let block_size = checker.number(Setting::TftpBlockSize, *BLOCK_SIZES.end(), BLOCK_SIZES);
     let is_limited = checker.given.has(Setting::TftpBlockSize);
+    let fragments = checker.switch(Setting::TftpFragments);
     let transfers = checker.number(Setting::TftpTransfers, TRANSFERS, COUNTS);
     let transfers_per_client =
         checker.number(Setting::TftpTransfersPerClient, TRANSFERS_PER_CLIENT, COUNTS);
@@ -45,6 +48,7 @@ pub(super) fn tftp<const COUNT: usize>(
         address,
         single_port,
         block_size: u16::try_from(block_size).ok().filter(|_| is_limited),
+        fragments,
         transfers,
         transfers_per_client,
     };
@@ -63,7 +67,7 @@ mod tests {
     fn without_settings_of_its_own_it_is_as_good_as_the_path() {
         let (_directory, host) = machine();
         let tftp = config_of(&host, &ANCESTRAL).tftp.expect("a TFTP server");
-        assert_eq!((tftp.single_port, tftp.block_size), (false, None));
+        assert_eq!((tftp.single_port, tftp.block_size, tftp.fragments), (false, None, false));
         assert_eq!((tftp.transfers, tftp.transfers_per_client), (1024, 128));
     }
 
@@ -84,11 +88,12 @@ mod tests {
         let line = [
             "--tftp-single-port",
             "--tftp-block-size=1400",
+            "--tftp-fragments",
             "--tftp-transfers=10",
             "--tftp-transfers-per-client=2",
         ];
         let tftp = config_of(&host, &with(&line)).tftp.expect("a TFTP server");
-        assert_eq!((tftp.single_port, tftp.block_size), (true, Some(1400)));
+        assert_eq!((tftp.single_port, tftp.block_size, tftp.fragments), (true, Some(1400), true));
         assert_eq!((tftp.transfers, tftp.transfers_per_client), (10, 2));
         for wrong in ["--tftp-block-size=7", "--tftp-block-size=65465", "--tftp-transfers=0"] {
             let problems = problems_of(&host, &with(&[wrong]));

@@ -29,6 +29,9 @@ pub const LARGEST_FLIGHT: u32 = 128 * 1024;
 pub struct Limits {
     /// Largest block that is agreed, octets: 8 to 65464.
     pub block_size: u16,
+    /// Whether a block may need IP fragments on the way, which not all clients can
+    /// put together.
+    pub may_fragment: bool,
     /// Largest window that is agreed, blocks: 1 to [`LARGEST_WINDOW`].
     pub window: u16,
     /// How long is waited for answers.
@@ -40,12 +43,13 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Blocks as large as the path takes, 64 in a window, a first wait of 1 second
+    /// Blocks as large as the path takes in one packet, 64 in a window, a first wait of 1 second
     /// and 2 at most, 10 seconds for a client that is silent; 1024 transfers, 128
     /// of them for one address, which may be that of a NAT with a rack behind it.
     fn default() -> Self {
         Self {
             block_size: LARGEST_BLOCK,
+            may_fragment: false,
             window: 64,
             waits: Waits {
                 first: Duration::from_secs(1),
@@ -60,10 +64,14 @@ impl Default for Limits {
 
 impl Limits {
     /// These, with blocks that fit into one packet on the way to `client`, which
-    /// takes IP packets of `mtu` octets. Many boot ROMs cannot put fragments
-    /// together.
+    /// takes IP packets of `mtu` octets, unless they may need fragments. Many boot
+    /// ROMs cannot put fragments together.
     #[must_use]
     pub fn on_path(&self, client: IpAddr, mtu: u32) -> Self {
+        if self.may_fragment {
+            // The largest block of RFC 2348 is still a UDP datagram, over IPv4, too.
+            return self.clone();
+        }
         // IPv4 (RFC 791) or IPv6 (RFC 8200), UDP (RFC 768), opcode and block.
         let headers = 8 + 4 + if client.to_canonical().is_ipv4() { 20 } else { 40 };
         let fitting = u16::try_from(mtu.saturating_sub(headers)).unwrap_or(LARGEST_BLOCK);
@@ -629,6 +637,66 @@ mod tests {
         assert_eq!(largest(68, client), PLAIN_BLOCK);
         let configured = Limits { block_size: 1024, ..Limits::default() };
         assert_eq!(configured.on_path(client, 1500).block_size, 1024);
+    }
+
+    #[test]
+    fn a_block_that_may_need_fragments_is_as_large_as_is_asked_for() {
+        let limits = Limits { may_fragment: true, ..Limits::default() };
+        let smaller = Limits { block_size: 4096, ..limits.clone() };
+        for client in ["192.0.2.1", "2001:db8::1"] {
+            let client: IpAddr = client.parse().unwrap();
+            let block_size = |limits: &Limits, asked| {
+                let (limits, asked) = (limits.on_path(client, 1500), request(of(asked, None)));
+                Transfer::new(content(9), asked, &limits, Instant::now()).0.block_size()
+            };
+            for asked in [8, 1024, 1469, 8192, LARGEST_BLOCK] {
+                assert_eq!(block_size(&limits, Some(asked)), asked);
+                assert_eq!(block_size(&smaller, Some(asked)), asked.min(4096));
+            }
+            assert_eq!(block_size(&limits, None), PLAIN_BLOCK);
+        }
+    }
+
+    /// What a request with a forged source address can bring upon others.
+    #[test]
+    fn before_the_first_ack_blocks_of_any_size_cost_no_more_than_an_oack() {
+        let fitting = ethernet();
+        let limits = Limits { may_fragment: true, ..Limits::default() };
+        let limits = limits.on_path([192, 0, 2, 1].into(), 1500);
+        let asked = request(of(Some(LARGEST_BLOCK), Some(u16::MAX)));
+        let octets = |limits: &Limits| {
+            let now = Instant::now();
+            let (mut transfer, first) = Transfer::new(content(999_999), asked.clone(), limits, now);
+            let mut all = first;
+            loop {
+                match transfer.on_timeout(transfer.deadline()) {
+                    Step::Send(again) => all.extend(again),
+                    Step::Wait => {}
+                    Step::End(outcome) => break assert_eq!(outcome, Outcome::NeverAnswered),
+                }
+            }
+            assert!(all.iter().all(|reply| matches!(reply, Reply::Options(_))), "{all:?}");
+            let mut octets = Vec::new();
+            all.iter().for_each(|reply| reply.encode(&mut octets));
+            (all.len(), octets.len())
+        };
+        let ((count, with), (count_without, without)) = (octets(&limits), octets(&fitting));
+        assert_eq!(count, count_without);
+        // Only the digits of the numbers differ.
+        assert!(with <= without + count, "{with}, {without}");
+    }
+
+    #[test]
+    fn a_window_that_may_need_fragments_is_no_larger_than_others() {
+        let limits = Limits { may_fragment: true, ..Limits::default() };
+        for block_size in [1468, 8192, 32_768, 65_464] {
+            let asked = request(of(Some(block_size), Some(u16::MAX)));
+            let now = Instant::now();
+            let mut transfer = Transfer::new(content(999_999), asked, &limits, now).0;
+            let blocks = blocks(&sent(acknowledge(&mut transfer, 0)));
+            let octets: usize = blocks.iter().map(|(_number, length)| length).sum();
+            assert!(octets <= LARGEST_FLIGHT as usize, "{block_size}: {octets}");
+        }
     }
 
     #[test]

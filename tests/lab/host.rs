@@ -131,9 +131,13 @@ impl<'a> Host<'a> {
         self.lab.folder().join("udhcpc.script").display().to_string()
     }
 
-    /// Fragments that this host's IP had to put together (`ReasmReqds`).
+    /// Fragments that this host's IP, of both versions, had to put together
+    /// (`ReasmReqds`).
     pub(crate) fn fragments(&self) -> u64 {
-        self.counted("/proc/net/snmp", ("Ip:", "ReasmReqds"))
+        let (text, _) = self.run("cat", &["/proc/net/snmp6"]);
+        let over_ipv6 = text.lines().find_map(|line| line.strip_prefix("Ip6ReasmReqds"));
+        let over_ipv6: u64 = over_ipv6.expect("counted").trim().parse().expect("a number");
+        over_ipv6 + self.counted("/proc/net/snmp", ("Ip:", "ReasmReqds"))
     }
 
     /// Broadcast packets that this host's IP has taken so far (`InBcastPkts`).

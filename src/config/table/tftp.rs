@@ -45,7 +45,17 @@ pub(super) const TFTP: &[Description] = &[
         form: Form::Value("OCTETS"),
         heading: "TFTP",
         help: "The largest block that is agreed on, 8 to 65464, for networks that take less than \
-               they say [default: what fits into one packet on the way to each machine]",
+               they say [default: what fits into one packet on the way to each machine, or \
+               with --tftp-fragments 65464]",
+    },
+    Description {
+        setting: Setting::TftpFragments,
+        name: "tftp-fragments",
+        ancestral: None,
+        form: Form::Switch,
+        heading: "TFTP",
+        help: "Agrees on blocks that are larger than one packet and come in IP fragments, if \
+               machines ask for them; much firmware cannot put fragments together",
     },
     Description {
         setting: Setting::TftpTransfers,

@@ -32,9 +32,10 @@ pub(super) fn path_mtu(socket: &impl AsFd) -> u32 {
     over_ipv4.or_else(|| ipv6_mtu(socket).ok()).unwrap_or(USUAL_MTU)
 }
 
-/// Lets routers cut up what we send. A block fits into the path that is known; if
-/// the path has a narrower place that says nothing, a block that cannot be cut
-/// up would be lost however often it is sent.
+/// Lets the kernel and routers cut up what we send. A block fits into the path that is
+/// known, unless it may need fragments; if the path has a narrower place that says
+/// nothing, a block that cannot be cut up would be lost however often it is sent.
+/// Over IPv6 the kernel does so by itself, and routers never do (RFC 8200 §4.5).
 pub(super) fn allow_fragments(socket: &impl AsFd) {
     // Without it, sending still works on all paths that tell their MTU.
     let _kept = set_ip_mtu_discover(socket, Ipv4PathMtuDiscovery::DONT);
@@ -45,7 +46,8 @@ pub(super) fn allow_fragments(socket: &impl AsFd) {
 pub(super) enum Windows {
     /// The kernel cuts them up.
     Together,
-    /// The kernel or the network card on this path cannot: block by block.
+    /// The kernel or the network card on this path cannot, or each block needs
+    /// fragments: block by block.
     Apart,
 }
 
@@ -107,8 +109,8 @@ pub(super) fn send_now(
         let (batch, later) = rest.split_at(length);
         match send_batch(socket, client.as_ref(), batch) {
             Ok(()) => rest = later,
-            // The checksum cannot be left to the card (EIO), or the MTU has become
-            // smaller than the block (the others).
+            // The checksum cannot be left to the card (EIO), or the MTU is smaller than
+            // the block: a segment never has fragments (the others).
             Err(Errno::EIO | Errno::EINVAL | Errno::EMSGSIZE | Errno::EOPNOTSUPP) if length > 1 => {
                 *windows = Windows::Apart;
             }
