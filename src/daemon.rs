@@ -282,9 +282,10 @@ fn bind_dhcp(
 fn engine(tftp: &Tftp) -> (Ports, Limits) {
     let usual = Limits::default();
     let count = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+    let block_size = tftp.block_size.unwrap_or(usual.block_size);
     let limits = Limits {
-        block_size: tftp.block_size.unwrap_or(usual.block_size),
-        may_fragment: tftp.fragments,
+        block_size,
+        in_fragments: tftp.fragments.then_some(block_size),
         transfers: count(tftp.transfers),
         transfers_per_client: count(tftp.transfers_per_client),
         ..usual

@@ -29,9 +29,9 @@ pub const LARGEST_FLIGHT: u32 = 128 * 1024;
 pub struct Limits {
     /// Largest block that is agreed, octets: 8 to 65464.
     pub block_size: u16,
-    /// Whether a block may need IP fragments on the way, which not all clients can
-    /// put together.
-    pub may_fragment: bool,
+    /// The same in lockstep where a block may need IP fragments on the way, which not
+    /// all clients can put together; else none.
+    pub in_fragments: Option<u16>,
     /// Largest window that is agreed, blocks: 1 to [`LARGEST_WINDOW`].
     pub window: u16,
     /// How long is waited for answers.
@@ -49,7 +49,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             block_size: LARGEST_BLOCK,
-            may_fragment: false,
+            in_fragments: None,
             window: 64,
             waits: Waits {
                 first: Duration::from_secs(1),
@@ -68,10 +68,6 @@ impl Limits {
     /// ROMs cannot put fragments together.
     #[must_use]
     pub fn on_path(&self, client: IpAddr, mtu: u32) -> Self {
-        if self.may_fragment {
-            // The largest block of RFC 2348 is still a UDP datagram, over IPv4, too.
-            return self.clone();
-        }
         // IPv4 (RFC 791) or IPv6 (RFC 8200), UDP (RFC 768), opcode and block.
         let headers = 8 + 4 + if client.to_canonical().is_ipv4() { 20 } else { 40 };
         let fitting = u16::try_from(mtu.saturating_sub(headers)).unwrap_or(LARGEST_BLOCK);
@@ -376,7 +372,13 @@ fn wire_number(block: u64) -> u16 {
 
 /// Agrees to what was asked, as far as the limits go, and to nothing else.
 fn agree(asked: &Options, limits: &Limits, content: &Bytes) -> Options {
-    let largest_block = limits.block_size.clamp(SMALLEST_BLOCK, LARGEST_BLOCK);
+    // In a window packets follow each other anyway: cut up by `UDP_SEGMENT` they
+    // leave in one call, and one that is lost is one block.
+    let is_lockstep = asked.window.is_none_or(|window| window <= 1);
+    let in_fragments = limits.in_fragments.filter(|_| is_lockstep);
+    // The largest block of RFC 2348 is still a UDP datagram, over IPv4, too.
+    let largest_block = in_fragments.unwrap_or(limits.block_size);
+    let largest_block = largest_block.clamp(SMALLEST_BLOCK, LARGEST_BLOCK);
     let largest_window = limits.window.clamp(1, LARGEST_WINDOW);
     let block_size = asked.block_size.map(|asked| asked.clamp(SMALLEST_BLOCK, largest_block));
     let in_flight = LARGEST_FLIGHT / u32::from(block_size.unwrap_or(PLAIN_BLOCK));
@@ -640,20 +642,23 @@ mod tests {
     }
 
     #[test]
-    fn a_block_that_may_need_fragments_is_as_large_as_is_asked_for() {
-        let limits = Limits { may_fragment: true, ..Limits::default() };
-        let smaller = Limits { block_size: 4096, ..limits.clone() };
-        for client in ["192.0.2.1", "2001:db8::1"] {
+    fn in_lockstep_a_block_that_may_need_fragments_is_as_large_as_is_asked_for() {
+        let limits = Limits { in_fragments: Some(LARGEST_BLOCK), ..Limits::default() };
+        let smaller = Limits { in_fragments: Some(4096), ..limits.clone() };
+        for (client, fits) in [("192.0.2.1", 1468), ("2001:db8::1", 1448)] {
             let client: IpAddr = client.parse().unwrap();
-            let block_size = |limits: &Limits, asked| {
-                let (limits, asked) = (limits.on_path(client, 1500), request(of(asked, None)));
+            let block_size = |limits: &Limits, asked, window| {
+                let (limits, asked) = (limits.on_path(client, 1500), request(of(asked, window)));
                 Transfer::new(content(9), asked, &limits, Instant::now()).0.block_size()
             };
             for asked in [8, 1024, 1469, 8192, LARGEST_BLOCK] {
-                assert_eq!(block_size(&limits, Some(asked)), asked);
-                assert_eq!(block_size(&smaller, Some(asked)), asked.min(4096));
+                for lockstep in [None, Some(1)] {
+                    assert_eq!(block_size(&limits, Some(asked), lockstep), asked);
+                    assert_eq!(block_size(&smaller, Some(asked), lockstep), asked.min(4096));
+                }
+                assert_eq!(block_size(&limits, Some(asked), Some(2)), asked.min(fits));
             }
-            assert_eq!(block_size(&limits, None), PLAIN_BLOCK);
+            assert_eq!(block_size(&limits, None, None), PLAIN_BLOCK);
         }
     }
 
@@ -661,9 +666,8 @@ mod tests {
     #[test]
     fn before_the_first_ack_blocks_of_any_size_cost_no_more_than_an_oack() {
         let fitting = ethernet();
-        let limits = Limits { may_fragment: true, ..Limits::default() };
-        let limits = limits.on_path([192, 0, 2, 1].into(), 1500);
-        let asked = request(of(Some(LARGEST_BLOCK), Some(u16::MAX)));
+        let limits = Limits { in_fragments: Some(LARGEST_BLOCK), ..ethernet() };
+        let asked = request(of(Some(LARGEST_BLOCK), None));
         let octets = |limits: &Limits| {
             let now = Instant::now();
             let (mut transfer, first) = Transfer::new(content(999_999), asked.clone(), limits, now);
@@ -684,19 +688,6 @@ mod tests {
         assert_eq!(count, count_without);
         // Only the digits of the numbers differ.
         assert!(with <= without + count, "{with}, {without}");
-    }
-
-    #[test]
-    fn a_window_that_may_need_fragments_is_no_larger_than_others() {
-        let limits = Limits { may_fragment: true, ..Limits::default() };
-        for block_size in [1468, 8192, 32_768, 65_464] {
-            let asked = request(of(Some(block_size), Some(u16::MAX)));
-            let now = Instant::now();
-            let mut transfer = Transfer::new(content(999_999), asked, &limits, now).0;
-            let blocks = blocks(&sent(acknowledge(&mut transfer, 0)));
-            let octets: usize = blocks.iter().map(|(_number, length)| length).sum();
-            assert!(octets <= LARGEST_FLIGHT as usize, "{block_size}: {octets}");
-        }
     }
 
     #[test]

@@ -54,8 +54,8 @@ pub(super) const TFTP: &[Description] = &[
         ancestral: None,
         form: Form::Switch,
         heading: "TFTP",
-        help: "Agrees on blocks that are larger than one packet and come in IP fragments, if \
-               machines ask for them; much firmware cannot put fragments together",
+        help: "Agrees in lockstep on blocks that are larger than one packet and come in IP \
+               fragments, if machines ask for them; much firmware cannot put fragments together",
     },
     Description {
         setting: Setting::TftpTransfers,

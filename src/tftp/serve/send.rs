@@ -46,8 +46,7 @@ pub(super) fn allow_fragments(socket: &impl AsFd) {
 pub(super) enum Windows {
     /// The kernel cuts them up.
     Together,
-    /// The kernel or the network card on this path cannot, or each block needs
-    /// fragments: block by block.
+    /// The kernel or the network card on this path cannot: block by block.
     Apart,
 }
 
@@ -109,8 +108,8 @@ pub(super) fn send_now(
         let (batch, later) = rest.split_at(length);
         match send_batch(socket, client.as_ref(), batch) {
             Ok(()) => rest = later,
-            // The checksum cannot be left to the card (EIO), or the MTU is smaller than
-            // the block: a segment never has fragments (the others).
+            // The checksum cannot be left to the card (EIO), or the MTU has become
+            // smaller than the block (the others).
             Err(Errno::EIO | Errno::EINVAL | Errno::EMSGSIZE | Errno::EOPNOTSUPP) if length > 1 => {
                 *windows = Windows::Apart;
             }
