@@ -10,7 +10,7 @@ use std::{
 
 use lab::{Daemon, Host, Lab, ip};
 
-/// What is fetched: more than a megabyte, so several windows of the largest block.
+/// What is fetched: more than a megabyte, so several of the largest block.
 const FILE: &str = "ipxe.efi";
 
 const PORTS: [&[&str]; 2] = [&[], &["--tftp-single-port"]];

@@ -13,7 +13,7 @@ pub struct Tftp {
     pub single_port: bool,
     /// The largest block, octets (RFC 2348); none is as large as the path takes.
     pub block_size: Option<u16>,
-    /// Whether a block may need IP fragments on the way.
+    /// Whether a block in lockstep may need IP fragments on the way.
     pub fragments: bool,
     /// Transfers at one time, at least 1.
     pub transfers: u32,

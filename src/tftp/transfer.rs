@@ -29,8 +29,9 @@ pub const LARGEST_FLIGHT: u32 = 128 * 1024;
 pub struct Limits {
     /// Largest block that is agreed, octets: 8 to 65464.
     pub block_size: u16,
-    /// The same in lockstep where a block may need IP fragments on the way, which not
-    /// all clients can put together; else none.
+    /// Largest block that is agreed in lockstep (no window, or one of 1) whether or not
+    /// it needs IP fragments on the way, octets: 8 to 65464; none where clients may
+    /// not be able to put them together.
     pub in_fragments: Option<u16>,
     /// Largest window that is agreed, blocks: 1 to [`LARGEST_WINDOW`].
     pub window: u16,
@@ -43,9 +44,9 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Blocks as large as the path takes in one packet, 64 in a window, a first wait of 1 second
-    /// and 2 at most, 10 seconds for a client that is silent; 1024 transfers, 128
-    /// of them for one address, which may be that of a NAT with a rack behind it.
+    /// Blocks as large as the path takes in one packet, 64 in a window, a first wait of
+    /// 1 second and 2 at most, 10 seconds for a client that is silent; 1024 transfers,
+    /// 128 of them for one address, which may be that of a NAT with a rack behind it.
     fn default() -> Self {
         Self {
             block_size: LARGEST_BLOCK,
@@ -64,8 +65,8 @@ impl Default for Limits {
 
 impl Limits {
     /// These, with blocks that fit into one packet on the way to `client`, which
-    /// takes IP packets of `mtu` octets, unless they may need fragments. Many boot
-    /// ROMs cannot put fragments together.
+    /// takes IP packets of `mtu` octets: many boot ROMs cannot put fragments together.
+    /// What is allowed in fragments stays so.
     #[must_use]
     pub fn on_path(&self, client: IpAddr, mtu: u32) -> Self {
         // IPv4 (RFC 791) or IPv6 (RFC 8200), UDP (RFC 768), opcode and block.

@@ -45,8 +45,8 @@ pub(super) const TFTP: &[Description] = &[
         form: Form::Value("OCTETS"),
         heading: "TFTP",
         help: "The largest block that is agreed on, 8 to 65464, for networks that take less than \
-               they say [default: what fits into one packet on the way to each machine, or \
-               with --tftp-fragments 65464]",
+               they say [default: what fits into one packet on the way to each machine; in \
+               lockstep with --tftp-fragments 65464]",
     },
     Description {
         setting: Setting::TftpFragments,
