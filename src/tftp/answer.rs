@@ -1,16 +1,13 @@
 //! What a packet to the server's own port is worth: a read, a refusal or
-//! silence; and whether there is room for one more transfer.
+//! silence.
 //!
 //! Pure. It must not know sockets, nor how a transfer goes on.
-
-use std::net::IpAddr;
 
 use bytes::Bytes;
 use thiserror::Error;
 
 use super::reply::{ErrorCode, Reply};
 use super::request::{Malformed, Mode, Packet, Request};
-use super::transfer::Limits;
 
 /// What a client gets for its read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,13 +57,13 @@ pub enum Why {
     /// As many transfers run as may run in all.
     #[error("all {limit} transfers are taken")]
     AllTaken {
-        /// [`Limits::transfers`].
+        /// `Limits::transfers`.
         limit: usize,
     },
     /// As many transfers run as one client may have.
     #[error("all {limit} transfers of this client are taken")]
     ClientsTaken {
-        /// [`Limits::transfers_per_client`].
+        /// `Limits::transfers_per_client`.
         limit: usize,
     },
 }
@@ -114,42 +111,8 @@ fn refuse(code: ErrorCode, message: impl ToString) -> Opening {
     Opening::Refuse(Reply::Error { code, message: message.to_string() })
 }
 
-/// Says whether `client` may start one more transfer beside those of `running`.
-///
-/// Over a limit there is silence. Firmware that gets an ERROR, whatever its code,
-/// gives up the boot entry at once, and a machine may then stand there until
-/// somebody comes. Firmware that gets nothing asks again by itself, when others
-/// have finished: EDK2 six times, every 4 seconds (PXEBC_MTFTP_TIMEOUT and
-/// _RETRIES), iPXE sooner. Silence is also all that a forged source address is worth.
-///
-/// # Errors
-///
-/// The limit that is reached.
-pub fn admit(
-    limits: &Limits,
-    running: impl Iterator<Item = IpAddr>,
-    client: IpAddr,
-) -> Result<(), Why> {
-    let (mut all, mut own) = (0, 0);
-    for address in running {
-        all += 1;
-        if address == client {
-            own += 1;
-        }
-    }
-    if all >= limits.transfers {
-        return Err(Why::AllTaken { limit: limits.transfers });
-    }
-    if own >= limits.transfers_per_client {
-        return Err(Why::ClientsTaken { limit: limits.transfers_per_client });
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::super::request::parse;
     use super::*;
 
@@ -182,20 +145,6 @@ mod tests {
         silent(b"\x00\x05", &Why::StrayError);
         silent(b"", &Why::Empty { length: 0 });
         silent(b"\x00", &Why::Empty { length: 1 });
-    }
-
-    #[test]
-    fn both_limits_hold() {
-        let limits = Limits { transfers: 3, transfers_per_client: 2, ..Limits::default() };
-        let admit = |running: &[u8], client: u8| {
-            let address = |last: u8| IpAddr::from(Ipv4Addr::new(192, 0, 2, last));
-            admit(&limits, running.iter().copied().map(address), address(client))
-        };
-        assert_eq!(admit(&[], 1), Ok(()));
-        assert_eq!(admit(&[1, 2], 1), Ok(()));
-        assert_eq!(admit(&[1, 1], 2), Ok(()));
-        assert_eq!(admit(&[1, 1], 1), Err(Why::ClientsTaken { limit: 2 }));
-        assert_eq!(admit(&[1, 2, 3], 4), Err(Why::AllTaken { limit: 3 }));
     }
 
     fn refused(datagram: &[u8], expected: u16) {

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::answer::{Opening, Why, admit, opening};
-use super::queue::Queue;
+use super::answer::{Opening, Why, opening};
+use super::places::{Place, Places};
 use super::reply::Reply;
 use super::request::{FileName, Malformed, Packet, Request};
 use super::transfer::{Limits, Outcome, Step, Transfer};
@@ -20,12 +20,11 @@ use super::transfer::{Limits, Outcome, Step, Transfer};
 /// The transfers that run.
 #[derive(Debug)]
 pub struct Desk {
-    limits: Limits,
     seats: HashMap<SocketAddr, Seat>,
     /// When to look at which transfer. A transfer's own deadline may be later by
     /// then: each packet puts it off, and it would cost too much to do so here.
     alarms: BinaryHeap<Reverse<(Instant, SocketAddr)>>,
-    queue: Queue,
+    places: Places,
 }
 
 #[derive(Debug)]
@@ -80,8 +79,9 @@ pub type Opened = Result<(Bytes, Limits), Reply>;
 impl Desk {
     /// An empty one.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
-        Self { limits, seats: HashMap::new(), alarms: BinaryHeap::new(), queue: Queue::default() }
+    pub fn new(limits: &Limits) -> Self {
+        let places = Places::new((limits.transfers, limits.transfers_per_client));
+        Self { seats: HashMap::new(), alarms: BinaryHeap::new(), places }
     }
 
     /// Takes what came from a client's port; `open` is asked for the file of a new
@@ -153,8 +153,7 @@ impl Desk {
     /// The read whose turn has come, since there is room for it: to be heard as if it came
     /// now. To be called until there is none.
     pub fn waiting(&mut self, now: Instant) -> Option<(SocketAddr, Request)> {
-        let has_room = self.seats.len() < self.limits.transfers;
-        has_room.then(|| self.queue.next(now))?
+        self.places.next((true, now))
     }
 
     /// When [`Desk::due`] is to be asked next, at the latest.
@@ -172,6 +171,7 @@ impl Desk {
     /// Ends all transfers.
     pub fn stop(&mut self, now: Instant) -> Vec<(SocketAddr, Ended)> {
         let ended = self.seats.drain().map(|(client, seat)| {
+            self.places.ended(client.ip());
             let took = now.saturating_duration_since(seat.began);
             (client, Ended { transfer: seat.transfer, outcome: Outcome::Stopped, took })
         });
@@ -185,16 +185,11 @@ impl Desk {
         now: Instant,
         open: impl FnOnce(&Request) -> Opened,
     ) -> Said {
-        let running = self.seats.keys().map(SocketAddr::ip);
-        if let Err(why) = admit(&self.limits, running, client.ip()) {
-            let (file, terms) = (request.file.clone(), (self.limits.transfers_per_client, now));
-            let is_taken = matches!(why, Why::AllTaken { .. });
-            if is_taken && self.queue.join(client, request, terms) {
-                return Said::PutOff(file);
-            }
-            return Said::LeftLying(file, why);
+        match self.places.ask(client, &request, (true, now)) {
+            Place::Free => {}
+            Place::Soon | Place::Full => return Said::PutOff(request.file),
+            Place::None(why) => return Said::LeftLying(request.file, why),
         }
-        self.queue.leave(client);
         let (content, limits) = match open(&request) {
             Ok(opened) => opened,
             Err(refusal) => return Said::Refusal(Some(request.file), refusal),
@@ -203,6 +198,7 @@ impl Desk {
         let alarm = transfer.deadline();
         self.alarms.push(Reverse((alarm, client)));
         self.seats.insert(client, Seat { transfer, began: now, alarm });
+        self.places.begun(client.ip());
         Said::Packets(first)
     }
 
@@ -212,6 +208,7 @@ impl Desk {
             Step::Wait => Said::Nothing,
             Step::End(outcome) => {
                 let ended = self.seats.remove(&client).map(|seat| {
+                    self.places.ended(client.ip());
                     let took = now.saturating_duration_since(seat.began);
                     Ended { transfer: seat.transfer, outcome, took }
                 });
@@ -247,7 +244,7 @@ mod tests {
 
     #[test]
     fn two_ports_of_one_address_have_a_transfer_each() {
-        let mut desk = Desk::new(Limits::default());
+        let mut desk = Desk::new(&Limits::default());
         let now = Instant::now();
         assert_eq!(blocks(hear(&mut desk, 1, PLAIN, now)), [1]);
         assert_eq!(blocks(hear(&mut desk, 2, PLAIN, now)), [1]);
@@ -258,7 +255,7 @@ mod tests {
 
     #[test]
     fn after_a_size_probe_the_same_port_is_answered_at_once() {
-        let mut desk = Desk::new(Limits::default());
+        let mut desk = Desk::new(&Limits::default());
         let now = Instant::now();
         assert!(matches!(hear(&mut desk, 1, EDK2, now).said, Said::Packets(_)));
         let probed = hear(&mut desk, 1, PROBED, now);
@@ -268,7 +265,7 @@ mod tests {
 
     #[test]
     fn another_request_from_the_same_port_ends_one_transfer_and_begins_one() {
-        let mut desk = Desk::new(Limits { transfers: 1, ..Limits::default() });
+        let mut desk = Desk::new(&Limits { transfers: 1, ..Limits::default() });
         let now = Instant::now();
         hear(&mut desk, 1, EDK2, now);
         let turn = hear(&mut desk, 1, PLAIN, now);
@@ -279,7 +276,7 @@ mod tests {
 
     #[test]
     fn what_belongs_to_no_transfer_is_not_answered() {
-        let mut desk = Desk::new(Limits::default());
+        let mut desk = Desk::new(&Limits::default());
         let now = Instant::now();
         for stray in [&b"\x00\x04\x00\x01"[..], b"\x00\x03\x00\x01x", b"\x00\x06", PROBED, b"\x00"]
         {
@@ -294,7 +291,7 @@ mod tests {
     #[test]
     fn who_is_silent_is_given_up_within_the_patience() {
         let limits = Limits::default();
-        let mut desk = Desk::new(limits.clone());
+        let mut desk = Desk::new(&limits);
         let start = Instant::now();
         for port in 1..=20 {
             hear(&mut desk, port, PLAIN, start + SECOND * port.into() / 20);
@@ -312,7 +309,7 @@ mod tests {
 
     #[test]
     fn who_comes_when_all_is_taken_has_the_first_place_that_is_free() {
-        let mut desk = Desk::new(Limits { transfers: 1, ..Limits::default() });
+        let mut desk = Desk::new(&Limits { transfers: 1, ..Limits::default() });
         let now = Instant::now();
         hear(&mut desk, 1, PLAIN, now);
         for port in [2, 3, 2] {
@@ -328,7 +325,7 @@ mod tests {
 
     #[test]
     fn stopping_ends_all() {
-        let mut desk = Desk::new(Limits::default());
+        let mut desk = Desk::new(&Limits::default());
         hear(&mut desk, 1, PLAIN, Instant::now());
         hear(&mut desk, 2, PLAIN, Instant::now());
         let ended = desk.stop(Instant::now());
@@ -344,7 +341,7 @@ mod tests {
             traffic in proptest::collection::vec((0_u16..12, datagram(), 0_u64..3000), 0..300),
         ) {
             let limits = Limits { transfers: 6, transfers_per_client: 4, ..Limits::default() };
-            let mut desk = Desk::new(limits.clone());
+            let mut desk = Desk::new(&limits);
             let mut now = Instant::now();
             for (port, datagram, wait) in traffic {
                 let turn = hear(&mut desk, port, &datagram, now);
@@ -447,7 +444,7 @@ mod tests {
                 has_all: false,
             };
             Self {
-                desk: Desk::new(Limits::default()),
+                desk: Desk::new(&Limits::default()),
                 clients: (0..clients).map(client).collect(),
                 to_desk: (0..clients).collect(),
                 lost: lost.into(),

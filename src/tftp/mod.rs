@@ -5,7 +5,7 @@
 //! losses allow), `reply` (values to bytes). `desk` has all transfers of one port.
 //! `serve` owns the sockets and the clock, and nothing else here knows that either
 //! exists. Writes are refused.
-//! `queue` has those for whom there is no transfer yet.
+//! `places` says who may begin a transfer, and `queue` has those for whom there is none yet.
 //! `library` alone knows who may have which file; `machines` puts it all together.
 
 pub mod answer;
@@ -13,6 +13,7 @@ pub mod desk;
 pub mod library;
 pub mod machines;
 pub mod pace;
+pub mod places;
 pub mod queue;
 pub mod reply;
 pub mod report;

@@ -30,7 +30,8 @@ pub struct Queue {
 #[derive(Debug)]
 struct Waiting {
     request: Request,
-    /// When it was asked for last.
+    /// When it was asked for first, and last.
+    since: Instant,
     asked: Instant,
     /// Its number in the line.
     number: u64,
@@ -49,21 +50,41 @@ impl Queue {
             (waiting.request, waiting.asked) = (request, now);
             return true;
         }
-        let own = self.by_client.get(&client.ip()).copied().unwrap_or_default();
+        let own = self.of(client.ip());
         if self.reads.len() >= MOST || own >= per_client {
             return false;
         }
         let number = self.next;
         self.next += 1;
         self.line.push_back((client, number));
-        self.reads.insert(client, Waiting { request, asked: now, number });
+        self.reads.insert(client, Waiting { request, since: now, asked: now, number });
         self.by_client.insert(client.ip(), own + 1);
         true
     }
 
-    /// Takes out so many at most, who are next.
-    pub fn next_of(&mut self, free: usize, now: Instant) -> Vec<(SocketAddr, Request)> {
-        std::iter::from_fn(|| self.next(now)).take(free).collect()
+    /// Whether nobody waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.reads.is_empty()
+    }
+
+    /// How many reads of this address wait.
+    #[must_use]
+    pub fn of(&self, client: IpAddr) -> usize {
+        self.by_client.get(&client).copied().unwrap_or_default()
+    }
+
+    /// How long the one has waited who waits longest.
+    pub fn waited(&mut self, now: Instant) -> Option<Duration> {
+        while let Some((client, number)) = self.line.front() {
+            match self.reads.get(client) {
+                Some(first) if first.number == *number => {
+                    return Some(now.saturating_duration_since(first.since));
+                }
+                _left => self.line.pop_front(),
+            };
+        }
+        None
     }
 
     /// Takes out who is next, and still listens.

@@ -18,8 +18,8 @@ use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use tracing::debug;
 
-use super::super::answer::{Answer, Opening, Why, admit, opening};
-use super::super::queue::Queue;
+use super::super::answer::{Answer, Opening, opening};
+use super::super::places::{Place, Places};
 use super::super::reply::Reply;
 use super::super::report::{Refusals, Tell};
 use super::super::request::{FileName, Request, parse};
@@ -58,8 +58,7 @@ pub(super) struct EachPort<A> {
     free: Vec<usize>,
     /// Which seat a client's port has.
     clients: HashMap<SocketAddr, usize>,
-    /// Who waits for a transfer to end.
-    queue: Queue,
+    places: Places,
     /// When to look at which seat. Only its line's own alarm counts.
     alarms: BinaryHeap<Reverse<(Instant, usize)>>,
     /// Whether there is a processor for others meanwhile.
@@ -85,6 +84,7 @@ where
         let refusals = Refusals::new(Arc::clone(&tell));
         let (seats, free, clients) = (Vec::new(), Vec::new(), HashMap::new());
         let alarms = BinaryHeap::new();
+        let places = Places::new((limits.transfers, limits.transfers_per_client));
         let may_be_eager =
             std::thread::available_parallelism().is_ok_and(|number| number.get() > 1);
         let server = Self {
@@ -98,7 +98,7 @@ where
             seats,
             free,
             clients,
-            queue: Queue::default(),
+            places,
             alarms,
             may_be_eager,
             is_eager: false,
@@ -117,7 +117,7 @@ where
         let mut datagram = vec![0; LARGEST_DATAGRAM];
         let mut events = Vec::with_capacity(AT_ONCE);
         'serving: loop {
-            self.wait(&mut events)?;
+            let is_idle = self.wait(&mut events)?;
             for event in &events {
                 match event.data.u64() {
                     STOP => break 'serving,
@@ -126,10 +126,7 @@ where
                 }
             }
             self.ring(Instant::now());
-            let free = self.limits.transfers.saturating_sub(self.clients.len());
-            for (client, request) in self.queue.next_of(free, Instant::now()) {
-                self.read(request, client);
-            }
+            self.begin_waiting(is_idle);
         }
         for line in self.seats.iter().flatten() {
             line.report(&Outcome::Stopped, &self.tell);
@@ -142,20 +139,24 @@ where
         Ok(epoll::add(&self.epoll, socket, key, epoll::EventFlags::IN)?)
     }
 
-    /// Waits until a socket has something, or an alarm may be due.
-    fn wait(&mut self, events: &mut Vec<epoll::Event>) -> io::Result<()> {
+    /// Waits until a socket has something, or an alarm may be due. Says whether nothing
+    /// had come for so long that those who wait for a transfer may have theirs.
+    fn wait(&mut self, events: &mut Vec<epoll::Event>) -> io::Result<bool> {
         let begun = Instant::now();
         events.clear();
         while self.is_eager && begun.elapsed() < SOON {
             if self.look(events, Some(Duration::ZERO))? > 0 {
-                return Ok(());
+                return Ok(false);
             }
+        }
+        if self.places.has_work() {
+            return Ok(self.look(events, Some(Duration::ZERO))? == 0);
         }
         let alarm = self.alarms.peek().map(|Reverse((when, _seat))| *when);
         let time = alarm.map(|alarm| alarm.saturating_duration_since(begun));
         let count = self.look(events, time)?;
         self.is_eager = self.may_be_eager && count > 0 && begun.elapsed() < 2 * SOON;
-        Ok(())
+        Ok(false)
     }
 
     /// Which sockets have something by then; how many.
@@ -184,13 +185,24 @@ where
 
     fn heard(&mut self, datagram: &[u8], client: SocketAddr) {
         match opening(parse(datagram)) {
-            Opening::Read(request) => self.read(request, client),
+            Opening::Read(request) => self.read(request, client, false),
             Opening::Refuse(reply) => self.refuse(&reply, client, None),
             Opening::Silence(why) => self.refusals.unanswered(client, &why),
         }
     }
 
-    fn read(&mut self, request: Request, client: SocketAddr) {
+    /// Begins the transfers whose turn has come.
+    fn begin_waiting(&mut self, is_idle: bool) {
+        for _each in 0..REQUESTS_AT_ONCE {
+            let Some((client, request)) = self.places.next((is_idle, Instant::now())) else {
+                return;
+            };
+            self.read(request, client, true);
+        }
+    }
+
+    /// A read that has come, or whose turn has.
+    fn read(&mut self, request: Request, client: SocketAddr, is_turn: bool) {
         if let Some(seat) = self.clients.get(&client).copied()
             && let Some(line) = self.seats[seat].as_mut()
         {
@@ -201,20 +213,16 @@ where
                 return;
             }
         }
-        let running = self.clients.keys().map(SocketAddr::ip);
-        if let Err(why) = admit(&self.limits, running, client.ip()) {
-            let now = Instant::now();
-            if matches!(why, Why::AllTaken { .. }) {
-                self.refusals.put_off(client, &request.file, now);
-                let terms = (self.limits.transfers_per_client, now);
-                if self.queue.join(client, request.clone(), terms) {
-                    return;
-                }
-            }
-            self.refusals.left_lying(client, (&request.file, &why), now);
-            return;
+        let now = Instant::now();
+        match self.places.ask(client, &request, (is_turn, now)) {
+            Place::Free => self.open(request, client),
+            Place::Soon => {}
+            Place::Full => self.refusals.put_off(client, &request.file, now),
+            Place::None(why) => self.refusals.left_lying(client, (&request.file, &why), now),
         }
-        self.queue.leave(client);
+    }
+
+    fn open(&mut self, request: Request, client: SocketAddr) {
         match (self.answer)(&request, client) {
             Answer::Content(content) => {
                 let file = request.file.clone();
@@ -256,6 +264,7 @@ where
         let line = self.seats[seat].insert(Line::new((client, socket), transfer, now));
         self.alarms.push(Reverse((line.alarm, seat)));
         self.clients.insert(client, seat);
+        self.places.begun(client.ip());
         let outcome = line.carry_out(Step::Send(first));
         self.after(seat, outcome);
         Ok(())
@@ -307,6 +316,7 @@ where
         let Some(line) = self.seats[seat].as_mut() else { return };
         if let Some(outcome) = outcome {
             self.clients.remove(&line.client);
+            self.places.ended(line.client.ip());
             line.report(&outcome, &self.tell);
             // Its socket closes, and epoll forgets it.
             self.seats[seat] = None;

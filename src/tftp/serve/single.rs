@@ -60,7 +60,7 @@ where
         if sockopt::set_socket_send_buffer_size_force(&socket, SEND_BUFFER).is_err() {
             let _usual = sockopt::set_socket_send_buffer_size(&socket, SEND_BUFFER);
         }
-        let desk = Desk::new(limits.clone());
+        let desk = Desk::new(&limits);
         let (refusals, apart) = (Refusals::new(Arc::clone(&tell)), HashSet::new());
         Self { socket, local, limits, answer, desk, refusals, tell, apart }
     }
