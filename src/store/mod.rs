@@ -20,7 +20,7 @@ mod writer;
 
 use std::{
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     thread,
 };
 
@@ -52,7 +52,8 @@ pub struct Store {
 }
 
 struct Shared {
-    inner: Mutex<Inner>,
+    /// Many look at a time, and one decides.
+    inner: RwLock<Inner>,
     progress: watch::Receiver<Progress>,
     /// Says that a decision has changed the state.
     changed: watch::Sender<()>,
@@ -149,7 +150,7 @@ impl Store {
         let inner = Inner { state, handed: 0, promises, to_writer: Some(queue) };
         Ok(Self {
             shared: Arc::new(Shared {
-                inner: Mutex::new(inner),
+                inner: RwLock::new(inner),
                 progress,
                 changed: watch::Sender::new(()),
                 writer: Mutex::new(Some(writer)),
@@ -179,7 +180,25 @@ impl Store {
         Ok(answer)
     }
 
-    /// The same without waiting: an answer that has to wait is kept in a
+    /// The same for what mostly changes nothing, such as a script that is asked for once
+    /// more: so long many do it at the same time. Where there is a change it is
+    /// decided again, since others may have decided meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::decide`].
+    pub async fn look_or_decide<Answer>(
+        &self,
+        decision: impl Fn(&State) -> Decision<Answer>,
+    ) -> Result<Answer, Unwritable> {
+        // Without a change no answer waits for anything.
+        match self.look(&decision) {
+            Decision { answer, changes } if changes.is_empty() => Ok(answer),
+            _stale => self.decide(decision).await,
+        }
+    }
+
+    /// As [`Self::decide`] without waiting: an answer that has to wait is kept in a
     /// [`Promised`], which [`Self::written`] opens. For who has many at a time.
     pub fn decide_at_once<Answer>(
         &self,
@@ -211,7 +230,7 @@ impl Store {
     /// What the state says now. It may show a change that is not yet on disk:
     /// for answers that nobody acts on outside.
     pub fn look<Answer>(&self, question: impl FnOnce(&State) -> Answer) -> Answer {
-        question(&self.lock().state)
+        question(&self.together().state)
     }
 
     /// What the state says now, told only when all of it is on disk: for
@@ -225,7 +244,7 @@ impl Store {
         question: impl FnOnce(&State) -> Answer,
     ) -> Result<Answer, Unwritable> {
         let (answer, number) = {
-            let inner = self.lock();
+            let inner = self.together();
             inner.hurry();
             (question(&inner.state), inner.handed)
         };
@@ -277,7 +296,7 @@ impl Store {
     /// Writes what is still to be written, folds the log into the tables and closes
     /// the file. Decisions after this are refused.
     pub fn close(&self) {
-        self.lock().end();
+        self.alone().end();
         let writer = self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(writer) = writer
             && writer.join().is_err()
@@ -292,7 +311,7 @@ impl Store {
         &self,
         decision: impl FnOnce(&State) -> Decision<Answer>,
     ) -> (Answer, Option<u64>) {
-        let mut inner = self.lock();
+        let mut inner = self.alone();
         let Decision { answer, mut changes } = decision(&inner.state);
         let left: Vec<Change> =
             changes.iter().filter_map(|change| inner.state.left_behind(change)).collect();
@@ -346,10 +365,15 @@ impl Store {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn together(&self) -> RwLockReadGuard<'_, Inner> {
         // A decision that panicked has applied nothing: changes are applied
         // after it, and applying does not panic.
-        self.shared.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.inner.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn alone(&self) -> RwLockWriteGuard<'_, Inner> {
+        // As above.
+        self.shared.inner.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -642,6 +666,53 @@ mod tests {
         tokio::join!(waits, decides);
         assert!(looks.into_inner() <= 4, "it looks no more often than something changes");
         store.look_until(|_| Some(())).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_changes_nothing_is_decided_by_several_at_the_same_time() {
+        let directory = directory();
+        let store = Store::open(directory.path(), None).expect("a new store");
+        let inside = Arc::new(std::sync::Barrier::new(2));
+        let tasks: Vec<_> = (0..2)
+            .map(|number| {
+                let (store, inside) = (store.clone(), Arc::clone(&inside));
+                let decision = move |_: &State| {
+                    // Alone, neither would ever come past it.
+                    inside.wait();
+                    Decision::only(number)
+                };
+                tokio::spawn(async move { store.look_or_decide(decision).await })
+            })
+            .collect();
+        for (number, task) in tasks.into_iter().enumerate() {
+            assert_eq!(task.await.expect("no panic").expect("nothing to write"), number);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_changes_something_is_decided_one_after_the_other_after_a_look_too() {
+        let directory = directory();
+        let store = Store::open(directory.path(), None).expect("a new store");
+        let take_next = |state: &State| {
+            let next = u8::try_from(state.addresses.leases().count()).expect("few") + 1;
+            if next > 100 {
+                return Decision::only(None);
+            }
+            Decision::with(Some(next), lease(next, LeaseState::Bound))
+        };
+        let tasks: Vec<_> = (0..101)
+            .map(|_| {
+                let store = store.clone();
+                tokio::spawn(async move { store.look_or_decide(take_next).await.expect("written") })
+            })
+            .collect();
+        let mut taken = Vec::new();
+        for task in tasks {
+            taken.push(task.await.expect("no panic"));
+        }
+        taken.sort_unstable();
+        let each_once = std::iter::once(None).chain((1..=100).map(Some)).collect::<Vec<_>>();
+        assert_eq!(taken, each_once);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

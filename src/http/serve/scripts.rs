@@ -33,7 +33,7 @@ pub(super) async fn script(http: &Http, head: &Head, client: IpAddr) -> Option<S
     let premises = Premises { policy, addressing, catalogue: &catalogue };
     let asked = Asked { request: &request, visitor: visitor(http, client) };
     let now = Timestamp::from(SystemTime::now());
-    let decided = http.store.decide(|state| {
+    let decided = http.store.look_or_decide(|state| {
         let Decision { answer, changes } = answer(state, &premises, &asked, now);
         match answer {
             Answer::Script(text) => Decision { answer: Some(text), changes },

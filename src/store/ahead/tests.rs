@@ -207,7 +207,7 @@ fn ask(store: &Store, now: Timestamp) -> (Option<u64>, u64) {
         Decision::with((), change)
     };
     let ((), number) = store.decide_now(lease);
-    (number, store.lock().handed)
+    (number, store.together().handed)
 }
 
 #[tokio::test]
