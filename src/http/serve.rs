@@ -2,6 +2,7 @@
 
 mod alarm;
 mod connection;
+mod crew;
 mod exchange;
 mod paces;
 mod places;
@@ -17,7 +18,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{paces::Paces, places::Places};
+use self::{crew::Crew, paces::Paces, places::Places};
 use super::Http;
 
 /// After an accept that failed, usually for want of file descriptors.
@@ -48,6 +49,7 @@ pub async fn serve(listener: TcpListener, http: Http, stop: CancellationToken) -
     let events = http.store.events().clone();
     let http = Arc::new(http);
     let service = exchange::service(Arc::clone(&http), Paces::default());
+    let crew = Crew::start()?;
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -68,11 +70,14 @@ pub async fn serve(listener: TcpListener, http: Http, stop: CancellationToken) -
         match (places.take(client), waiting_room.take(client)) {
             (Some(place), _) => {
                 let (rooms, stop) = ((Arc::clone(&http), service.clone()), stop.clone());
-                connections.spawn(async move {
+                let serving = async move |stream| {
                     let client = (client, settings, events);
                     connection::converse((stream, &place), client, rooms, stop).await;
                     drop(place);
-                });
+                };
+                if let Err(error) = crew.serve(&mut connections, stream, serving) {
+                    tracing::warn!(%error, "a connection cannot be served");
+                }
             }
             (None, Some(place)) => {
                 connections.spawn(async move {

@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_others_who_leave_the_server_idle() {
-        let (mut places, now) = (filled(AT_WORK), Instant::now());
+        let (mut places, now) = (filled(AT_WORK as u32), Instant::now());
         assert_eq!(places.ask(address(1, 1), &read(), (true, now)), Place::Free);
         assert_eq!(places.ask(address(1, 1), &read(), (false, now)), Place::Soon);
         assert!(places.has_work());
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_long_where_a_transfer_may_run() {
-        let (mut places, now) = (filled(AT_WORK), Instant::now());
+        let (mut places, now) = (filled(AT_WORK as u32), Instant::now());
         places.ask(address(1, 1), &read(), (false, now));
         // It asks again, and has waited all the same.
         places.ask(address(1, 1), &read(), (false, now + LONGEST / 2));

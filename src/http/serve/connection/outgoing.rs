@@ -10,6 +10,11 @@ use super::{Connection, Paced, Part};
 /// not so much that one transfer keeps the thread.
 const PIECE: u64 = 1 << 20;
 
+/// After so much, others that the thread has are served: a client which takes it all as
+/// fast as it is sent has nothing to wait for. Shorter turns take what is sent out of the
+/// caches before it arrives.
+const TURN: u64 = 16 << 20;
+
 impl Connection {
     pub(super) async fn send_bytes(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         // Nearly always there is room, and nothing to wait for.
@@ -44,6 +49,7 @@ impl Connection {
         if part.pace.is_none() {
             self.cork(true);
         }
+        let mut turn = 0;
         while place < end {
             let piece = usize::try_from(most.min(end - place)).unwrap_or(usize::MAX);
             if !part.file.is_unchanged() {
@@ -66,6 +72,11 @@ impl Connection {
                     *sent += count as u64;
                     if let Some(pace) = &part.pace {
                         pace.sent(count as u64).await;
+                    }
+                    turn += count as u64;
+                    if turn >= TURN {
+                        turn = 0;
+                        tokio::task::yield_now().await;
                     }
                 }
             }
