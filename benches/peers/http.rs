@@ -15,7 +15,6 @@ const LENGTH: usize = 100_000_000;
 
 /// Measures all cases whose title has `only` in it, and prints their tables.
 pub(crate) fn measure(lab: &Lab, is_quick: bool, (out, only): (&mut Out, &str)) {
-    let before = std::env::var_os("REMOTEBOOT_BEFORE").map(|_| Kind::Before);
     let titles = [Case::Scripts.title(), Case::InTurn.title()];
     let scripts = titles.iter().any(|title| title.contains(only));
     let initrds: Vec<_> = initrds(is_quick);
@@ -28,8 +27,7 @@ pub(crate) fn measure(lab: &Lab, is_quick: bool, (out, only): (&mut Out, &str)) 
     let file = prepare(lab, &files);
     let rounds = if is_quick { 2 } else { 5 };
     if scripts {
-        let kinds = [Some(Kind::Ours), before, Some(Kind::Nginx), Some(Kind::NginxProxy)];
-        let kinds: Vec<Kind> = kinds.into_iter().flatten().collect();
+        let kinds = chosen(&[Kind::Nginx, Kind::NginxProxy, Kind::BareHttp]);
         let time = Duration::from_secs(if is_quick { 1 } else { 2 });
         let (mut loaded, mut in_turn) = (Vec::new(), Vec::new());
         for round in 0..rounds {
@@ -43,8 +41,7 @@ pub(crate) fn measure(lab: &Lab, is_quick: bool, (out, only): (&mut Out, &str)) 
             out.say(&format!("\n### {}\n\n{}", case.title(), report::table(&kinds, runs)));
         }
     }
-    let kinds = [Some(Kind::Ours), before, Some(Kind::Nginx)];
-    let kinds: Vec<Kind> = kinds.into_iter().flatten().collect();
+    let kinds = chosen(&[Kind::Nginx, Kind::BareHttp]);
     for case in initrds {
         let mut runs = Vec::new();
         for round in 0..rounds.min(3) {
@@ -55,6 +52,12 @@ pub(crate) fn measure(lab: &Lab, is_quick: bool, (out, only): (&mut Out, &str)) 
         let table = report::table_of(&kinds, &runs, "CPU s for 1 GB");
         out.say(&format!("\n### {}\n\n{table}", case.title()));
     }
+}
+
+/// The daemon, another build of it, and these, as far as they are wanted.
+fn chosen(peers: &[Kind]) -> Vec<Kind> {
+    let kinds = [&[Kind::Ours, Kind::Before], peers].concat();
+    kinds.into_iter().filter(|kind| kind.is_chosen()).collect()
 }
 
 /// What is measured.

@@ -95,6 +95,12 @@ pub(crate) fn start(lab: &Lab, kind: Kind, files: &Path) -> Server {
     fs::create_dir_all(&folder).expect("made");
     let command = match kind {
         Kind::Ours | Kind::Before => ours(lab, kind, files, &folder),
+        Kind::BareHttp => {
+            let program = std::env::current_exe().expect("this program has a path");
+            let mut command = lab.command(&program);
+            command.args(["--bench", "--bare-http"]).arg(files);
+            command
+        }
         _ => nginx(lab, kind, files, &folder),
     };
     let path = script(ASKING);

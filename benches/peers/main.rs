@@ -6,6 +6,7 @@
 
 mod application;
 mod bare;
+mod bare_http;
 mod dhcp;
 mod http;
 mod http_load;
@@ -34,6 +35,9 @@ fn main() {
     };
     if let Some([socket, template]) = behind("--application").as_deref() {
         return application::serve(socket.as_ref(), template.as_ref());
+    }
+    if let Some([files]) = behind("--bare-http").as_deref() {
+        return bare_http::serve(files.as_ref());
     }
     if let Some([from, path, marks]) = behind("--in-turn").as_deref() {
         return http_load::ask_in_turn(from.parse().expect("an address"), (path, marks));

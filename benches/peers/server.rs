@@ -38,6 +38,8 @@ pub(crate) enum Kind {
     Bare,
     /// Answers from the MAC alone.
     BareWithoutDisk,
+    /// Files and scripts from memory, without a thought.
+    BareHttp,
 }
 
 impl Kind {
@@ -56,6 +58,7 @@ impl Kind {
             Self::NginxProxy => "nginx before an application",
             Self::Bare => "bare, group commit",
             Self::BareWithoutDisk => "bare, no disk",
+            Self::BareHttp => "bare, from memory",
         }
     }
 
@@ -286,7 +289,12 @@ fn command(lab: &Lab, kind: Kind, task: Task, folder: &Path) -> Command {
             }
             command
         }
-        Kind::Fragments | Kind::TftpdHpa | Kind::Atftpd | Kind::Nginx | Kind::NginxProxy => {
+        Kind::Fragments
+        | Kind::TftpdHpa
+        | Kind::Atftpd
+        | Kind::Nginx
+        | Kind::NginxProxy
+        | Kind::BareHttp => {
             panic!("{kind:?} is no DHCP server")
         }
         Kind::Bare | Kind::BareWithoutDisk => {
