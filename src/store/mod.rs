@@ -55,6 +55,9 @@ struct Shared {
     /// Many look at a time, and one decides.
     inner: RwLock<Inner>,
     progress: watch::Receiver<Progress>,
+    /// Says that the disk has refused, and nothing else, so that who waits for that alone
+    /// is not woken by each commit.
+    failure: watch::Receiver<Option<Unwritable>>,
     /// Says that a decision has changed the state.
     changed: watch::Sender<()>,
     writer: Mutex<Option<thread::JoinHandle<()>>>,
@@ -97,7 +100,7 @@ impl Inner {
         let Some(to_writer) = self.to_writer.take() else { return };
         let lost_until = self.state.addresses.lost_until();
         if self.state.addresses.ahead() > lost_until {
-            to_writer.push(vec![Change::Ahead(lost_until)]);
+            to_writer.push(vec![Change::Ahead(lost_until)], false);
         }
         to_writer.close();
     }
@@ -144,14 +147,16 @@ impl Store {
         let (disk, log, state) = Disk::open(directory, state)?;
         let queue = Arc::new(Queue::default());
         let (report, progress) = watch::channel(Progress::Written(0));
-        let writer =
-            writer::start(disk, log, Arc::clone(&queue), report).map_err(OpenError::Thread)?;
+        let (fail, failure) = watch::channel(None);
+        let writer = writer::start(disk, log, Arc::clone(&queue), (report, fail))
+            .map_err(OpenError::Thread)?;
         let promises = Promises::default();
         let inner = Inner { state, handed: 0, promises, to_writer: Some(queue) };
         Ok(Self {
             shared: Arc::new(Shared {
                 inner: RwLock::new(inner),
                 progress,
+                failure,
                 changed: watch::Sender::new(()),
                 writer: Mutex::new(Some(writer)),
                 events: Bus::default(),
@@ -281,15 +286,12 @@ impl Store {
     /// Ends when the disk has refused a change, with the reason: the daemon
     /// must stop then, since it could only forget.
     pub async fn failed(&self) -> Unwritable {
-        let mut progress = self.shared.progress.clone();
-        loop {
-            if let Progress::Failed(reason) = &*progress.borrow_and_update() {
-                return reason.clone();
-            }
-            if progress.changed().await.is_err() {
-                // The writer has ended because the store was closed.
-                std::future::pending::<()>().await;
-            }
+        let mut failure = self.shared.failure.clone();
+        let failed = failure.wait_for(Option::is_some).await.map(|reason| reason.clone());
+        match failed {
+            Ok(Some(reason)) => reason,
+            // The writer has ended because the store was closed.
+            Ok(None) | Err(_) => std::future::pending().await,
         }
     }
 
@@ -327,17 +329,17 @@ impl Store {
         let rests_on = ahead.unwrap_or_else(|| inner.promises.rests_on(&changes));
         let kept: Vec<Change> = changes.into_iter().filter(is_kept).collect();
         let written = self.written_up_to().unwrap_or_default();
+        inner.handed += u64::from(!kept.is_empty());
+        let number = inner.handed;
+        let wait_for = rests_on.of(number);
+        let is_waited_for = wait_for > Some(written);
         if !kept.is_empty() {
-            inner.handed += 1;
-            let number = inner.handed;
             inner.promises.handed(&kept, number, written);
             // That there is none shows when the answer waits for its number.
             if let Some(to_writer) = &inner.to_writer {
-                to_writer.push(kept);
+                to_writer.push(kept, is_waited_for);
             }
-        }
-        let wait_for = rests_on.of(inner.handed);
-        if wait_for > Some(written) {
+        } else if is_waited_for {
             inner.hurry();
         }
         (answer, wait_for)

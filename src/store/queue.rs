@@ -26,19 +26,23 @@ pub(super) struct Queue {
 struct Inside {
     decisions: Vec<Vec<Change>>,
     is_waited_for: bool,
+    /// Whether the writer sleeps: to wake it is a call, also where nobody would wake.
+    is_asleep: bool,
     is_closed: bool,
 }
 
 impl Queue {
-    /// Hands in the changes of a decision.
-    pub(super) fn push(&self, changes: Vec<Change>) {
+    /// Hands in the changes of a decision, and whether somebody waits for them and all
+    /// before them.
+    pub(super) fn push(&self, changes: Vec<Change>, is_waited_for: bool) {
         let mut inside = self.lock();
         inside.decisions.push(changes);
         let length = inside.decisions.len();
-        drop(inside);
+        let is_news = is_waited_for && !inside.is_waited_for;
+        inside.is_waited_for |= is_waited_for;
         // In between it lingers, or works.
-        if length == 1 || length == AT_ONCE {
-            self.changed.notify_one();
+        if length == 1 || length == AT_ONCE || is_news {
+            self.wake(inside);
         }
     }
 
@@ -48,15 +52,23 @@ impl Queue {
         let is_news = !inside.is_waited_for && !inside.decisions.is_empty();
         if is_news {
             inside.is_waited_for = true;
-            drop(inside);
-            self.changed.notify_one();
+            self.wake(inside);
         }
     }
 
     /// Nothing more will come.
     pub(super) fn close(&self) {
-        self.lock().is_closed = true;
-        self.changed.notify_one();
+        let mut inside = self.lock();
+        inside.is_closed = true;
+        self.wake(inside);
+    }
+
+    fn wake(&self, mut inside: MutexGuard<'_, Inside>) {
+        let was_asleep = std::mem::take(&mut inside.is_asleep);
+        drop(inside);
+        if was_asleep {
+            self.changed.notify_one();
+        }
     }
 
     /// All that is there, as soon as there is something and either somebody waits for it,
@@ -67,6 +79,7 @@ impl Queue {
             if inside.is_closed {
                 return None;
             }
+            inside.is_asleep = true;
             inside = self.changed.wait(inside).unwrap_or_else(PoisonError::into_inner);
         }
         let until = Instant::now() + LINGER;
@@ -79,9 +92,12 @@ impl Queue {
             if is_enough {
                 break;
             }
+            inside.is_asleep = true;
             let waited = self.changed.wait_timeout(inside, left);
             inside = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+        // Nobody has woken it whose time was over.
+        inside.is_asleep = false;
         let rest = inside.decisions.len().min(AT_ONCE);
         let later = inside.decisions.split_off(rest);
         let taken = std::mem::replace(&mut inside.decisions, later);
@@ -123,7 +139,7 @@ mod tests {
         };
         let handed: Vec<_> = (0..20_000u32).map(|number| change(number.to_be_bytes()[3])).collect();
         for (number, changes) in handed.iter().enumerate() {
-            queue.push(changes.clone());
+            queue.push(changes.clone(), false);
             if number % 1000 == 0 {
                 queue.hurry();
             }
@@ -135,12 +151,12 @@ mod tests {
     #[test]
     fn what_nobody_waits_for_gathers_and_what_somebody_waits_for_goes_at_once() {
         let queue = Queue::default();
-        queue.push(change(1));
+        queue.push(change(1), false);
         let begun = Instant::now();
         assert_eq!(queue.take(), Some(vec![change(1)]));
         assert!(begun.elapsed() >= LINGER);
-        queue.push(change(2));
-        queue.push(change(3));
+        queue.push(change(2), false);
+        queue.push(change(3), false);
         queue.hurry();
         assert!(queue.lock().is_waited_for);
         assert_eq!(queue.take(), Some(vec![change(2), change(3)]));
@@ -150,9 +166,29 @@ mod tests {
     }
 
     #[test]
+    fn what_somebody_waits_for_wakes_the_writer_once() {
+        let queue = Arc::new(Queue::default());
+        let writer = {
+            let queue = Arc::clone(&queue);
+            std::thread::spawn(move || queue.take())
+        };
+        while !queue.lock().is_asleep {
+            std::thread::yield_now();
+        }
+        queue.push(change(1), true);
+        assert_eq!(writer.join().expect("no panic"), Some(vec![change(1)]));
+        assert!(!queue.lock().is_asleep && !queue.lock().is_waited_for);
+        // It does not linger for what waits already.
+        queue.push(change(2), true);
+        let begun = Instant::now();
+        assert_eq!(queue.take(), Some(vec![change(2)]));
+        assert!(begun.elapsed() < LINGER);
+    }
+
+    #[test]
     fn who_waits_for_what_was_left_is_not_forgotten() {
         let queue = Queue::default();
-        (0..=AT_ONCE).for_each(|_| queue.push(change(1)));
+        (0..=AT_ONCE).for_each(|_| queue.push(change(1), false));
         queue.hurry();
         assert_eq!(queue.take().map(|some| some.len()), Some(AT_ONCE));
         assert!(queue.lock().is_waited_for);

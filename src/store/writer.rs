@@ -25,13 +25,15 @@ pub(super) fn start(
     disk: Disk,
     log: Log,
     decisions: Arc<Queue>,
-    report: watch::Sender<Progress>,
+    (report, fail): (watch::Sender<Progress>, watch::Sender<Option<Unwritable>>),
 ) -> io::Result<thread::JoinHandle<()>> {
     let folding = Folding::start(Arc::new(disk))?;
     thread::Builder::new().name("store".to_owned()).spawn(move || {
         if let Err(reason) = write_all(log, folding, &decisions, &report) {
             tracing::error!(%reason, "the state cannot be written to disk");
-            report.send_replace(Progress::Failed(Unwritable(reason.into())));
+            let reason = Unwritable(reason.into());
+            report.send_replace(Progress::Failed(reason.clone()));
+            fail.send_replace(Some(reason));
         }
     })
 }
