@@ -16,7 +16,7 @@ use remoteboot::tftp::transfer::Limits;
 fuzz_target!(|traffic: &[u8]| {
     let limits = Limits { transfers: 5, transfers_per_client: 3, ..Limits::default() };
     let content = Bytes::from_static(&[7; 3000]);
-    let mut desk = Desk::new(limits.clone());
+    let mut desk = Desk::new(&limits);
     let mut now = Instant::now();
     let mut rest = traffic;
     while let Some(([port, wait, length], after)) = rest.split_first_chunk::<3>() {
