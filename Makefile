@@ -37,3 +37,4 @@ bench:
 check:
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
+	cargo check --manifest-path fuzz/Cargo.toml

@@ -34,7 +34,7 @@ fn state() -> State {
         id: InstanceId::next(None, NOW),
         logical_id: None,
         tags: [].into(),
-        init: "secret".to_owned(),
+        init: "secret".to_owned().into(),
         mac: other,
         address: None,
         hostname: "host".parse().expect("a name"),
