@@ -702,19 +702,12 @@ mod tests {
             }
             Decision::with(Some(next), lease(next, LeaseState::Bound))
         };
-        let tasks: Vec<_> = (0..101)
-            .map(|_| {
-                let store = store.clone();
-                tokio::spawn(async move { store.look_or_decide(take_next).await.expect("written") })
-            })
-            .collect();
-        let mut taken = Vec::new();
-        for task in tasks {
-            taken.push(task.await.expect("no panic"));
-        }
-        taken.sort_unstable();
+        let taken = sorted((0..101).map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { store.look_or_decide(take_next).await.expect("written") })
+        }));
         let each_once = std::iter::once(None).chain((1..=100).map(Some)).collect::<Vec<_>>();
-        assert_eq!(taken, each_once);
+        assert_eq!(taken.await, each_once);
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -725,17 +718,22 @@ mod tests {
             let next = u8::try_from(state.addresses.leases().count()).expect("few") + 1;
             Decision::with(next, lease(next, LeaseState::Bound))
         };
-        let tasks: Vec<_> = (0..100)
-            .map(|_| {
-                let store = store.clone();
-                tokio::spawn(async move { store.decide(take_next).await.expect("written") })
-            })
-            .collect();
-        let mut taken = Vec::new();
-        for task in tasks {
-            taken.push(task.await.expect("no panic"));
+        let taken = sorted((0..100).map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { store.decide(take_next).await.expect("written") })
+        }));
+        assert_eq!(taken.await, (1..=100).collect::<Vec<u8>>());
+    }
+
+    /// What all these tasks say, in its order, when all have begun.
+    async fn sorted<Answer: Ord>(
+        tasks: impl Iterator<Item = tokio::task::JoinHandle<Answer>>,
+    ) -> Vec<Answer> {
+        let mut said = Vec::new();
+        for task in tasks.collect::<Vec<_>>() {
+            said.push(task.await.expect("no panic"));
         }
-        taken.sort_unstable();
-        assert_eq!(taken, (1..=100).collect::<Vec<u8>>());
+        said.sort_unstable();
+        said
     }
 }
