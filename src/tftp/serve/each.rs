@@ -31,7 +31,8 @@ use super::{LARGEST_DATAGRAM, REST};
 /// How many sockets are taken at one look.
 const AT_ONCE: usize = 256;
 
-/// How many requests are taken before transfers have their turn.
+/// How many requests are taken, and how many that waited begin, before transfers have
+/// their turn.
 const REQUESTS_AT_ONCE: usize = 16;
 
 /// For so long the thread goes on looking before it sleeps, if answers came as soon as
